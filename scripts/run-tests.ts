@@ -1,0 +1,43 @@
+/**
+ * Runs one group of tests with Node's runner and fails when nothing ran or anything was skipped, which the
+ * runner itself reports as success: `run-tests.ts GROUP [FILE...]`.
+ */
+import { globSync } from 'node:fs'
+import process from 'node:process'
+import { pipeline } from 'node:stream/promises'
+import { run } from 'node:test'
+import { spec } from 'node:test/reporters'
+
+const groups: Record<
+  string,
+  { readonly files: readonly string[]; readonly concurrency: number; readonly timeoutMs: number }
+> = {
+  unit: {
+    files: ['src/**/*.test.ts', 'test/*.test.ts', 'test/integration/**/*.test.ts'],
+    concurrency: 2,
+    timeoutMs: 60_000,
+  },
+  e2e: { files: ['test/e2e/**/*.test.ts'], concurrency: 1, timeoutMs: 600_000 },
+  binary: { files: ['test/binary/**/*.test.ts'], concurrency: 1, timeoutMs: 300_000 },
+}
+
+const [name = '', ...only] = process.argv.slice(2)
+const group = groups[name]
+if (group === undefined) throw new Error(`unknown test group "${name}"; known: ${Object.keys(groups).join(', ')}`)
+const files = only.length > 0 ? only : globSync([...group.files]).sort()
+
+const counts = { passed: 0, failed: 0, skipped: 0 }
+const stream = run({ files, concurrency: group.concurrency, timeout: group.timeoutMs })
+stream.on('test:pass', (event) => {
+  if (event.details.type === 'suite') return
+  if (event.skip !== undefined || event.todo !== undefined) counts.skipped += 1
+  else counts.passed += 1
+})
+stream.on('test:fail', () => {
+  counts.failed += 1
+})
+await pipeline(stream.compose(new spec()), process.stdout, { end: false })
+
+process.stdout.write(`${name}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped\n`)
+if (counts.passed === 0) process.stdout.write(`${name}: no test ran\n`)
+process.exitCode = counts.failed === 0 && counts.skipped === 0 && counts.passed > 0 ? 0 : 1

@@ -1,0 +1,49 @@
+import type {
+  Backend,
+  ClusterNode,
+  EndpointSlice,
+  ObjectKey,
+  Protocol,
+  Service,
+  ServicePort,
+  ServicePortId,
+} from '../model/index.ts'
+
+/** Where a flow wants to go on a node, as the far end sees it. */
+export interface Target {
+  readonly protocol: Protocol
+  /** Absent for endpoints outside the cluster. */
+  readonly nodeName?: string | undefined
+  readonly address: string
+  readonly port: number
+}
+
+/** Everything known at one moment; never changes. */
+export interface Snapshot {
+  /** Grows by one with each snapshot of a catalog. */
+  readonly sequence: number
+  readonly services: ReadonlyMap<ObjectKey, Service>
+  readonly nodes: ReadonlyMap<string, ClusterNode>
+  /** The slices of a Service; those made from v1 Endpoints only when there is no other. */
+  slicesOf(service: Service): readonly EndpointSlice[]
+  /**
+   * Who can serve the port now: ready endpoints; when none is ready, those that terminate but still serve (as
+   * kube-proxy does); all of them when the Service publishes not-ready addresses. Sorted by (node, address, port),
+   * each once.
+   */
+  backendsOf(service: Service, port: ServicePort): readonly Backend[]
+  /** The Service that owns a ClusterIP. */
+  serviceByClusterIP(address: string): Service | undefined
+  /** The ServicePort that has this endpoint on this node, ready or not; undefined when none has. */
+  servicePortOfTarget(target: Target): ServicePortId | undefined
+}
+
+/** Gives snapshots to those who converge to them. */
+export interface Catalog {
+  /** The newest snapshot; empty before anything is known. */
+  readonly current: Snapshot
+  /** True once every kind was listed at least once, or a stored snapshot was loaded. */
+  readonly isSynced: boolean
+  /** Calls back with each new snapshot, and at once with the current one; disposal ends it. */
+  subscribe(onSnapshot: (snapshot: Snapshot) => void): Disposable
+}

@@ -1,0 +1,12 @@
+/**
+ * The words of the domain as plain data: Services, EndpointSlices, Nodes and what is derived from them,
+ * with pure functions over them. No I/O, no Node modules, no imports from the rest of `src`.
+ * Kubernetes terms mean exactly what they mean in the Kubernetes API; see docs/architecture.md for the others.
+ *
+ * Read next: `service.ts`, `endpoint.ts`, then `catalog/`.
+ *
+ * @module
+ */
+export * from './endpoint.ts'
+export * from './ip.ts'
+export * from './service.ts'

@@ -1,0 +1,50 @@
+import type { Duplex } from 'node:stream'
+import type { Protocol } from '../model/index.ts'
+
+/**
+ * A two-way byte stream with half-close: `end()` closes only our direction and the other one goes on;
+ * `destroy(error)` is a reset, which the far side sees as one. Always made with `allowHalfOpen: true`.
+ */
+export type ByteStream = Duplex
+
+/** What to dial. */
+export interface DialTarget {
+  readonly protocol: Protocol
+  /** The node the address is meant on; absent means this node dials it itself. */
+  readonly nodeName?: string | undefined
+  readonly address: string
+  readonly port: number
+}
+
+/** Opens byte streams. */
+export interface Dialer {
+  /** Resolves once the far end accepted; rejects with a `DialError`, or with the signal's reason. */
+  dial(target: DialTarget, signal: AbortSignal): Promise<ByteStream>
+}
+
+/** Why a dial failed, in a form that crosses the tunnel. */
+export type DialFailure =
+  /** The target answered with a reset, or nothing listens. */
+  | 'refused'
+  /** Nothing answered in time, or there is no route. */
+  | 'unreachable'
+  /** The far end does not serve this target. */
+  | 'forbidden'
+  /** The far end does not know this target yet; a retry may work. */
+  | 'unknown-target'
+  /** There is no path to the peer. */
+  | 'no-path'
+  /** The far end is at a limit. */
+  | 'overloaded'
+
+/** A dial that failed; the message says what and where: `connect ECONNREFUSED 10.244.3.12:80 on edge-b1`. */
+export class DialError extends Error {
+  override readonly name = 'DialError'
+  readonly code = 'EDGEMESH_DIAL'
+  readonly failure: DialFailure
+
+  constructor(failure: DialFailure, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.failure = failure
+  }
+}

@@ -1,0 +1,9 @@
+/**
+ * Byte streams and who makes them: dialling, listening, copying both ways with half-close, and in-memory fakes.
+ * It knows addresses and ports, nothing of Services or peers.
+ *
+ * Read next: `dialer.ts`, `splice.ts`.
+ *
+ * @module
+ */
+export * from './dialer.ts'

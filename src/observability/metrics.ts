@@ -1,0 +1,43 @@
+import * as client from 'prom-client'
+
+/** A number that only grows. Labels must be few and bounded. */
+export interface Counter {
+  add(value?: number, labels?: Readonly<Record<string, string>>): void
+}
+
+/** A number that is set. */
+export interface Gauge {
+  set(value: number, labels?: Readonly<Record<string, string>>): void
+}
+
+/** Makes metrics and renders them all as Prometheus text. Asking twice for one name gives the same metric. */
+export interface Metrics {
+  counter(name: string, help: string, labelNames?: readonly string[]): Counter
+  gauge(name: string, help: string, labelNames?: readonly string[]): Gauge
+  render(): Promise<string>
+}
+
+/** A registry of its own, so that two of them in one process (tests) do not mix. Names get the prefix `edgemesh_`. */
+export function createMetrics(): Metrics {
+  const registry = new client.Registry()
+  return {
+    counter(name, help, labelNames = []) {
+      const counter = findOrMake(registry, name, (full) => {
+        return new client.Counter({ name: full, help, labelNames: [...labelNames], registers: [registry] })
+      })
+      return { add: (value = 1, labels = {}) => counter.inc(labels, value) }
+    },
+    gauge(name, help, labelNames = []) {
+      const gauge = findOrMake(registry, name, (full) => {
+        return new client.Gauge({ name: full, help, labelNames: [...labelNames], registers: [registry] })
+      })
+      return { set: (value, labels = {}) => gauge.set(labels, value) }
+    },
+    render: () => registry.metrics(),
+  }
+}
+
+function findOrMake<M extends client.Metric>(registry: client.Registry, name: string, make: (full: string) => M): M {
+  const full = `edgemesh_${name}`
+  return (registry.getSingleMetric(full) as M | undefined) ?? make(full)
+}

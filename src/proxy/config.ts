@@ -1,0 +1,79 @@
+import * as z from 'zod'
+
+/** `modules.edgeProxy`: what makes ClusterIPs work on the node. */
+export const proxySchema = z.strictObject({
+  enable: z.boolean().default(false).describe('Intercept and carry traffic to ClusterIPs.'),
+  serviceFilterMode: z
+    .enum(['FilterIfLabelExists', 'FilterIfLabelDoesNotExists'])
+    .default('FilterIfLabelExists')
+    .describe(
+      'Whether Services with the label service.edgemesh.kubeedge.io/service-proxy-name are left alone, or only they are handled.',
+    ),
+  syntheticRange: z
+    .string()
+    .default('169.254.64.0/19')
+    .describe('IPv4 range whose addresses name ServicePorts inside the node; never routed outside.'),
+  listenPort: z
+    .int()
+    .min(0)
+    .max(65535)
+    .default(0)
+    .describe(
+      'TCP port of the userspace proxy on the synthetic range; 0 picks a free one outside the ephemeral range.',
+    ),
+  clients: z
+    .enum(['local', 'lan'])
+    .default('local')
+    .describe(
+      'Who may use ClusterIPs through this node: it and its pods, or also LAN neighbours that route through it.',
+    ),
+  onStop: z
+    .enum(['keep', 'remove'])
+    .default('keep')
+    .describe(
+      'Whether kernel rules stay when the agent stops; with keep, connections to endpoints on this node live on.',
+    ),
+  interceptKubernetesService: z
+    .boolean()
+    .default(false)
+    .describe('Also handle default/kubernetes, the address of the API server.'),
+  balancing: z
+    .enum(['round-robin', 'random'])
+    .default('round-robin')
+    .describe('How the userspace proxy picks a backend when no rule says otherwise.'),
+  dialTimeoutMs: z
+    .int()
+    .min(100)
+    .default(5000)
+    .describe('How long one attempt to reach a backend may take, in milliseconds.'),
+  drainTimeoutMs: z
+    .int()
+    .min(0)
+    .default(5000)
+    .describe('How long open connections may finish when the agent stops, in milliseconds.'),
+  socks5Proxy: z
+    .strictObject({
+      enable: z.boolean().default(false).describe('SOCKS5 entry to nodes by name.'),
+      listenPort: z
+        .int()
+        .min(1)
+        .max(65535)
+        .default(10800)
+        .describe('TCP port of the SOCKS5 entry on the bridge address.'),
+    })
+    .prefault({}),
+  loadBalancer: z
+    .strictObject({
+      consistentHash: z
+        .strictObject({
+          partitionCount: z.int().positive().default(100).describe('Partitions of the consistent-hash ring.'),
+          replicationFactor: z.int().positive().default(10).describe('Points of each backend on the ring.'),
+          load: z.number().min(1).default(1.25).describe('How far above the mean the load of one backend may be.'),
+        })
+        .prefault({}),
+    })
+    .prefault({}),
+})
+
+/** Validated `modules.edgeProxy`. */
+export type ProxyConfig = z.output<typeof proxySchema>

@@ -1,0 +1,11 @@
+/**
+ * Lifecycle tools without domain words: owned background tasks, retry with back-off, abortable sleep.
+ * Everything that starts in this product is owned by one of these and stops with it.
+ *
+ * Read next: `task-group.ts`.
+ *
+ * @module
+ */
+export * from './backoff.ts'
+export * from './sleep.ts'
+export * from './task-group.ts'
