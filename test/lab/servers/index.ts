@@ -1,0 +1,64 @@
+import { join } from 'node:path'
+import process from 'node:process'
+import type { Host } from '../host.ts'
+import type { LabProcess } from '../lab-process.ts'
+
+export { sha256OfTestBytes, testBytes } from './bytes.ts'
+
+/**
+ * - `http`: answers its name to `GET /`, the client's address:port to `GET /client`, `n` test bytes to
+ *   `GET /bytes?n=..&seed=..`, and the SHA-256 of the body to `POST /sha256`.
+ * - `echo`: TCP; sends back what it receives and ends when the client does.
+ * - `half-close`: TCP; reads to the end, then sends one line of JSON {name, bytes, sha256} and `answerBytes` test bytes.
+ * - `reset`: TCP; resets each connection at its first bytes.
+ * - `slow-accept`: TCP; takes one connection every `delayMs`, answers its name and ends; others wait in the kernel.
+ */
+export type TestServerKind = 'http' | 'echo' | 'half-close' | 'reset' | 'slow-accept'
+
+/** How a test server is started. */
+export interface TestServerOptions {
+  readonly port: number
+  /** Address to listen on. Default all. */
+  readonly address?: string
+  /** What the server calls itself. Default the name of the host. */
+  readonly name?: string
+  /** Length of the answer of `half-close`. Default 1 MiB. */
+  readonly answerBytes?: number
+  /** Time between two connections of `slow-accept`. Default 1 s. */
+  readonly delayMs?: number
+}
+
+/** Starts a server on a host and waits until it listens. */
+export async function startTestServer(
+  host: Host,
+  kind: TestServerKind,
+  options: TestServerOptions,
+): Promise<LabProcess> {
+  const settings = { address: '0.0.0.0', name: host.name, answerBytes: 1024 * 1024, delayMs: 1_000, ...options }
+  const server = host.spawn([process.execPath, join(import.meta.dirname, `${kind}.ts`), JSON.stringify(settings)])
+  await server.waitForLine(/^listening/)
+  return server
+}
+
+/** What the half-close client saw. */
+export interface HalfCloseReport {
+  /** What the server says about the bytes that it got; absent when no whole first line came. */
+  readonly server?: { readonly name: string; readonly bytes: number; readonly sha256: string }
+  /** What followed the first line. */
+  readonly answer: { readonly bytes: number; readonly sha256: string }
+  /** The error that ended the connection, such as ECONNRESET; absent after a clean end. */
+  readonly error?: string
+}
+
+/** Sends test bytes to a `half-close` server, shuts down the sending side, and then receives the whole answer. */
+export async function runHalfCloseClient(
+  host: Host,
+  target: { readonly address: string; readonly port: number; readonly sendBytes: number },
+  timeoutMs = 30_000,
+): Promise<HalfCloseReport> {
+  const script = join(import.meta.dirname, 'half-close-client.ts')
+  const { code, stdout, stderr } = await host.exec([process.execPath, script, JSON.stringify(target)], { timeoutMs })
+  if (code !== 0) throw new Error(`The half-close client failed on ${host.name}: ${stderr}`)
+  const report: HalfCloseReport = JSON.parse(stdout)
+  return report
+}
