@@ -7,5 +7,6 @@
  *
  * @module
  */
+export * from './catalog.ts'
 export type * from './object-sink.ts'
 export type * from './snapshot.ts'

@@ -1,31 +1,88 @@
 import * as z from 'zod'
 
+const sourceComesLater = 'objects come from kubeAPIConfig.manifests only, API servers follow in a later version'
+
 /** `kubeAPIConfig`: where Services, endpoints and the rest come from. */
 export const kubeSchema = z.strictObject({
   manifests: z
     .string()
+    .regex(/^(\/.*)?$/)
     .default('')
-    .describe('Folder of YAML manifests to use instead of an API server; watched for changes. Absolute path.'),
-  master: z.string().default('').describe('URL of the kube-apiserver; overrides detection.'),
-  kubeConfig: z.string().default('').describe('Absolute path of a kubeconfig file.'),
-  contentType: z.string().default('').describe('Accepted for compatibility; JSON is always used.'),
-  qps: z.number().positive().default(100).describe('Requests a second to the API, on average.'),
-  burst: z.int().positive().default(200).describe('Requests to the API in a burst.'),
-  deleteKubeConfig: z.boolean().default(false).describe('Accepted for compatibility; no kubeconfig is ever written.'),
+    .describe('Folder of YAML manifests to use instead of an API server; watched for changes. Absolute path.')
+    .meta({ expects: 'an absolute path', examples: ['/etc/edgemesh/manifests'] }),
+  master: z
+    .string()
+    .regex(/^(https?:\/\/[^\s/]+.*)?$/)
+    .default('')
+    .describe('URL of the kube-apiserver; overrides detection.')
+    .meta({ expects: 'an http or https URL', examples: ['https://192.0.2.10:6443'], noEffect: sourceComesLater }),
+  kubeConfig: z
+    .string()
+    .regex(/^(\/.*)?$/)
+    .default('')
+    .describe('Absolute path of a kubeconfig file.')
+    .meta({ expects: 'an absolute path', examples: ['/root/.kube/config'], noEffect: sourceComesLater }),
+  contentType: z
+    .string()
+    .default('')
+    .describe('Encoding that the Go system asks the API server for.')
+    .meta({ ignored: 'JSON is always used' }),
+  qps: z
+    .number()
+    .positive()
+    .default(100)
+    .describe('Requests a second to the API, on average.')
+    .meta({ noEffect: sourceComesLater }),
+  burst: z
+    .int()
+    .positive()
+    .default(200)
+    .describe('Requests to the API in a burst.')
+    .meta({ noEffect: sourceComesLater }),
+  deleteKubeConfig: z
+    .boolean()
+    .default(false)
+    .describe('Whether the Go system deletes the kubeconfig it generates.')
+    .meta({ ignored: 'no kubeconfig is ever written' }),
+  mode: z
+    .string()
+    .optional()
+    .describe('Internal value of the Go system.')
+    .meta({ ignored: 'the mode follows from the other keys' }),
   metaServer: z
     .strictObject({
-      server: z.string().default('http://127.0.0.1:10550').describe("URL of KubeEdge's metaServer."),
+      server: z
+        .string()
+        .regex(/^https?:\/\/[^\s/]+.*$/)
+        .default('http://127.0.0.1:10550')
+        .describe("URL of KubeEdge's metaServer.")
+        .meta({ expects: 'an http or https URL' }),
       security: z
         .strictObject({
           requireAuthorization: z.boolean().default(false).describe('Use https and authenticate to metaServer.'),
           insecureSkipTLSVerify: z.boolean().default(false).describe("Do not verify metaServer's certificate."),
-          tlsCaFile: z.string().default('/etc/edgemesh/metaserver/rootCA.crt').describe('CA of metaServer.'),
-          tlsCertFile: z.string().default('/etc/edgemesh/metaserver/server.crt').describe('Client certificate.'),
-          tlsPrivateKeyFile: z.string().default('/etc/edgemesh/metaserver/server.key').describe('Client key.'),
+          tlsCaFile: z
+            .string()
+            .startsWith('/')
+            .default('/etc/edgemesh/metaserver/rootCA.crt')
+            .describe('CA of metaServer.'),
+          tlsCertFile: z
+            .string()
+            .startsWith('/')
+            .default('/etc/edgemesh/metaserver/server.crt')
+            .describe('Client certificate.'),
+          tlsPrivateKeyFile: z
+            .string()
+            .startsWith('/')
+            .default('/etc/edgemesh/metaserver/server.key')
+            .describe('Client key.'),
         })
-        .prefault({}),
+        .prefault({})
+        .describe('How to authenticate to metaServer.'),
     })
-    .prefault({}),
+    .prefault({})
+    .describe("KubeEdge's API on the node.")
+    .meta({ noEffect: sourceComesLater }),
 })
 
 /** Validated `kubeAPIConfig`. */

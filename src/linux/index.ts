@@ -1,10 +1,20 @@
 /**
- * The only folder that runs commands or speaks netlink: nft, the bridge device, routes. Each thing is a small
- * interface with one real implementation, so that features can be tested with a fake.
+ * The only folder that runs commands or speaks netlink: nft, the bridge device, routes, firewalls of others, and
+ * the removal of all that is ours. Each thing is a small interface with one real implementation, so that features can
+ * be tested with a fake. It decides nothing: what to put into the kernel is rendered elsewhere (`proxy/kernel`).
  *
- * Read next: `ruleset-applier.ts`, `node-network.ts`.
+ * Read next: `ruleset-applier.ts`, `node-network.ts`, `foreign-firewall.ts`.
  *
  * @module
  */
+
+export * from './clean-up.ts'
+export * from './errors.ts'
+export * from './foreign-firewall.ts'
+export * from './interface-addresses.ts'
+export * from './kernel.ts'
+export * from './kernel-settings.ts'
+export { createRulesetApplier } from './nft-ruleset-applier.ts'
 export type * from './node-network.ts'
+export { createNodeNetwork } from './rt-node-network.ts'
 export type * from './ruleset-applier.ts'

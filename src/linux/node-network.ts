@@ -1,15 +1,22 @@
-/** The links, addresses and routes of this node that are ours. */
-export interface NodeNetwork {
+/** The links, addresses and routes of this node: a view of all of them, and the few that are ours. */
+export interface NodeNetwork extends Disposable {
   /**
    * Makes the device (dummy, else a portless bridge) with its /32 address and the local route of the synthetic
-   * range; does nothing where they exist already. Rejects when the address is held by another device.
+   * range; does nothing where they exist already. Rejects with `AddressTakenError` when another device holds the
+   * address.
    */
   ensureDevice(device: DeviceSpec, signal: AbortSignal): Promise<void>
-  /** Makes exactly these /32 routes exist on the device, for nodes that have no default route. */
-  setHostRoutes(device: string, addresses: readonly string[], signal: AbortSignal): Promise<void>
-  hasDefaultRoute(signal: AbortSignal): Promise<boolean>
-  /** IPv4 addresses of this node with their prefix lengths, by interface. */
-  addresses(): readonly InterfaceAddress[]
+  /** Removes the device with its address and routes; does nothing when there is none. */
+  removeDevice(name: string, signal: AbortSignal): Promise<void>
+  /**
+   * Makes exactly these /32 routes exist on the device, for nodes that have no default route; packets that start
+   * here get `source` as their address.
+   */
+  setHostRoutes(device: string, routes: HostRoutes, signal: AbortSignal): Promise<void>
+  /** Everything as it is now. */
+  view(signal: AbortSignal): Promise<NetworkView>
+  /** Calls back, with nothing, after links, IPv4 addresses or IPv4 routes changed; may call more often than that. */
+  watch(onChange: () => void): Promise<Disposable>
 }
 
 /** The device that holds the bridge address. */
@@ -20,9 +27,34 @@ export interface DeviceSpec {
   readonly syntheticRange: string
 }
 
+/** Destinations that need a route of their own. */
+export interface HostRoutes {
+  readonly addresses: readonly string[]
+  /** An address of this node; absent leaves the choice to the kernel. */
+  readonly source?: string | undefined
+}
+
+/** The IPv4 network of this node at one moment. */
+export interface NetworkView {
+  readonly interfaces: readonly NetworkInterface[]
+  /** Names of the interfaces that a default route leaves by. */
+  readonly defaultRouteInterfaces: readonly string[]
+}
+
+/** One interface with its IPv4 addresses. */
+export interface NetworkInterface {
+  readonly name: string
+  /** `bridge`, `veth`, `dummy`, ...; absent for hardware. */
+  readonly kind?: string | undefined
+  readonly isUp: boolean
+  readonly isLoopback: boolean
+  readonly addresses: readonly InterfaceAddress[]
+  /** For bridges: whether frames between their ports pass through nftables. */
+  readonly bridgeNetfilter: boolean
+}
+
 /** One IPv4 address of an interface. */
 export interface InterfaceAddress {
-  readonly interface: string
   readonly address: string
   readonly prefixLength: number
 }

@@ -1,7 +1,11 @@
 /** Puts rendered nftables text into the kernel. */
-export interface RulesetApplier {
+export interface RulesetApplier extends Disposable {
+  /** Changes nothing; rejects when nft is missing, the user may not change rules, or the kernel has no nftables. */
+  probe(signal: AbortSignal): Promise<void>
   /** Runs the text as one transaction (`nft -f -`); rejects with nft's own message and the kernel untouched. */
   apply(text: string, signal: AbortSignal): Promise<void>
-  /** True while our table exists. */
+  /** True while the base chains of our table are as the last `apply` left them; cheap enough to ask every second. */
   isInstalled(signal: AbortSignal): Promise<boolean>
+  /** A number that changes with every change of anybody's nftables ruleset. */
+  generation(signal: AbortSignal): Promise<number>
 }

@@ -6,4 +6,15 @@
  *
  * @module
  */
+export * from './already-running.ts'
+export * from './control-socket.ts'
+export * from './datagram.ts'
 export * from './dialer.ts'
+export * from './direct-dialer.ts'
+export * from './listen-error.ts'
+export * from './memory-stream.ts'
+export * from './message-server.ts'
+export * from './open-file-limit.ts'
+export * from './reset-stream.ts'
+export * from './splice.ts'
+export * from './tcp-listener.ts'

@@ -1,5 +1,23 @@
 import * as z from 'zod'
 
+/** `loadBalancer`: shared by the proxy and the gateway. */
+export const loadBalancerSchema = z
+  .strictObject({
+    consistentHash: z
+      .strictObject({
+        partitionCount: z.int().positive().default(100).describe('Partitions of the consistent-hash ring.'),
+        replicationFactor: z.int().positive().default(10).describe('Points of each backend on the ring.'),
+        load: z.number().min(1).default(1.25).describe('How far above the mean the load of one backend may be.'),
+      })
+      .prefault({})
+      .describe('Shape of the consistent-hash ring.')
+      .meta({ noEffect: 'consistent hashing follows in a later version' }),
+    caller: goInternal('the caller is known'),
+    nodeName: goInternal('the top-level nodeName counts'),
+  })
+  .prefault({})
+  .describe('How backends are chosen.')
+
 /** `modules.edgeProxy`: what makes ClusterIPs work on the node. */
 export const proxySchema = z.strictObject({
   enable: z.boolean().default(false).describe('Intercept and carry traffic to ClusterIPs.'),
@@ -12,7 +30,7 @@ export const proxySchema = z.strictObject({
   syntheticRange: z
     .string()
     .default('169.254.64.0/19')
-    .describe('IPv4 range whose addresses name ServicePorts inside the node; never routed outside.'),
+    .describe('IPv4 range whose addresses name ServicePorts inside the node; never routed outside. /8 to /30.'),
   listenPort: z
     .int()
     .min(0)
@@ -44,11 +62,13 @@ export const proxySchema = z.strictObject({
   dialTimeoutMs: z
     .int()
     .min(100)
+    .max(600_000)
     .default(5000)
     .describe('How long one attempt to reach a backend may take, in milliseconds.'),
   drainTimeoutMs: z
     .int()
     .min(0)
+    .max(600_000)
     .default(5000)
     .describe('How long open connections may finish when the agent stops, in milliseconds.'),
   socks5Proxy: z
@@ -60,20 +80,20 @@ export const proxySchema = z.strictObject({
         .max(65535)
         .default(10800)
         .describe('TCP port of the SOCKS5 entry on the bridge address.'),
+      nodeName: goInternal('the top-level nodeName counts'),
+      namespace: goInternal('no namespace is needed'),
     })
-    .prefault({}),
-  loadBalancer: z
-    .strictObject({
-      consistentHash: z
-        .strictObject({
-          partitionCount: z.int().positive().default(100).describe('Partitions of the consistent-hash ring.'),
-          replicationFactor: z.int().positive().default(10).describe('Points of each backend on the ring.'),
-          load: z.number().min(1).default(1.25).describe('How far above the mean the load of one backend may be.'),
-        })
-        .prefault({}),
-    })
-    .prefault({}),
+    .prefault({})
+    .describe('SOCKS5 entry to nodes by name.')
+    .meta({ noEffect: 'the SOCKS5 entry follows in a later version' }),
+  loadBalancer: loadBalancerSchema,
+  listenInterface: goInternal('the proxy listens on syntheticRange'),
 })
 
 /** Validated `modules.edgeProxy`. */
 export type ProxyConfig = z.output<typeof proxySchema>
+
+/** A key that the Go system writes for itself. */
+function goInternal(reason: string) {
+  return z.string().optional().describe('Internal value of the Go system.').meta({ ignored: reason })
+}

@@ -1,5 +1,16 @@
 import * as z from 'zod'
 
+const hostPattern = '(?:[A-Za-z0-9](?:[-A-Za-z0-9.]*[A-Za-z0-9])?|\\[[0-9A-Fa-f:.]+\\])'
+const portPattern = '(?:[1-9]\\d{0,3}|[1-5]\\d{4}|6[0-4]\\d{3}|65[0-4]\\d{2}|655[0-2]\\d|6553[0-5])'
+const serverPattern = new RegExp(`^${hostPattern}(?::${portPattern})?(?:/p2p/[1-9A-HJ-NP-Za-km-z]{46,64})?$`)
+
+/** An address without a port: IPv4, IPv6 or a DNS name. */
+const addressSchema = z
+  .string()
+  .refine(isHost)
+  .regex(/^(?:[A-Za-z0-9](?:[-A-Za-z0-9.]*[A-Za-z0-9])?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]+)$/)
+  .meta({ expects: 'an IP address or host name without a port', examples: ['192.0.2.10'] })
+
 /** How many streams peers may open. */
 const limitSchema = z
   .strictObject({
@@ -10,6 +21,7 @@ const limitSchema = z
     tunnelPeerBaseStreamOut: z.int().positive().default(1024).describe('Outbound streams to one peer.'),
   })
   .prefault({})
+  .describe('How many streams peers may open.')
 
 /** Where Prometheus may scrape. */
 const metricSchema = z
@@ -18,40 +30,97 @@ const metricSchema = z
     port: z.int().min(1).max(65535).default(9999).describe('TCP port of the metrics.'),
   })
   .prefault({})
+  .describe('Where Prometheus may scrape.')
+  .meta({ noEffect: 'serving metrics over TCP follows in a later version' })
 
-/** `modules.edgeTunnel` with the listen port that is the default of a role: agent 20006, gateway 20007, server 20004. */
-export function tunnelSchemaOf(defaultListenPort: number) {
+/** Keys of the Go system's relay discovery, and those that it writes for itself. */
+const goTunnelFields = {
+  relayNodes: z
+    .array(
+      z.strictObject({
+        nodeName: z
+          .string()
+          .min(1)
+          .describe('Name of an agent that relays.')
+          .meta({ examples: ['cloud-1'] }),
+        advertiseAddress: z.array(addressSchema).default([]).describe('Its public addresses.'),
+      }),
+    )
+    .default([])
+    .describe('Agents that relay for others.')
+    .meta({ noEffect: 'agents that relay follow in a later version; name an `edgemesh server` under servers' }),
+  rendezvous: z
+    .string()
+    .default('EDGEMESH_PLAYGOUND')
+    .describe('Name of the mesh in discovery.')
+    .meta({ noEffect: 'discovery by rendezvous follows in a later version' }),
+  enableIpfsLog: z
+    .boolean()
+    .default(false)
+    .describe("Log the Go libp2p library's own lines.")
+    .meta({ ignored: 'that library is not used; set logLevel' }),
+  maxCandidates: z
+    .int()
+    .positive()
+    .default(15)
+    .describe('Relay candidates considered.')
+    .meta({ noEffect: 'the choice among relays follows in a later version' }),
+  heartbeatPeriod: z
+    .int()
+    .positive()
+    .default(120)
+    .describe('Seconds between checks of relays.')
+    .meta({ noEffect: 'the period of relay checks follows in a later version' }),
+  finderPeriod: z
+    .int()
+    .positive()
+    .default(60)
+    .describe('Seconds between searches for relays.')
+    .meta({ noEffect: 'the search for relays follows in a later version' }),
+  mode: goInternal('the role decides'),
+  nodeName: goInternal('the top-level nodeName counts'),
+  configPath: goInternal('the file given to --config counts'),
+}
+
+/**
+ * `modules.edgeTunnel` with the defaults of a role: listen port 20006 for an agent, 20007 for a gateway, 20004
+ * for a server; only a server is enabled without being told.
+ */
+export function tunnelSchemaOf(defaultListenPort: number, isEnabledByDefault = false) {
   return z.strictObject({
-    enable: z.boolean().default(false).describe('Connect to other nodes.'),
+    enable: z.boolean().default(isEnabledByDefault).describe('Connect to other nodes.'),
     listenPort: z.int().min(0).max(65535).default(defaultListenPort).describe('TCP port that peers connect to.'),
-    transport: z.enum(['tcp', 'ws', 'quic']).default('tcp').describe('How peers connect to each other.'),
+    transport: z
+      .enum(['tcp', 'ws', 'quic'])
+      .default('tcp')
+      .describe('How peers connect to each other. Only tcp is available in this version.'),
     servers: z
-      .array(z.string())
-      .default([])
-      .describe('Public `edgemesh server`s, as host[:20004][/p2p/PEER_ID]; a peer ID pins the server.'),
-    relayNodes: z
       .array(
-        z.strictObject({
-          nodeName: z.string().describe('Name of an agent that relays.'),
-          advertiseAddress: z.array(z.string()).default([]).describe('Its public addresses.'),
-        }),
+        z
+          .string()
+          .regex(serverPattern)
+          .refine((text) => isHost(hostOf(text)))
+          .meta({ expects: 'host[:port][/p2p/PEER_ID]', examples: ['mesh.example.org:20004'] }),
       )
       .default([])
-      .describe('Agents that relay for others.'),
+      .describe('Public `edgemesh server`s, as host[:20004][/p2p/PEER_ID]; a peer ID pins the server.'),
     advertiseAddress: z
-      .array(z.string())
+      .array(addressSchema)
       .default([])
       .describe('Addresses to tell peers besides those of the interfaces.'),
     psk: z
       .strictObject({
         enable: z.boolean().default(true).describe('Admit only nodes that hold the same pre-shared key.'),
-        path: z.string().default('/etc/edgemesh/psk').describe('File that holds the pre-shared key.'),
+        path: z.string().startsWith('/').default('/etc/edgemesh/psk').describe('File that holds the pre-shared key.'),
       })
-      .prefault({}),
+      .prefault({})
+      .describe('The pre-shared key of the mesh.'),
     muxers: z
       .array(z.enum(['yamux', 'mplex']))
+      .min(1)
       .default(['yamux'])
-      .describe('Stream multiplexers offered, best first. mplex has no backpressure.'),
+      .describe('Stream multiplexers offered, best first. mplex has no backpressure.')
+      .meta({ expects: 'a list of at least one of yamux, mplex' }),
     listenInterfaces: z
       .string()
       .default('*')
@@ -60,15 +129,28 @@ export function tunnelSchemaOf(defaultListenPort: number) {
       .string()
       .default('')
       .describe('More prefixes of interface names never told to peers, separated by commas.'),
-    rendezvous: z.string().default('EDGEMESH_PLAYGOUND').describe('Name of the mesh in discovery.'),
-    enableIpfsLog: z.boolean().default(false).describe("Log the libp2p library's own lines."),
-    maxCandidates: z.int().positive().default(15).describe('Relay candidates considered.'),
-    heartbeatPeriod: z.int().positive().default(120).describe('Seconds between checks of relays.'),
-    finderPeriod: z.int().positive().default(60).describe('Seconds between searches for relays.'),
     tunnelLimitConfig: limitSchema,
     metricConfig: metricSchema,
+    ...goTunnelFields,
   })
 }
 
 /** Validated `modules.edgeTunnel`. */
 export type TunnelConfig = z.output<ReturnType<typeof tunnelSchemaOf>>
+
+/** A key that the Go system writes for itself. */
+function goInternal(reason: string) {
+  return z.string().optional().describe('Internal value of the Go system.').meta({ ignored: reason })
+}
+
+/** The host of `host[:port][/p2p/ID]`, without the brackets of an IPv6 address. */
+function hostOf(server: string): string {
+  const match = /^\[(?<v6>[^\]]*)\]|^(?<name>[^:/]*)/.exec(server)?.groups
+  return match?.['v6'] ?? match?.['name'] ?? ''
+}
+
+/** Text of digits and dots, or with a colon, must be an address; anything else may be a name. */
+function isHost(text: string): boolean {
+  if (text.includes(':')) return z.ipv6().safeParse(text).success
+  return !/^[\d.]+$/.test(text) || z.ipv4().safeParse(text).success
+}

@@ -3,8 +3,19 @@
  * `edgemesh server`, flows with text errors. It hides libp2p: no libp2p type leaves this folder.
  * It does not pick backends and knows no Services beyond the check that a target is an endpoint of this node.
  *
- * Read next: `tunnel.ts`, then `flows/`, `records/`, `host/`.
+ *     identity/   who we are: key on disk, pre-shared key         records/    signed names, who they belong to
+ *     host/       libp2p: connections and streams as plain types  directory/  records and presence over a server
+ *     flows/      one target, one byte stream, over any carrier   paths/      direct or relayed, chosen per flow
+ *     agent/      wires an agent or gateway                       server/     wires a server
+ *
+ * Read next: `tunnel.ts`, `agent/start-tunnel.ts`, then `flows/`, `paths/`, `records/`.
  *
  * @module
  */
+export { startTunnel } from './agent/start-tunnel.ts'
+export { TunnelListenError } from './host/host.ts'
+export { ServerAddressError } from './host/server-address.ts'
+export { IdentityError } from './identity/identity.ts'
+export { PreSharedKeyError } from './identity/pre-shared-key.ts'
+export { startTunnelServer } from './server/start-tunnel-server.ts'
 export type * from './tunnel.ts'

@@ -1,4 +1,8 @@
+import type { Catalog } from '../catalog/index.ts'
+import type { NamedAddress } from '../linux/index.ts'
 import type { Dialer } from '../net/index.ts'
+import type { Health, Logger, Metrics } from '../observability/index.ts'
+import type { TunnelConfig } from './config.ts'
 
 /** How traffic to a peer travels now. */
 export type PeerPath =
@@ -36,11 +40,15 @@ export interface Tunnel extends AsyncDisposable {
   /** Dials a target on another node by `nodeName`; rejects with `DialError`. */
   readonly dialer: Dialer
   status(): TunnelStatus
+  /** Forgets the identity that a node name or a server address (`host:port`) is bound to; false when none was. */
+  unpin(name: string): boolean
 }
 
 /** The running relay and directory. */
 export interface TunnelServer extends AsyncDisposable {
   status(): TunnelServerStatus
+  /** Forgets the identity that a node name is bound to; false when none was. */
+  unpin(name: string): boolean
 }
 
 /** State of a server at one moment. */
@@ -49,4 +57,37 @@ export interface TunnelServerStatus {
   readonly listen: readonly string[]
   readonly reservations: number
   readonly records: readonly { readonly name: string; readonly peerId: string; readonly connected: boolean }[]
+}
+
+/** What the tunnel of an agent or gateway is started with. */
+export interface TunnelOptions {
+  readonly config: TunnelConfig
+  readonly nodeName: string
+  /** Default `agent`. */
+  readonly role?: 'agent' | 'gateway'
+  /** Holds `identity.key` and `peers.json`. */
+  readonly stateDir: string
+  /** Says which targets peers may reach here. */
+  readonly catalog: Catalog
+  /** Dials the targets of peers on this node. */
+  readonly localDialer: Dialer
+  /** Addresses that peers may try, without those of container networks; asked again every few seconds. */
+  readonly interfaceAddresses: () => readonly NamedAddress[]
+  /** Networks, as CIDR text, that peers never reach through this node besides the built-in ones: the synthetic range. */
+  readonly forbiddenNetworks?: readonly string[]
+  readonly logger: Logger
+  readonly metrics: Metrics
+  readonly health: Health
+  /** Once aborted, new flows are refused and open ones go on until disposal. */
+  readonly signal?: AbortSignal
+}
+
+/** What a server is started with. */
+export interface TunnelServerOptions {
+  readonly config: TunnelConfig
+  readonly nodeName: string
+  /** Holds `identity.key` and `peers.json`. */
+  readonly stateDir: string
+  readonly logger: Logger
+  readonly metrics: Metrics
 }

@@ -111,7 +111,7 @@ export class Lab implements AsyncDisposable {
   async build(dnsRecords: Readonly<Record<string, string>>): Promise<void> {
     await Promise.all([this.manifests, ...[...this.#hosts.values()].map((host) => host.dir)].map(makeDir))
     await Promise.all(this.#plan.hosts.map((host) => this.#writeResolvConf(host)))
-    await writeFile(join(this.dir, 'psk'), 'the key of the lab')
+    await writeFile(join(this.dir, 'psk'), 'the key of the lab', { mode: 0o600 })
     await ip(this.#plan.hosts.map(({ name }) => `netns add ${netnsOf(name)}`))
     await ip(this.#plan.cables.map(renderCable))
     await allDone(this.#plan.hosts.map((host) => this.#setUp(host)))

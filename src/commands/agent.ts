@@ -1,0 +1,97 @@
+import { type Catalog, createCatalog } from '../catalog/index.ts'
+import { startDns } from '../dns/index.ts'
+import { startManifestsSource } from '../kube/index.ts'
+import { type Kernel, openKernel, watchAddresses } from '../linux/index.ts'
+import { acquireInstanceLock, createDirectDialer, createNodeAwareDialer, type Dialer } from '../net/index.ts'
+import { type ServiceProxy, startServiceProxy, tableName } from '../proxy/index.ts'
+import { aborted } from '../runtime/index.ts'
+import { startTunnel, type Tunnel } from '../tunnel/index.ts'
+import { startAgentControl } from './agent-control.ts'
+import { type Boot, boot } from './boot.ts'
+import type { CommandContext } from './command.ts'
+import { noTunnel } from './no-tunnel.ts'
+
+/** The boot sequence of `edgemesh agent`; disposal stops in reverse order, also when a later start throws. */
+export async function run(configFile: string, context: CommandContext): Promise<number> {
+  const base = boot('agent', configFile, context)
+  const { config, logger, metrics, signal } = base
+  const { edgeDNS, edgeProxy, edgeTunnel } = config.modules
+  const { bridgeDeviceName, bridgeDeviceIP } = config.commonConfig
+  await using running = new AsyncDisposableStack()
+  running.use(await acquireInstanceLock('agent'))
+
+  const kernel = running.use(await openKernel({ table: tableName, deviceName: bridgeDeviceName }))
+  const catalog = running.use(createCatalog({ onError: (error) => logger.error({ error }, 'snapshot not taken') }))
+  const directory = config.kubeAPIConfig.manifests
+  const source = running.use(
+    await startManifestsSource({ directory, sink: catalog, logger: base.loggerOf('kube'), signal }),
+  )
+
+  const local = createDirectDialer()
+  const tunnel = edgeTunnel.enable ? await beginTunnel(running, base, kernel, catalog, local) : undefined
+  const dialer = createNodeAwareDialer(config.nodeName, local, tunnel?.dialer ?? noTunnel)
+
+  // The device first: DNS listens on its address.
+  const { syntheticRange } = edgeProxy
+  await kernel.network.ensureDevice({ name: bridgeDeviceName, address: bridgeDeviceIP, syntheticRange }, signal)
+  const dnsLogger = base.loggerOf('dns')
+  const ownAddresses = () => [bridgeDeviceIP]
+  const dns = edgeDNS.enable
+    ? running.use(
+        await startDns({ config: edgeDNS, address: bridgeDeviceIP, catalog, logger: dnsLogger, metrics, ownAddresses }),
+      )
+    : undefined
+  const proxy = edgeProxy.enable ? running.use(await beginProxy(base, kernel, catalog, dialer)) : undefined
+  running.use(await startAgentControl(base, context.build, { catalog, source, dns, proxy, tunnel }))
+
+  logger.info({ component: 'agent' }, 'agent ready')
+  await aborted(signal)
+  logger.info({ component: 'agent' }, 'agent stopping')
+  await proxy?.drain(AbortSignal.timeout(edgeProxy.drainTimeoutMs))
+  return 0
+}
+
+async function beginTunnel(
+  running: AsyncDisposableStack,
+  base: Boot<'agent'>,
+  kernel: Kernel,
+  catalog: Catalog,
+  local: Dialer,
+): Promise<Tunnel> {
+  const { config, metrics, health, signal } = base
+  const addresses = running.use(await watchAddresses(kernel.network, signal))
+  const tunnel = await startTunnel({
+    config: config.modules.edgeTunnel,
+    nodeName: config.nodeName,
+    stateDir: config.stateDir,
+    catalog,
+    localDialer: local,
+    interfaceAddresses: () => addresses.current,
+    logger: base.loggerOf('tunnel'),
+    metrics,
+    health,
+  })
+  return running.use(tunnel)
+}
+
+async function beginProxy(
+  base: Boot<'agent'>,
+  kernel: Kernel,
+  catalog: Catalog,
+  dialer: Dialer,
+): Promise<ServiceProxy> {
+  const { config, metrics, health } = base
+  const { edgeDNS, edgeProxy } = config.modules
+  return await startServiceProxy({
+    config: edgeProxy,
+    common: config.commonConfig,
+    nodeName: config.nodeName,
+    dnsPort: edgeDNS.enable ? edgeDNS.listenPort : undefined,
+    catalog,
+    dialer,
+    kernel,
+    logger: base.loggerOf('proxy'),
+    metrics,
+    health,
+  })
+}

@@ -1,0 +1,69 @@
+/**
+ * The table of subcommands and, in one file for each, what they do. A file here is a composition root: it builds
+ * and owns the parts that a command needs. This table is all of a command that is loaded before it runs, so that
+ * `--help` and `check-config` stay fast and small.
+ *
+ * To add a command: write `NAME.ts` with an exported `run`, and add an entry below; `roleCommand` makes the entry
+ * of a long-running one.
+ *
+ * Read next: `command.ts`, `agent.ts` (the boot sequence), `check-config.ts`.
+ *
+ * @module
+ */
+import type { CommandEntry } from './command.ts'
+import { roleCommand } from './role-command.ts'
+
+export * from './command.ts'
+export * from './role-command.ts'
+
+const roleNames = ['agent', 'server', 'gateway']
+
+/** Every subcommand, in the order of the help page. */
+export const commands: readonly CommandEntry[] = [
+  roleCommand('agent', 'make Services work on this node', () => import('./agent.ts')),
+  roleCommand('server', 'relay for agents and hand out their addresses; on a public node', () => import('./server.ts')),
+  {
+    name: 'status',
+    group: 'Look',
+    summary: 'show what the agent or server on this machine does',
+    arguments: [{ syntax: '[role]', description: 'which of them (default: agent)', choices: roleNames }],
+    options: [
+      { syntax: '--config <file>', description: 'its configuration file (default: that of the role)' },
+      { syntax: '--json', description: 'print it as JSON' },
+    ],
+    example: 'edgemesh status',
+    load: () => import('./status.ts'),
+  },
+  {
+    name: 'cleanup',
+    group: 'Other',
+    summary: 'remove all rules, devices and routes of edgemesh from this machine',
+    options: [{ syntax: '--config <file>', description: 'configuration that names another bridge device' }],
+    example: 'edgemesh cleanup',
+    load: () => import('./cleanup.ts'),
+  },
+  {
+    name: 'check-config',
+    group: 'Configuration',
+    summary: 'say what is wrong with a configuration file, and which keys change nothing',
+    arguments: [{ syntax: '<file>', description: 'configuration file' }],
+    options: [
+      {
+        syntax: '--role <role>',
+        description: 'which command the file is for (default: what its kind says)',
+        choices: roleNames,
+      },
+      { syntax: '--skip-files', description: 'do not look at the files it names, as for another machine' },
+    ],
+    example: 'edgemesh check-config edgemesh-agent.yaml',
+    load: () => import('./check-config.ts'),
+  },
+  {
+    name: 'config schema',
+    group: 'Configuration',
+    summary: 'print the JSON Schema of a configuration, for editors',
+    arguments: [{ syntax: '[role]', description: 'which configuration (default: agent)', choices: roleNames }],
+    example: 'edgemesh config schema agent > edgemesh-agent.schema.json',
+    load: () => import('./config-schema.ts'),
+  },
+]

@@ -1,0 +1,34 @@
+import { acquireInstanceLock } from '../net/index.ts'
+import { aborted } from '../runtime/index.ts'
+import { startTunnelServer } from '../tunnel/index.ts'
+import { boot } from './boot.ts'
+import type { CommandContext } from './command.ts'
+import { startControl } from './control.ts'
+import { headOf } from './status-document.ts'
+
+/** The boot sequence of `edgemesh server`; disposal stops in reverse order, also when a later start throws. */
+export async function run(configFile: string, context: CommandContext): Promise<number> {
+  const base = boot('server', configFile, context)
+  const { config, metrics, health } = base
+  const logger = base.loggerOf('server')
+  await using running = new AsyncDisposableStack()
+  running.use(await acquireInstanceLock('server'))
+
+  const server = running.use(
+    await startTunnelServer({
+      config: config.modules.edgeTunnel,
+      nodeName: config.nodeName,
+      stateDir: config.stateDir,
+      logger: base.loggerOf('tunnel'),
+      metrics,
+      health,
+    }),
+  )
+  const status = () => ({ ...headOf('server', base, context.build), server: server.status() })
+  running.use(await startControl({ runtimeDir: config.runtimeDir, metrics, health, status }))
+
+  logger.info({ peer: server.status().peerId }, 'server ready')
+  await aborted(base.signal)
+  logger.info({}, 'server stopping')
+  return 0
+}

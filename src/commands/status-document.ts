@@ -1,0 +1,125 @@
+import type { Role } from '../config/index.ts'
+import type { ServiceProxyStatus } from '../proxy/index.ts'
+import type { TunnelServerStatus, TunnelStatus } from '../tunnel/index.ts'
+import type { Boot } from './boot.ts'
+import type { BuildInfo } from './command.ts'
+
+/** What `edgemesh status` shows and `GET /status` of the control socket returns, as JSON. */
+export interface StatusDocument {
+  readonly role: string
+  readonly node: string
+  readonly version: string
+  readonly pid: number
+  readonly startedAt: string
+  /** What readiness waits for; empty means ready. */
+  readonly waitingFor: readonly string[]
+  readonly memory: { readonly rssBytes: number }
+  readonly metadata?: MetadataStatus
+  readonly dns?: { readonly listening: readonly string[]; readonly upstreams: readonly string[] }
+  readonly proxy?: ServiceProxyStatus
+  readonly tunnel?: TunnelStatus
+  readonly server?: TunnelServerStatus
+}
+
+/** Where objects come from and how many are known. */
+export interface MetadataStatus {
+  readonly source: string
+  readonly services: number
+  readonly nodes: number
+  readonly problems: readonly string[]
+}
+
+/** What the status of every role begins with. */
+export function headOf<R extends Role>(role: R, base: Boot<R>, build: BuildInfo): StatusDocument {
+  return {
+    role,
+    node: base.config.nodeName,
+    version: build.version,
+    pid: process.pid,
+    startedAt: base.startedAt.toISOString(),
+    waitingFor: base.health.waitingFor(),
+    memory: { rssBytes: process.memoryUsage.rss() },
+  }
+}
+
+/** The status as a page for people. */
+export function renderStatus(status: StatusDocument): string {
+  const sections = [
+    renderHead(status),
+    status.metadata && renderMetadata(status.metadata),
+    status.dns && [`dns       listens on ${status.dns.listening.join(', ')}; asks ${listOf(status.dns.upstreams)}`],
+    status.proxy && renderProxy(status.proxy),
+    status.tunnel && renderTunnel(status.tunnel),
+    status.server && renderServer(status.server),
+  ]
+  return `${sections.flatMap((section) => section ?? []).join('\n')}\n`
+}
+
+function renderHead(status: StatusDocument): string[] {
+  const megabytes = (status.memory.rssBytes / 1e6).toFixed(0)
+  const ready = status.waitingFor.length === 0 ? 'ready' : `not ready, waits for ${status.waitingFor.join(', ')}`
+  return [
+    `edgemesh ${status.role} ${status.version} on ${status.node}: ${ready}`,
+    `process   pid ${status.pid}, since ${status.startedAt}, ${megabytes} MB`,
+  ]
+}
+
+function renderMetadata(metadata: MetadataStatus): string[] {
+  return [
+    `metadata  ${metadata.source}: ${metadata.services} Services, ${metadata.nodes} Nodes`,
+    ...metadata.problems.map((problem) => `          problem: ${problem}`),
+  ]
+}
+
+function renderProxy(proxy: ServiceProxyStatus): string[] {
+  const { servicePorts, refusedServicePorts, openConnections, listenPort, openedFirewallChains, problem } = proxy
+  const refused = refusedServicePorts === 0 ? '' : ` (${refusedServicePorts} without endpoints)`
+  const firewalls = openedFirewallChains.map((chain) => `          accepts added to firewall chain ${chain}`)
+  return [
+    `proxy     ${servicePorts} ServicePorts${refused}, ${openConnections} connections in userspace on port ${listenPort}`,
+    ...firewalls,
+    ...(problem === undefined ? [] : [`          problem: ${problem}`]),
+  ]
+}
+
+function renderTunnel(tunnel: TunnelStatus): string[] {
+  const servers = tunnel.servers.map((server) => {
+    const state = server.connected ? `connected${server.reserved ? ', relays for us' : ''}` : 'not connected'
+    return `server    ${server.address}: ${state}${reasonOf(server.lastError)}`
+  })
+  const peers = tunnel.peers.map((peer) => {
+    return `peer      ${peer.name.padEnd(20)} ${renderPath(peer.path)}, ${peer.openFlows} flows${reasonOf(peer.lastError)}`
+  })
+  return [`tunnel    ${tunnel.peerId}, listens on ${listOf(tunnel.listen)}`, ...servers, ...peers]
+}
+
+function renderServer(server: TunnelServerStatus): string[] {
+  const records = server.records.map(({ name, peerId, connected }) => {
+    return `record    ${name.padEnd(20)} ${peerId} ${connected ? 'connected' : 'away'}`
+  })
+  return [
+    `server    ${server.peerId}, listens on ${listOf(server.listen)}, ${server.reservations} reservations`,
+    ...records,
+  ]
+}
+
+function renderPath(path: TunnelStatus['peers'][number]['path']): string {
+  switch (path.kind) {
+    case 'direct':
+      return `direct via ${path.address}`
+    case 'relayed':
+      return `relayed via ${path.via}`
+    case 'none':
+      return 'no connection'
+    default:
+      return path satisfies never
+  }
+}
+
+function reasonOf(error: string | undefined): string {
+  return error === undefined ? '' : ` (${error})`
+}
+
+function listOf(items: readonly string[]): string {
+  return items.length === 0 ? 'nothing' : items.join(', ')
+}

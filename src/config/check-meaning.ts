@@ -1,0 +1,144 @@
+import { type Ipv4Network, ipv4ToNumber, isInIpv4Network, numberToIpv4, parseIpv4Network } from '../model/index.ts'
+import type { AgentConfig, Configs, Role } from './documents.ts'
+
+/** What is wrong with a value whose shape is right, or with two values together. */
+export interface Finding {
+  readonly path: readonly PropertyKey[]
+  readonly message: string
+  readonly remedy: string
+}
+
+type TunnelConfig = AgentConfig['modules']['edgeTunnel']
+
+const metadataService = '169.254.169.254'
+const rangeExample = 'write a free range, for example 169.254.64.0/19'
+
+/** Checks what one value's schema cannot: values that exclude each other, and ranges that hold special addresses. */
+export function checkMeaning<R extends Role>(role: R, config: Configs[R]): Finding[] {
+  const findings = checkTunnel(role, config.modules.edgeTunnel)
+  return isAgent(config) ? [...findings, ...checkAgent(config)] : findings
+}
+
+function isAgent(config: Configs[Role]): config is AgentConfig {
+  return 'edgeProxy' in config.modules
+}
+
+function checkTunnel(role: Role, tunnel: TunnelConfig): Finding[] {
+  const path = ['modules', 'edgeTunnel']
+  return [
+    ...checkTransport(tunnel),
+    ...repeatsOf(tunnel.servers, [...path, 'servers']),
+    ...repeatsOf(tunnel.muxers, [...path, 'muxers']),
+    ...when(role === 'server' && !tunnel.enable, {
+      path: [...path, 'enable'],
+      message: 'a server whose tunnel is off does nothing',
+      remedy: 'remove the line',
+    }),
+    ...when(tunnel.enable && tunnel.metricConfig.enable && tunnel.metricConfig.port === tunnel.listenPort, {
+      path: [...path, 'metricConfig', 'port'],
+      message: `${tunnel.listenPort} is also modules.edgeTunnel.listenPort`,
+      remedy: 'choose different ports',
+    }),
+  ]
+}
+
+function checkTransport({ transport, psk }: TunnelConfig): Finding[] {
+  if (transport === 'tcp') return []
+  const message =
+    transport === 'quic' && psk.enable
+      ? 'quic cannot carry a pre-shared key, and psk.enable is true'
+      : `${transport} is not available in this version`
+  return [{ path: ['modules', 'edgeTunnel', 'transport'], message, remedy: 'write tcp' }]
+}
+
+function repeatsOf(values: readonly string[], path: readonly PropertyKey[]): Finding[] {
+  return values.flatMap((value, index) =>
+    when(values.indexOf(value) < index, {
+      path: [...path, index],
+      message: `${JSON.stringify(value)} is listed twice`,
+      remedy: 'remove one of the two',
+    }),
+  )
+}
+
+function checkAgent(config: AgentConfig): Finding[] {
+  const { commonConfig, kubeAPIConfig } = config
+  const { edgeDNS, edgeProxy } = config.modules
+  const otherSource = kubeAPIConfig.kubeConfig === '' ? 'master' : 'kubeConfig'
+  return [
+    ...checkBridgeAddress(commonConfig.bridgeDeviceIP),
+    ...checkSyntheticRange(edgeProxy.syntheticRange, commonConfig.bridgeDeviceIP),
+    ...when(kubeAPIConfig.manifests !== '' && kubeAPIConfig[otherSource] !== '', {
+      path: ['kubeAPIConfig', otherSource],
+      message: 'names a second source of objects beside kubeAPIConfig.manifests',
+      remedy: 'remove one of the two',
+    }),
+    ...when(edgeDNS.enable && edgeProxy.socks5Proxy.enable && edgeDNS.listenPort === edgeProxy.socks5Proxy.listenPort, {
+      path: ['modules', 'edgeProxy', 'socks5Proxy', 'listenPort'],
+      message: `${edgeDNS.listenPort} is also modules.edgeDNS.listenPort, on the same address`,
+      remedy: 'choose different ports',
+    }),
+  ]
+}
+
+const specialNetworks = ['0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/3']
+
+function checkBridgeAddress(address: string): Finding[] {
+  const isSpecial = specialNetworks.some((text) => isInText(address, text))
+  return when(isSpecial || address === metadataService, {
+    path: ['commonConfig', 'bridgeDeviceIP'],
+    message: `${address} cannot be the address of a device`,
+    remedy: 'write a free address, for example 169.254.96.16',
+  })
+}
+
+function checkSyntheticRange(text: string, bridgeAddress: string): Finding[] {
+  const path = ['modules', 'edgeProxy', 'syntheticRange']
+  const network = parseIpv4Network(text)
+  if (network === undefined) return [{ path, ...explainNoNetwork(text) }]
+  if (network.prefixLength < 8 || network.prefixLength > 30) {
+    const message = `expected a prefix between /8 and /30, got ${JSON.stringify(text)}`
+    return [{ path, message, remedy: rangeExample }]
+  }
+  return [
+    ...when(isInIpv4Network(metadataService, network), {
+      path,
+      message: `${text} holds ${metadataService}, the metadata service of clouds`,
+      remedy: rangeExample,
+    }),
+    ...when(isInIpv4Network(bridgeAddress, network), {
+      path,
+      message: `${text} holds commonConfig.bridgeDeviceIP, ${bridgeAddress}`,
+      remedy: 'choose a range without it',
+    }),
+    ...when(holdsSpecialAddress(network), {
+      path,
+      message: `${text} holds loopback, multicast or unspecified addresses`,
+      remedy: rangeExample,
+    }),
+  ]
+}
+
+function holdsSpecialAddress(network: Ipv4Network): boolean {
+  return specialNetworks.some((text) => isInText(numberToIpv4(network.base), text))
+}
+
+function explainNoNetwork(text: string): Pick<Finding, 'message' | 'remedy'> {
+  const [address = '', prefix = ''] = text.split('/')
+  const value = ipv4ToNumber(address)
+  const length = /^\d{1,2}$/.test(prefix) ? Number(prefix) : 99
+  if (value === undefined || length > 32) {
+    return { message: `expected an IPv4 network, got ${JSON.stringify(text)}`, remedy: rangeExample }
+  }
+  const base = numberToIpv4(Math.floor(value / 2 ** (32 - length)) * 2 ** (32 - length))
+  return { message: `${text} has bits set beyond its prefix`, remedy: `write ${base}/${length}` }
+}
+
+function isInText(address: string, network: string): boolean {
+  const parsed = parseIpv4Network(network)
+  return parsed !== undefined && isInIpv4Network(address, parsed)
+}
+
+function when(isWrong: boolean, finding: Finding): Finding[] {
+  return isWrong ? [finding] : []
+}

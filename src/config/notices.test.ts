@@ -1,0 +1,164 @@
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import type { Role } from './documents.ts'
+import { parseConfig } from './load-config.ts'
+
+function noticesOf(text: string, role: Role = 'agent'): readonly string[] {
+  return parseConfig(role, text, 'a.yaml', { NODE_NAME: 'edge-a1' }).notices
+}
+
+function pathsIn(notices: readonly string[]): string[] {
+  return notices.map((line) => line.split(': ')[1] ?? '')
+}
+
+suite('a key that changes nothing', () => {
+  test('is named once with its place and why', () => {
+    assert.deepEqual(noticesOf('modules:\n  edgeTunnel:\n    heartbeatPeriod: 60\n'), [
+      'a.yaml:3:5: modules.edgeTunnel.heartbeatPeriod: has no effect yet: the period of relay checks follows in a later version',
+    ])
+  })
+
+  test('is told apart from one that will never change anything', () => {
+    assert.deepEqual(noticesOf('kubeAPIConfig:\n  contentType: application/json\n'), [
+      'a.yaml:2:3: kubeAPIConfig.contentType: has no effect: JSON is always used',
+    ])
+  })
+
+  test('is named even when its value is the default, because it was asked for', () => {
+    assert.deepEqual(pathsIn(noticesOf('modules: { edgeTunnel: { finderPeriod: 60 } }')), [
+      'modules.edgeTunnel.finderPeriod',
+    ])
+  })
+
+  test('is not named when nothing is asked for', () => {
+    const text = 'kubeAPIConfig: { master: "" }\nmodules: { edgeTunnel: { relayNodes: [], enableIpfsLog: false } }'
+    assert.deepEqual(noticesOf(text), [])
+  })
+
+  test('is not named when it is not written', () => {
+    assert.deepEqual(noticesOf('modules: { edgeProxy: { enable: true }, edgeTunnel: { enable: true } }'), [])
+  })
+})
+
+suite('a group that changes nothing', () => {
+  test('is named as a whole', () => {
+    const text = 'modules: { edgeProxy: { socks5Proxy: { enable: true, listenPort: 1080 } } }'
+    assert.deepEqual(pathsIn(noticesOf(text)), ['modules.edgeProxy.socks5Proxy'])
+  })
+
+  test('is silent while it is switched off, in words or by default', () => {
+    assert.deepEqual(noticesOf('modules: { edgeDNS: { cacheDNS: { enable: false, cacheTTL: 5 } } }'), [])
+    assert.deepEqual(noticesOf('modules: { edgeDNS: { cacheDNS: { cacheTTL: 5 } } }'), [])
+  })
+})
+
+suite("the Go system's documents parse unchanged", () => {
+  test('with every key of the agent, also those that it writes for itself', () => {
+    const text = `
+kubeAPIConfig:
+  master: https://192.0.2.1:6443
+  contentType: application/vnd.kubernetes.protobuf
+  qps: 100
+  burst: 200
+  kubeConfig: /root/.kube/config
+  mode: ManualMode
+  deleteKubeConfig: true
+  metaServer:
+    server: https://127.0.0.1:10550
+    security: { requireAuthorization: true, insecureSkipTLSVerify: true, tlsCaFile: /ca, tlsCertFile: /crt, tlsPrivateKeyFile: /key }
+commonConfig:
+  bridgeDeviceName: edgemesh0
+  bridgeDeviceIP: 169.254.96.16
+  pprofConfig: { enableProfiling: true, profilingAddress: 127.0.0.1, profilingPort: 6060 }
+modules:
+  edgeDNS:
+    enable: true
+    listenPort: 53
+    listenInterface: edgemesh0
+    kubeAPIConfig: { mode: EdgeMode }
+    cacheDNS: { enable: true, autoDetect: true, upstreamServers: [10.96.0.10], cacheTTL: 30 }
+  edgeProxy:
+    enable: true
+    listenInterface: edgemesh0
+    serviceFilterMode: FilterIfLabelExists
+    socks5Proxy: { enable: true, listenPort: 10800, nodeName: a, namespace: kubeedge }
+    loadBalancer: { caller: ProxyCaller, nodeName: a, consistentHash: { partitionCount: 100, replicationFactor: 10, load: 1.25 } }
+  edgeTunnel:
+    enable: true
+    mode: ServerAndClient
+    nodeName: a
+    configPath: /etc/edgemesh/config/edgemesh-agent.yaml
+    listenPort: 20006
+    transport: tcp
+    rendezvous: EDGEMESH_PLAYGOUND
+    relayNodes: [{ nodeName: cloud-1, advertiseAddress: [192.0.2.1, relay.example.org, "2001:db8::1"] }]
+    enableIpfsLog: true
+    maxCandidates: 5
+    heartbeatPeriod: 120
+    finderPeriod: 60
+    psk: { enable: true, path: /etc/edgemesh/psk }
+    tunnelLimitConfig: { enable: true, tunnelBaseStreamIn: 1, tunnelBaseStreamOut: 1, tunnelPeerBaseStreamIn: 1, tunnelPeerBaseStreamOut: 1 }
+    listenInterfaces: "*"
+    extraFilteredInterfaces: "veth,cali"
+    metricConfig: { enable: true, port: 9999 }
+  edgeCNI:
+    enable: true
+    encapsulationIP: 192.0.2.1
+    tunMode: 2
+    meshCIDRConfig: { cloudCIDR: [10.244.0.0/16], edgeCIDR: [10.245.0.0/16] }
+`
+    assert.deepEqual(pathsIn(noticesOf(text)), [
+      'kubeAPIConfig.master',
+      'kubeAPIConfig.contentType',
+      'kubeAPIConfig.qps',
+      'kubeAPIConfig.burst',
+      'kubeAPIConfig.kubeConfig',
+      'kubeAPIConfig.mode',
+      'kubeAPIConfig.deleteKubeConfig',
+      'kubeAPIConfig.metaServer',
+      'commonConfig.pprofConfig',
+      'modules.edgeDNS.listenInterface',
+      'modules.edgeDNS.kubeAPIConfig',
+      'modules.edgeDNS.cacheDNS',
+      'modules.edgeProxy.listenInterface',
+      'modules.edgeProxy.socks5Proxy',
+      'modules.edgeProxy.loadBalancer.caller',
+      'modules.edgeProxy.loadBalancer.nodeName',
+      'modules.edgeProxy.loadBalancer.consistentHash',
+      'modules.edgeTunnel.mode',
+      'modules.edgeTunnel.nodeName',
+      'modules.edgeTunnel.configPath',
+      'modules.edgeTunnel.rendezvous',
+      'modules.edgeTunnel.relayNodes',
+      'modules.edgeTunnel.enableIpfsLog',
+      'modules.edgeTunnel.maxCandidates',
+      'modules.edgeTunnel.heartbeatPeriod',
+      'modules.edgeTunnel.finderPeriod',
+      'modules.edgeTunnel.metricConfig',
+      'modules.edgeCNI',
+    ])
+  })
+
+  test('with every key of the gateway', () => {
+    const text = `
+apiVersion: gateway.edgemesh.config.kubeedge.io/v1alpha1
+kind: EdgeMeshGateway
+kubeAPIConfig: { mode: CloudMode }
+pprofConfig: { enableProfiling: true }
+modules:
+  edgeGateway:
+    enable: true
+    nic: eth0,eth1
+    includeIP: 192.0.2.0/24
+    excludeIP: "*"
+    loadBalancer: { caller: GatewayCaller, consistentHash: { load: 2 } }
+  edgeTunnel: { enable: true, listenPort: 20007, mode: ClientOnly }
+`
+    assert.deepEqual(pathsIn(noticesOf(text, 'gateway')), [
+      'kubeAPIConfig.mode',
+      'pprofConfig',
+      'modules.edgeGateway',
+      'modules.edgeTunnel.mode',
+    ])
+  })
+})

@@ -1,0 +1,17 @@
+/**
+ * Turns an origin of Kubernetes objects into typed objects in an `ObjectSink`: today a watched folder of manifests,
+ * through the interface that list-watch sources will share. Text and JSON become types here and nowhere else.
+ * It keeps no index and answers no question about objects; `catalog/` does.
+ *
+ * Read next: `object-source.ts`, `manifests/manifests-source.ts`, `objects/service.ts`.
+ *
+ * @module
+ */
+export { ManifestsDirectoryError } from './manifests/errors.ts'
+export { type ManifestsSourceOptions, startManifestsSource } from './manifests/manifests-source.ts'
+export type * from './object-source.ts'
+export { parseEndpointSlice } from './objects/endpoint-slice.ts'
+export { parseEndpoints } from './objects/endpoints.ts'
+export { type FieldPath, ObjectParseError } from './objects/field.ts'
+export { parseNode } from './objects/node.ts'
+export { parseService } from './objects/service.ts'

@@ -1,0 +1,86 @@
+import type { Endpoint, EndpointPort, EndpointSlice } from '../../model/index.ts'
+import { Field } from './field.ts'
+import { parseIdentity } from './metadata.ts'
+import { parsePortNumber, parseProtocol } from './port.ts'
+
+/**
+ * A discovery.k8s.io EndpointSlice, v1 or v1beta1; undefined for one that belongs to no Service or lists host names
+ * instead of addresses. Throws `ObjectParseError`.
+ */
+export function parseEndpointSlice(value: unknown): EndpointSlice | undefined {
+  const object = new Field(value)
+  const identity = parseIdentity(object)
+  const serviceName = object.at('metadata', 'labels', 'kubernetes.io/service-name').text()
+  const addressType = parseAddressType(object.at('addressType'))
+  if (serviceName === '' || addressType === undefined) return undefined
+  return {
+    ...identity,
+    serviceName,
+    fromEndpoints: false,
+    addressType,
+    ports: object.at('ports').items().flatMap(parseEndpointPort),
+    endpoints: object
+      .at('endpoints')
+      .items()
+      .map((endpoint) => parseEndpoint(endpoint, addressType)),
+  }
+}
+
+/** One port of a slice or subset; none for other protocols and for the nameless "all ports" of custom controllers. */
+export function parseEndpointPort(port: Field): EndpointPort[] {
+  const protocol = parseProtocol(port)
+  if (protocol === undefined || port.at('port').isAbsent) return []
+  return [{ name: port.at('name').text(), protocol, port: parsePortNumber(port.at('port')) }]
+}
+
+/** What is known of the Pod and node behind an address: `nodeName`, `hostname`, `zone`, `targetRef`. */
+export function parsePlacement(endpoint: Field): Pick<Endpoint, 'nodeName' | 'hostname' | 'zone' | 'pod'> {
+  const topology = endpoint.at('deprecatedTopology').isAbsent
+    ? endpoint.at('topology')
+    : endpoint.at('deprecatedTopology')
+  const nodeName = endpoint.at('nodeName').text() || topology.at('kubernetes.io/hostname').text()
+  const zone = endpoint.at('zone').text() || topology.at('topology.kubernetes.io/zone').text()
+  const hostname = endpoint.at('hostname')
+  const target = endpoint.at('targetRef')
+  const isPod = target.at('kind').text() === 'Pod' && target.at('name').text() !== ''
+  return {
+    ...(nodeName === '' ? {} : { nodeName }),
+    ...(hostname.text() === '' ? {} : { hostname: hostname.dnsName() }),
+    ...(zone === '' ? {} : { zone }),
+    ...(isPod ? { pod: { namespace: target.at('namespace').text(), name: target.at('name').text() } } : {}),
+  }
+}
+
+function parseAddressType(field: Field): EndpointSlice['addressType'] | undefined {
+  switch (field.text()) {
+    case 'IPv4':
+    case 'IPv6':
+      return field.text() as EndpointSlice['addressType']
+    case 'FQDN':
+      return undefined
+    default:
+      throw field.error('must be IPv4, IPv6 or FQDN')
+  }
+}
+
+function parseEndpoint(endpoint: Field, addressType: EndpointSlice['addressType']): Endpoint {
+  const conditions = endpoint.at('conditions')
+  const ready = conditions.at('ready').flag(true)
+  return {
+    addresses: endpoint
+      .at('addresses')
+      .items()
+      .map((address) => parseAddress(address, addressType)),
+    ready,
+    // Absent in older clusters, where an endpoint serves exactly while it is ready.
+    serving: conditions.at('serving').flag(ready),
+    terminating: conditions.at('terminating').flag(false),
+    ...parsePlacement(endpoint),
+  }
+}
+
+function parseAddress(field: Field, addressType: EndpointSlice['addressType']): string {
+  const address = field.ip()
+  if (address.includes(':') !== (addressType === 'IPv6')) throw field.error(`must be an ${addressType} address`)
+  return address
+}

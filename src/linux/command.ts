@@ -1,0 +1,51 @@
+import { spawn } from 'node:child_process'
+import { CommandFailedError, MissingCommandError, NotPermittedError } from './errors.ts'
+
+/** What to run: never a shell, always an argument array. */
+export interface Command {
+  readonly command: string
+  readonly arguments: readonly string[]
+  /** Written to standard input. */
+  readonly input?: string
+  /** What it is for, as the rest of the sentence "Cannot ...". */
+  readonly action: string
+}
+
+/** Runs a command to its end and returns what it wrote to standard output; rejects when it exits with an error. */
+export async function runCommand(command: Command, signal: AbortSignal): Promise<string> {
+  signal.throwIfAborted()
+  const result = await collect(command, signal)
+  if (result.exit === 'exit code 0') return result.stdout
+  if (/operation not permitted|must be root|permission denied/i.test(result.stderr)) {
+    throw new NotPermittedError(command.action, { cause: new Error(result.stderr.trim()) })
+  }
+  throw new CommandFailedError([command.command, ...command.arguments].join(' '), result.exit, result.stderr)
+}
+
+interface Result {
+  readonly exit: string
+  readonly stdout: string
+  readonly stderr: string
+}
+
+function collect(command: Command, signal: AbortSignal): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    // Messages are read to tell errors apart, so they must not be translated.
+    const env = { ...process.env, LC_ALL: 'C' }
+    const child = spawn(command.command, command.arguments, { env, signal, stdio: ['pipe', 'pipe', 'pipe'] })
+    const stdout: Buffer[] = []
+    const stderr: Buffer[] = []
+    child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk))
+    child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk))
+    child.on('error', (error: NodeJS.ErrnoException) => {
+      reject(error.code === 'ENOENT' ? new MissingCommandError(command.command, { cause: error }) : error)
+    })
+    child.on('close', (code, killedBy) => {
+      const exit = code === null ? `killed by ${killedBy}` : `exit code ${code}`
+      resolve({ exit, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() })
+    })
+    // A command that ends without reading its input closes the pipe; its exit code tells more than EPIPE.
+    child.stdin.on('error', () => {})
+    child.stdin.end(command.input ?? '')
+  })
+}

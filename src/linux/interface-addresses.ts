@@ -1,0 +1,36 @@
+import type { InterfaceAddress, NetworkView, NodeNetwork } from './node-network.ts'
+
+/** An address with the name of its interface. */
+export interface NamedAddress extends InterfaceAddress {
+  readonly interface: string
+}
+
+/** This node's addresses as they are now, for callers that cannot wait. */
+export interface AddressWatch extends Disposable {
+  readonly current: readonly NamedAddress[]
+}
+
+/** Follows the addresses of the interfaces that are up; while they cannot be read the last ones stay. */
+export async function watchAddresses(network: NodeNetwork, signal: AbortSignal): Promise<AddressWatch> {
+  let current = addressesOf(await network.view(signal))
+  const refresh = async (): Promise<void> => {
+    try {
+      current = addressesOf(await network.view(signal))
+    } catch {
+      // The kernel was busy or we are stopping; the next change asks again.
+    }
+  }
+  const watching = await network.watch(() => void refresh())
+  return {
+    get current() {
+      return current
+    },
+    [Symbol.dispose]: () => watching[Symbol.dispose](),
+  }
+}
+
+function addressesOf(view: NetworkView): NamedAddress[] {
+  return view.interfaces
+    .filter(({ isUp }) => isUp)
+    .flatMap(({ name, addresses }) => addresses.map((address) => ({ ...address, interface: name })))
+}

@@ -1,0 +1,31 @@
+import { cleanUp } from './clean-up.ts'
+import { createForeignFirewalls, type ForeignFirewalls } from './foreign-firewall.ts'
+import { createRulesetApplier } from './nft-ruleset-applier.ts'
+import type { NodeNetwork } from './node-network.ts'
+import { createNodeNetwork } from './rt-node-network.ts'
+import type { RulesetApplier } from './ruleset-applier.ts'
+
+/** All parts of the kernel that interception needs, in the network namespace of this process. */
+export interface Kernel extends Disposable {
+  readonly applier: RulesetApplier
+  readonly network: NodeNetwork
+  readonly firewalls: ForeignFirewalls
+  /** Removes everything of ours; see `cleanUp`. */
+  cleanUp(signal: AbortSignal): Promise<void>
+}
+
+/** Opens the netlink sockets; rejects when the native code cannot be loaded. */
+export async function openKernel(names: { readonly table: string; readonly deviceName: string }): Promise<Kernel> {
+  const network = await createNodeNetwork()
+  const applier = await createRulesetApplier(names.table)
+  return {
+    applier,
+    network,
+    firewalls: createForeignFirewalls(names.table),
+    cleanUp: (signal) => cleanUp(names, signal),
+    [Symbol.dispose]() {
+      applier[Symbol.dispose]()
+      network[Symbol.dispose]()
+    },
+  }
+}

@@ -1,0 +1,104 @@
+import { runCommand } from './command.ts'
+import { CommandFailedError, NetlinkError, NotPermittedError, RulesetRejectedError } from './errors.ts'
+import { decodeAttributes, encodeAttribute, openNetfilterSocket, requestOptions } from './netlink.ts'
+import type { RulesetApplier } from './ruleset-applier.ts'
+
+/** Message types: the nftables subsystem of nfnetlink in the upper byte. */
+const getChain = (10 << 8) | 4
+const getGeneration = (10 << 8) | 16
+const familyIpv4 = 2
+const chainAttributes = { table: 1, handle: 2, name: 3, use: 6 }
+
+/** Applies text with `nft -f -` and looks at the result through netlink, which costs no process. */
+export async function createRulesetApplier(table: string): Promise<RulesetApplier> {
+  const netlink = await openNetfilterSocket()
+  /** What the last `apply` left: the base chains, and what they were when first seen after it. */
+  let installed: { readonly chains: readonly string[]; readonly fingerprint: string } | undefined
+  /** The generation at which the fingerprint was found right. */
+  let checkedAt: number | undefined
+
+  const generation = async (signal: AbortSignal): Promise<number> => {
+    signal.throwIfAborted()
+    const data = Buffer.from([familyIpv4, 0, 0, 0])
+    const [messages] = await netlink.ask('read the nftables generation', () =>
+      netlink.socket.request(getGeneration, data, requestOptions),
+    )
+    const id = decodeAttributes(messages[0]?.data.subarray(4) ?? Buffer.alloc(0)).get(1)
+    if (id === undefined) throw new Error('Cannot read the nftables generation: the answer holds none')
+    return id.readUInt32BE(0)
+  }
+
+  const fingerprintOf = async (chains: readonly string[]): Promise<string> => {
+    const states = await Promise.all(chains.map((chain) => readChain(netlink, table, chain)))
+    return states.join(' ')
+  }
+
+  return {
+    generation,
+    probe: (signal) => runNft(`add table ip ${table}\n`, signal, ['-c']),
+    async apply(text, signal) {
+      installed = undefined
+      checkedAt = undefined
+      await runNft(text, signal)
+      const chains = baseChainsOf(text)
+      installed = { chains, fingerprint: await fingerprintOf(chains) }
+    },
+    async isInstalled(signal) {
+      if (installed === undefined || installed.fingerprint.includes('missing')) return false
+      const now = await generation(signal)
+      if (now === checkedAt) return true
+      if ((await fingerprintOf(installed.chains)) !== installed.fingerprint) return false
+      checkedAt = now
+      return true
+    },
+    [Symbol.dispose]: () => netlink[Symbol.dispose](),
+  }
+}
+
+/** Runs text through nft as one transaction; also for those who keep no state about it. */
+export async function runNft(text: string, signal: AbortSignal, flags: readonly string[] = []): Promise<void> {
+  const action = 'change the nftables ruleset'
+  try {
+    await runCommand({ command: 'nft', arguments: [...flags, '-f', '-'], input: text, action }, signal)
+  } catch (error) {
+    if (error instanceof NotPermittedError || !(error instanceof CommandFailedError)) throw error
+    throw rejectionOf(error, text)
+  }
+}
+
+/** nft's first complaint with the line of the text it is about: `/dev/stdin:7:3-9: Error: syntax error, ...`. */
+function rejectionOf(error: CommandFailedError, text: string): RulesetRejectedError {
+  const first = /^\S*?:(\d+):[\d-]+: Error: (.*)$/m.exec(error.stderr)
+  const complaint = first?.[2] ?? error.stderr.trim().split('\n')[0] ?? ''
+  const line = first === null ? undefined : text.split('\n')[Number(first[1]) - 1]?.trim()
+  return new RulesetRejectedError(complaint, line?.slice(0, 200), { cause: error })
+}
+
+/** Names of the chains in the text that hang on a hook: those that packets meet first. */
+function baseChainsOf(text: string): string[] {
+  return [...text.matchAll(/chain (\S+) \{\s*type /g)].map((match) => match[1] ?? '')
+}
+
+/** `handle/rules` of a chain: the handle is new when it was made anew, the count is what it holds. */
+async function readChain(
+  netlink: Awaited<ReturnType<typeof openNetfilterSocket>>,
+  table: string,
+  chain: string,
+): Promise<string> {
+  const data = Buffer.concat([
+    Buffer.from([familyIpv4, 0, 0, 0]),
+    encodeAttribute(chainAttributes.table, Buffer.from(`${table}\0`)),
+    encodeAttribute(chainAttributes.name, Buffer.from(`${chain}\0`)),
+  ])
+  try {
+    const [messages] = await netlink.ask(`read nftables chain ${chain}`, () =>
+      netlink.socket.request(getChain, data, requestOptions),
+    )
+    const attributes = decodeAttributes(messages[0]?.data.subarray(4) ?? Buffer.alloc(0))
+    const handle = attributes.get(chainAttributes.handle)?.readBigUInt64BE(0)
+    return `${handle}/${attributes.get(chainAttributes.use)?.readUInt32BE(0)}`
+  } catch (error) {
+    if (error instanceof NetlinkError && error.code === 'ENOENT') return 'missing'
+    throw error
+  }
+}

@@ -1,0 +1,86 @@
+import { connect, isIP } from 'node:net'
+import { type ByteStream, DialError, type Dialer, type DialFailure, type DialTarget } from './dialer.ts'
+import { isSelfConnection } from './self-connection.ts'
+
+/** An idle connection is probed after this long, so that peers that vanished without a word are noticed. */
+export const keepAliveDelayMs = 60_000
+
+const failureOfCode: Readonly<Record<string, DialFailure>> = {
+  ECONNREFUSED: 'refused',
+  ECONNRESET: 'refused',
+  EMFILE: 'overloaded',
+  ENFILE: 'overloaded',
+  ENOBUFS: 'overloaded',
+  ENOMEM: 'overloaded',
+  EAGAIN: 'overloaded',
+  // All local ports towards this target are in use.
+  EADDRNOTAVAIL: 'overloaded',
+}
+
+/** Dials TCP from this node's own network stack; `localAddress` sets the source address. Names are never resolved. */
+export function createDirectDialer(options: { readonly localAddress?: string } = {}): Dialer {
+  return {
+    async dial(target, signal) {
+      signal.throwIfAborted()
+      refuseUndialable(target)
+      return await connectTo(target, options.localAddress, signal)
+    },
+  }
+}
+
+/** Dials targets on this node, or on none in particular, with `direct` and all others with `remote`. */
+export function createNodeAwareDialer(localNode: string, direct: Dialer, remote: Dialer): Dialer {
+  return {
+    dial(target, signal) {
+      const isRemote = target.nodeName !== undefined && target.nodeName !== localNode
+      return (isRemote ? remote : direct).dial(target, signal)
+    },
+  }
+}
+
+/** Targets also arrive from peers, so what `connect` would throw on or look up in DNS is refused here. */
+function refuseUndialable({ protocol, address, port }: DialTarget): void {
+  if (protocol !== 'tcp') throw new DialError('forbidden', `connect ${protocol} ${address}:${port}: not a byte stream`)
+  if (isIP(address) === 0) throw new DialError('forbidden', `connect ${address}:${port}: not an IP address`)
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) {
+    throw new DialError('forbidden', `connect ${address}:${port}: not a port`)
+  }
+}
+
+function connectTo(target: DialTarget, localAddress: string | undefined, signal: AbortSignal): Promise<ByteStream> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({
+      host: target.address,
+      port: target.port,
+      ...(localAddress === undefined ? {} : { localAddress }),
+      allowHalfOpen: true,
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: keepAliveDelayMs,
+    })
+    const settle = (outcome: () => void) => {
+      signal.removeEventListener('abort', onAbort)
+      outcome()
+    }
+    const onAbort = () => {
+      socket.destroy()
+      settle(() => reject(signal.reason))
+    }
+    signal.addEventListener('abort', onAbort, { once: true })
+    socket.once('connect', () => {
+      if (!isSelfConnection(socket)) {
+        settle(() => resolve(socket))
+        return
+      }
+      socket.resetAndDestroy()
+      const message = `connect ECONNREFUSED ${target.address}:${target.port} (it would reach itself)`
+      settle(() => reject(new DialError('refused', message)))
+    })
+    // Stays for the socket's life: it may fail before its next owner listens, and that must not end the process.
+    socket.on('error', (error) => settle(() => reject(dialErrorOf(error))))
+  })
+}
+
+function dialErrorOf(error: NodeJS.ErrnoException): DialError {
+  return new DialError(failureOfCode[error.code ?? ''] ?? 'unreachable', error.message, { cause: error })
+}

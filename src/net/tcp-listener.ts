@@ -1,0 +1,77 @@
+import { createServer, type Server, type Socket } from 'node:net'
+import { keepAliveDelayMs } from './direct-dialer.ts'
+import { listenErrorOf } from './listen-error.ts'
+import { ignoreError, resetStream } from './reset-stream.ts'
+
+/** An accepted TCP connection: a `ByteStream` that also knows its addresses. */
+export type TcpSocket = Socket
+
+/** How to listen. */
+export interface TcpListenerOptions {
+  readonly host: string
+  /** 0 lets the kernel choose. */
+  readonly port: number
+  /** Takes each connection; half-open, no delay, kept alive, and safe to leave without an `error` listener. */
+  readonly onConnection: (socket: TcpSocket) => void
+  /** Is told when the kernel could not hand over a connection, as when file descriptors run out; listening goes on. */
+  readonly onAcceptError?: (error: Error) => void
+  readonly backlog?: number
+  readonly reusePort?: boolean
+  /** Reads nothing from a connection until it is resumed; a reset by the client then goes unseen as well. */
+  readonly pauseOnConnect?: boolean
+}
+
+/** A listening TCP socket and the connections it accepted; disposal resets those that are still open. */
+export interface TcpListener extends AsyncDisposable {
+  readonly address: string
+  readonly port: number
+  /** Frees the port at once and leaves open connections alone. */
+  stopAccepting(): void
+}
+
+/** Resolves when the port is bound; rejects with `AddressInUseError`, `ListenPermissionError` or another error. */
+export async function startTcpListener(options: TcpListenerOptions): Promise<TcpListener> {
+  const open = new Set<Socket>()
+  const server = createServer({
+    allowHalfOpen: true,
+    noDelay: true,
+    keepAlive: true,
+    keepAliveInitialDelay: keepAliveDelayMs,
+    pauseOnConnect: options.pauseOnConnect ?? false,
+  })
+  server.on('connection', (socket) => {
+    open.add(socket)
+    socket.once('close', () => open.delete(socket))
+    socket.on('error', ignoreError)
+    options.onConnection(socket)
+  })
+  await listen(server, options)
+  server.on('error', (error) => options.onAcceptError?.(error))
+  const bound = server.address()
+  if (bound === null || typeof bound === 'string') throw new Error('Cannot listen: not an IP socket')
+  const closed = new Promise<void>((resolve) => server.once('close', resolve))
+  const stopAccepting = () => {
+    if (server.listening) server.close()
+  }
+  return {
+    address: bound.address,
+    port: bound.port,
+    stopAccepting,
+    async [Symbol.asyncDispose]() {
+      stopAccepting()
+      for (const socket of open) resetStream(socket, new Error('the listener stops'))
+      await closed
+    },
+  }
+}
+
+function listen(server: Server, { host, port, backlog = 4096, reusePort }: TcpListenerOptions): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onError = (error: Error) => reject(listenErrorOf(error, 'tcp', host, port))
+    server.once('error', onError)
+    server.listen({ host, port, backlog, ...(reusePort === undefined ? {} : { reusePort }) }, () => {
+      server.off('error', onError)
+      resolve()
+    })
+  })
+}

@@ -1,0 +1,13 @@
+/**
+ * Makes ClusterIPs work for this node and its pods. A Service's connections go straight to an endpoint on this node
+ * by translation in the kernel, or to the userspace proxy, which dials the others. It knows nothing of the tunnel
+ * (a `Dialer` is given to it) and does not find out about Services (a `Catalog` is).
+ *
+ * Read next: `service-proxy.ts` (what follows what), `service-plan.ts` and `desired-state.ts` (what is decided),
+ * `kernel/render-ruleset.ts` (the rules), `userspace/userspace-proxy.ts`.
+ *
+ * @module
+ */
+export * from './errors.ts'
+export { tableName } from './kernel/render-ruleset.ts'
+export * from './service-proxy.ts'

@@ -1,0 +1,82 @@
+import { type FirewallAccepts, type HostRoutes, type Kernel, RulesetRejectedError } from '../../linux/index.ts'
+import type { Logger } from '../../observability/index.ts'
+import { renderReplacement } from './render-ruleset.ts'
+
+/** What the kernel should hold. */
+export interface DesiredKernelState {
+  readonly ruleset: string
+  readonly accepts: FirewallAccepts
+  readonly hostRoutes: HostRoutes
+}
+
+/** Makes the kernel equal to a desired state, with as little work as the state of things allows. */
+export interface KernelReconciler {
+  /**
+   * Does nothing where the kernel is as wanted. `around` runs the actual change of the ruleset, so that the caller
+   * can prepare for it and clear up after it; it is not called when there is nothing to change.
+   */
+  reconcile(
+    desired: DesiredKernelState,
+    around: (apply: () => Promise<void>) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void>
+  /** Firewall chains of others that hold our accepts. */
+  openedChains(): readonly string[]
+}
+
+/** Changes of iptables-legacy show nowhere, so it is looked at from time to time. */
+const firewallCheckIntervalMs = 5_000
+
+/** `nowMs` is a monotonic clock. */
+export function createKernelReconciler(
+  kernel: Kernel,
+  deviceName: string,
+  { logger, nowMs = () => performance.now() }: { readonly logger: Logger; readonly nowMs?: () => number },
+): KernelReconciler {
+  let installedRuleset: string | undefined
+  let installedRoutes: HostRoutes | undefined
+  let firewall = { accepts: '', generation: -1, checkedAtMs: Number.NEGATIVE_INFINITY }
+  let openedChains: readonly string[] = []
+
+  const ensureRuleset = async (ruleset: string, signal: AbortSignal): Promise<void> => {
+    const wasInstalled = installedRuleset
+    installedRuleset = undefined
+    try {
+      await kernel.applier.apply(ruleset, signal)
+    } catch (error) {
+      if (!(error instanceof RulesetRejectedError && error.isConflict)) throw error
+      // A table of another version: nothing that is right can be added to it.
+      await kernel.applier.apply(renderReplacement(ruleset), signal)
+      logger.warn({ reason: error.message }, 'replaced a table of another shape; established connections may break')
+    }
+    if (wasInstalled === ruleset) logger.warn({}, 'repaired the ruleset after somebody else changed it')
+    installedRuleset = ruleset
+  }
+
+  const ensureFirewalls = async (accepts: FirewallAccepts, signal: AbortSignal): Promise<void> => {
+    const wanted = JSON.stringify(accepts)
+    // Read before looking: a change in between is then seen next time.
+    const generation = await kernel.applier.generation(signal)
+    const isDue = nowMs() - firewall.checkedAtMs >= firewallCheckIntervalMs
+    if (wanted === firewall.accepts && generation === firewall.generation && !isDue) return
+    const chains = await kernel.firewalls.ensureAccepts(accepts, signal)
+    firewall = { accepts: wanted, generation, checkedAtMs: nowMs() }
+    if (chains.join() !== openedChains.join() && chains.length > 0) {
+      logger.info({ reason: chains.join(', ') }, 'firewall chains of others would drop Service traffic; added accepts')
+    }
+    openedChains = chains
+  }
+
+  return {
+    async reconcile(desired, around, signal) {
+      const isCurrent = desired.ruleset === installedRuleset && (await kernel.applier.isInstalled(signal))
+      if (!isCurrent) await around(() => ensureRuleset(desired.ruleset, signal))
+      // A new object tells that the network changed, and with it maybe the routes.
+      if (desired.hostRoutes !== installedRoutes)
+        await kernel.network.setHostRoutes(deviceName, desired.hostRoutes, signal)
+      installedRoutes = desired.hostRoutes
+      await ensureFirewalls(desired.accepts, signal)
+    },
+    openedChains: () => openedChains,
+  }
+}

@@ -1,0 +1,205 @@
+import type { Destination } from '../service-plan.ts'
+
+/** One place that connections to a ServicePort may go: an endpoint, or the userspace proxy. */
+export interface Slot {
+  readonly address: string
+  readonly port: number
+}
+
+/** A ServicePort with its slots, each equally likely. Without slots its connections are refused. */
+export interface RuledServicePort {
+  readonly destinations: readonly Destination[]
+  readonly slots: readonly Slot[]
+}
+
+/** All that the ruleset depends on. */
+export interface RulesetInput {
+  readonly servicePorts: readonly RuledServicePort[]
+  /** Addresses of endpoints on this node, which may be clients of their own Service. */
+  readonly localBackends: readonly string[]
+  readonly syntheticRange: string
+  readonly listenPort: number
+  /** Where this node answers DNS; its packets need no connection tracking. */
+  readonly dns?: { readonly address: string; readonly port: number } | undefined
+  /** Interfaces whose packets are left alone: those that lead to other machines. */
+  readonly foreignInterfaces: readonly string[]
+  /** Networks of bridges that switch frames between pods unseen by nftables. */
+  readonly switchedNetworks: readonly string[]
+}
+
+/** Name of our table, in family ip. */
+export const tableName = 'edgemesh'
+const table = `ip ${tableName}`
+
+/** Before kube-proxy, which translates at -100. */
+const translationPriority = -110
+/** Before the firewalls of others, so that a refused connection is refused and not dropped. */
+const filterPriority = -10
+/** Before connection tracking, which starts at -200. */
+const trackingPriority = -310
+/** Before the source translation of others, which is at 100. */
+const sourcePriority = 90
+
+/**
+ * The whole table as one nft transaction. Chains are flushed and filled, never deleted and made: while the kernel has
+ * no NAT chain, established connections lose their translation. Same input, same text.
+ *
+ * ```
+ *   service:  protocol . address . port         -> jump slots-N      (N = how many slots it has)
+ *   slots-N:  dnat to endpoint[protocol . address . port . random number below N]
+ *   endpoint: protocol . address . port . slot  -> address . port
+ * ```
+ */
+export function renderRuleset(input: RulesetInput): string {
+  const counts = [...new Set(input.servicePorts.map(({ slots }) => slots.length))].filter((count) => count > 0)
+  return [
+    `add table ${table}`,
+    `flush table ${table}`,
+    `table ${table} {`,
+    ...renderContainers(),
+    ...counts.sort((left, right) => left - right).flatMap(renderSlotChain),
+    ...renderTranslation(input),
+    ...renderSourceTranslation(input),
+    ...renderFilters(input),
+    ...renderUntracked(input),
+    '}',
+    ...renderElements(input),
+    '',
+  ].join('\n')
+}
+
+/** Makes a ruleset replace a table whose maps or chains have another shape; established connections break. */
+export function renderReplacement(ruleset: string): string {
+  return `add table ${table}\ndelete table ${table}\n${ruleset}`
+}
+
+function renderContainers(): string[] {
+  return [
+    '  map service {',
+    '    type inet_proto . ipv4_addr . inet_service : verdict',
+    '  }',
+    '  map endpoint {',
+    // nft 1.0.6 cannot read back a map declared with "th dport".
+    '    typeof meta l4proto . ip daddr . tcp dport . numgen random mod 64 : ip daddr . tcp dport',
+    '  }',
+    '  set refused {',
+    '    type inet_proto . ipv4_addr . inet_service',
+    '  }',
+    '  set cluster-addresses {',
+    '    type ipv4_addr',
+    '  }',
+    '  set hairpin {',
+    '    type ipv4_addr . ipv4_addr',
+    '  }',
+  ]
+}
+
+function renderSlotChain(count: number): string[] {
+  const key = `meta l4proto . ip daddr . th dport . numgen random mod ${count}`
+  return renderChain(`slots-${count}`, [`dnat ip to ${key} map @endpoint`])
+}
+
+function renderTranslation(input: RulesetInput): string[] {
+  const hook = (name: string) => `type nat hook ${name} priority ${translationPriority}; policy accept;`
+  return [
+    ...renderChain('services', ['meta l4proto . ip daddr . th dport vmap @service']),
+    ...renderChain('prerouting', [hook('prerouting'), ...skipForeign(input), 'jump services']),
+    ...renderChain('output', [hook('output'), 'jump services']),
+  ]
+}
+
+/**
+ * Answers must come back through this node. They would not when client and endpoint are the same, when a bridge
+ * hands the answer straight to the client, or when a process chose a source address that the endpoint reaches
+ * by another way. Everybody else keeps the address.
+ */
+function renderSourceTranslation({ switchedNetworks }: RulesetInput): string[] {
+  return renderChain('postrouting', [
+    `type nat hook postrouting priority ${sourcePriority}; policy accept;`,
+    'ct original ip daddr != @cluster-addresses return',
+    'oifname "lo" return',
+    'ip saddr . ip daddr @hairpin masquerade',
+    ...switchedNetworks.map((network) => `ip saddr ${network} ip daddr ${network} masquerade`),
+    'fib saddr type local fib saddr . oif type != local masquerade',
+  ])
+}
+
+function renderFilters(input: RulesetInput): string[] {
+  const hook = (name: string) => `type filter hook ${name} priority ${filterPriority}; policy accept;`
+  const refuse = 'meta l4proto . ip daddr . th dport @refused goto refuse'
+  return [
+    ...renderChain('refuse', ['meta l4proto tcp reject with tcp reset', 'reject with icmp type port-unreachable']),
+    ...renderChain('filter-forward', [hook('forward'), ...skipForeign(input), refuse]),
+    ...renderChain('filter-output', [hook('output'), refuse]),
+    ...renderChain('filter-input', [
+      hook('input'),
+      // Only our translation leads to the userspace proxy; who knocks directly finds nothing.
+      'ct status dnat return',
+      `tcp dport ${input.listenPort} drop`,
+      `ip daddr ${input.syntheticRange} drop`,
+    ]),
+  ]
+}
+
+function renderUntracked({ dns }: RulesetInput): string[] {
+  const hook = (name: string) => `type filter hook ${name} priority ${trackingPriority}; policy accept;`
+  const rules =
+    dns === undefined
+      ? []
+      : [
+          `ip daddr ${dns.address} meta l4proto { tcp, udp } th dport ${dns.port} notrack`,
+          `ip saddr ${dns.address} meta l4proto { tcp, udp } th sport ${dns.port} notrack`,
+        ]
+  return [
+    ...renderChain('untracked-prerouting', [hook('prerouting'), ...rules]),
+    ...renderChain('untracked-output', [hook('output'), ...rules]),
+  ]
+}
+
+const skipForeign = ({ foreignInterfaces }: RulesetInput): string[] =>
+  foreignInterfaces.length === 0
+    ? []
+    : [`iifname { ${foreignInterfaces.map((name) => `"${name}"`).join(', ')} } return`]
+
+const renderChain = (name: string, rules: readonly string[]): string[] => [
+  `  chain ${name} {`,
+  ...rules.map((rule) => `    ${rule}`),
+  '  }',
+]
+
+function renderElements({ servicePorts, localBackends }: RulesetInput): string[] {
+  const served = servicePorts.filter(({ slots }) => slots.length > 0)
+  const refused = servicePorts.filter(({ slots }) => slots.length === 0)
+  const addresses = new Set(served.flatMap(({ destinations }) => destinations.map(({ address }) => address)))
+  return [
+    ...renderFill('map', 'service', served.flatMap(serviceElementsOf)),
+    ...renderFill('map', 'endpoint', served.flatMap(endpointElementsOf)),
+    ...renderFill(
+      'set',
+      'refused',
+      refused.flatMap(({ destinations }) => destinations.map(keyOf)),
+    ),
+    ...renderFill('set', 'cluster-addresses', [...addresses]),
+    ...renderFill(
+      'set',
+      'hairpin',
+      [...new Set(localBackends)].map((address) => `${address} . ${address}`),
+    ),
+  ]
+}
+
+const keyOf = ({ protocol, address, port }: Destination): string => `${protocol} . ${address} . ${port}`
+
+const serviceElementsOf = ({ destinations, slots }: RuledServicePort): string[] =>
+  destinations.map((destination) => `${keyOf(destination)} : jump slots-${slots.length}`)
+
+const endpointElementsOf = ({ destinations, slots }: RuledServicePort): string[] =>
+  destinations.flatMap((destination) =>
+    slots.map((slot, index) => `${keyOf(destination)} . ${index} : ${slot.address} . ${slot.port}`),
+  )
+
+function renderFill(kind: 'map' | 'set', name: string, elements: readonly string[]): string[] {
+  const flush = `flush ${kind} ${table} ${name}`
+  if (elements.length === 0) return [flush]
+  return [flush, `add element ${table} ${name} {`, ...elements.map((element) => `  ${element},`), '}']
+}

@@ -1,0 +1,298 @@
+import type { Catalog, Snapshot } from '../catalog/index.ts'
+import type { CommonConfig } from '../linux/config.ts'
+import { type Kernel, readBridgeNetfilter, readEphemeralPorts } from '../linux/index.ts'
+import { type Ipv4Network, parseIpv4Network } from '../model/index.ts'
+import { AddressInUseError, type Dialer } from '../net/index.ts'
+import { describeError, type Health, type Logger, type Metrics } from '../observability/index.ts'
+import { backoffDelayMs, sleep, TaskGroup } from '../runtime/index.ts'
+import type { ProxyConfig } from './config.ts'
+import { desiredStateOf, userspaceRoutesOf } from './desired-state.ts'
+import { SyntheticRangeFullError } from './errors.ts'
+import { type NetworkFacts, networkFactsOf } from './kernel/network-facts.ts'
+import { createKernelReconciler, type DesiredKernelState, type KernelReconciler } from './kernel/reconciler.ts'
+import { listenPortCandidates } from './listen-port.ts'
+import { type PlannedServicePort, planServicePorts } from './service-plan.ts'
+import { createSyntheticAddresses, type SyntheticAddresses } from './synthetic-addresses.ts'
+import { startUserspaceProxy, type UserspaceProxy, type UserspaceRoute } from './userspace/userspace-proxy.ts'
+
+/** What the proxy needs. The kernel stays the caller's. */
+export interface ServiceProxyOptions {
+  readonly config: ProxyConfig
+  readonly common: Pick<CommonConfig, 'bridgeDeviceName' | 'bridgeDeviceIP'>
+  readonly nodeName: string
+  /** Port of cluster DNS on the bridge address; absent when this node does not answer DNS. */
+  readonly dnsPort?: number | undefined
+  /** Addresses never intercepted: our own API server, metaServer, servers and relays. */
+  readonly excludedAddresses?: ReadonlySet<string>
+  readonly catalog: Catalog
+  readonly dialer: Dialer
+  readonly kernel: Kernel
+  readonly logger: Logger
+  readonly metrics: Metrics
+  readonly health: Health
+  /** Replaced in tests. */
+  readonly startUserspaceProxy?: typeof startUserspaceProxy
+}
+
+/** State of the proxy at one moment. */
+export interface ServiceProxyStatus {
+  readonly listenPort: number
+  readonly servicePorts: number
+  readonly refusedServicePorts: number
+  readonly openConnections: number
+  /** Firewall chains of others that hold our accepts. */
+  readonly openedFirewallChains: readonly string[]
+  /** Why the kernel is not as it should be; absent when it is. */
+  readonly problem: string | undefined
+}
+
+/** Makes ClusterIPs work for this node and its pods, until disposal. */
+export interface ServiceProxy extends AsyncDisposable {
+  status(): ServiceProxyStatus
+  /** Sends no new connections to the userspace proxy, then waits until its connections end or the signal aborts. */
+  drain(signal: AbortSignal): Promise<void>
+}
+
+const checkIntervalMs = 500
+const burstMs = 20
+const retry = { firstMs: 500, maxMs: 30_000, jitter: 0.2 }
+
+/**
+ * Resolves when the device stands and the userspace proxy listens; rules follow as soon as the catalog knows the
+ * Services, so that rules of an earlier run are not emptied before. Rejects when the user may not change the
+ * kernel, nft is missing, or the bridge address is taken.
+ */
+export async function startServiceProxy(options: ServiceProxyOptions): Promise<ServiceProxy> {
+  const booting = AbortSignal.timeout(30_000)
+  const { kernel, config } = options
+  const network = parseIpv4Network(config.syntheticRange)
+  if (network === undefined) throw new Error(`Cannot use ${config.syntheticRange} as synthetic range: not a network`)
+  await kernel.applier.probe(booting)
+  await kernel.network.ensureDevice(deviceOf(options), booting)
+  const userspace = await listen(options)
+  try {
+    const proxy = new RunningServiceProxy(options, userspace, network)
+    await proxy.start()
+    return proxy
+  } catch (error) {
+    await userspace[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+const deviceOf = ({ common, config }: ServiceProxyOptions) => ({
+  name: common.bridgeDeviceName,
+  address: common.bridgeDeviceIP,
+  syntheticRange: config.syntheticRange,
+})
+
+async function listen(options: ServiceProxyOptions): Promise<UserspaceProxy> {
+  const { config, dialer, logger, metrics } = options
+  const start = options.startUserspaceProxy ?? startUserspaceProxy
+  const candidates = listenPortCandidates(config.listenPort, await readEphemeralPorts())
+  let failure: unknown
+  for (const port of candidates) {
+    try {
+      const { balancing, dialTimeoutMs } = config
+      return await start({ host: '0.0.0.0', port, dialer, balancing, dialTimeoutMs, logger, metrics })
+    } catch (error) {
+      if (!(error instanceof AddressInUseError)) throw error
+      failure = error
+    }
+  }
+  throw failure
+}
+
+/** What follows from a snapshot and the state of the node. */
+interface WantedState {
+  readonly snapshot: Snapshot
+  readonly facts: NetworkFacts
+  readonly isDraining: boolean
+  readonly planned: readonly PlannedServicePort[]
+  readonly kernel: DesiredKernelState
+  readonly routes: ReadonlyMap<string, UserspaceRoute>
+}
+
+class RunningServiceProxy implements ServiceProxy {
+  readonly #options: ServiceProxyOptions
+  readonly #userspace: UserspaceProxy
+  readonly #reconciler: KernelReconciler
+  readonly #syntheticNetwork: Ipv4Network
+  readonly #synthetic: SyntheticAddresses
+  readonly #tasks: TaskGroup
+  readonly #held = new DisposableStack()
+
+  #facts: { readonly basis: string; readonly facts: NetworkFacts } | undefined
+  /** What the kernel should hold, and what it holds. */
+  #wanted: WantedState | undefined
+  #current: WantedState | undefined
+  #networkChanges = 0
+  #isDraining = false
+  #isRangeFull = false
+  #problem: string | undefined
+  #wake: () => void = () => {}
+  #working: Promise<void> = Promise.resolve()
+  #ready: Disposable
+
+  constructor(options: ServiceProxyOptions, userspace: UserspaceProxy, network: Ipv4Network) {
+    const { logger, kernel, common, health } = options
+    this.#options = options
+    this.#userspace = userspace
+    this.#reconciler = createKernelReconciler(kernel, common.bridgeDeviceName, { logger })
+    this.#syntheticNetwork = network
+    this.#synthetic = createSyntheticAddresses(network)
+    this.#tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'task failed'))
+    this.#ready = health.block('rules for Services')
+  }
+
+  async start(): Promise<void> {
+    const { kernel, catalog } = this.#options
+    this.#held.use(
+      await kernel.network.watch(() => {
+        this.#networkChanges += 1
+        this.#wake()
+      }),
+    )
+    this.#held.use(catalog.subscribe(() => this.#wake()))
+    this.#tasks.run('service proxy', (signal) => this.#keepReconciled(signal))
+  }
+
+  status(): ServiceProxyStatus {
+    const ports = this.#current?.planned ?? []
+    const { port, openConnections } = this.#userspace.status()
+    return {
+      listenPort: port,
+      servicePorts: ports.length,
+      refusedServicePorts: ports.filter(({ direct, userspace }) => direct.length + userspace.length === 0).length,
+      openConnections,
+      openedFirewallChains: this.#reconciler.openedChains(),
+      problem: this.#problem,
+    }
+  }
+
+  async drain(signal: AbortSignal): Promise<void> {
+    this.#isDraining = true
+    await this.#tryReconcile(signal)
+    await this.#userspace.drain(signal)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const { config, kernel } = this.#options
+    const soon = AbortSignal.timeout(10_000)
+    this.#held.dispose()
+    await this.#tasks[Symbol.asyncDispose]()
+    // Slots that lead to a listener which is gone would refuse a part of the connections.
+    this.#isDraining = true
+    if (config.onStop === 'keep') await this.#tryReconcile(soon)
+    await this.#userspace[Symbol.asyncDispose]()
+    this.#ready[Symbol.dispose]()
+    if (config.onStop === 'remove') await kernel.cleanUp(soon)
+  }
+
+  /** Reconciles after each change, and twice a second to find what others changed; slower while it fails. */
+  async #keepReconciled(signal: AbortSignal): Promise<void> {
+    let failures = 0
+    while (!signal.aborted) {
+      const woken = new AbortController()
+      this.#wake = () => woken.abort()
+      failures = (await this.#tryReconcile(signal)) ? 0 : failures + 1
+      const delayMs = failures === 0 ? checkIntervalMs : backoffDelayMs(retry, failures, Math.random)
+      await sleep(delayMs, AbortSignal.any([signal, woken.signal])).catch(() => {})
+      // Changes come in bursts: a new pod alone makes a link, addresses and routes.
+      if (woken.signal.aborted) await sleep(burstMs, signal).catch(() => {})
+    }
+  }
+
+  /** One at a time; false when it failed, which is logged once per problem. */
+  async #tryReconcile(signal: AbortSignal): Promise<boolean> {
+    const turn = this.#working.then(() => this.#reconcile(signal))
+    this.#working = turn.catch(() => {})
+    try {
+      await turn
+      if (this.#problem !== undefined) this.#options.logger.info({}, 'the kernel is as it should be again')
+      this.#problem = undefined
+      return true
+    } catch (error) {
+      if (signal.aborted) return false
+      const problem = describeError(error)
+      if (problem !== this.#problem) this.#options.logger.error({ error }, 'cannot bring rules for Services up to date')
+      this.#problem = problem
+      return false
+    }
+  }
+
+  async #reconcile(signal: AbortSignal): Promise<void> {
+    const { catalog } = this.#options
+    if (!catalog.isSynced) return
+    const facts = await this.#readFacts(signal)
+    const wanted = this.#wantedFor(catalog.current, facts)
+    if (wanted !== this.#current) {
+      // Backends may change while the rules stay as they are. Until new rules stand the old routes are still in use.
+      this.#userspace.setRoutes(new Map([...(this.#current?.routes ?? []), ...wanted.routes]))
+    }
+    await this.#reconciler.reconcile(wanted.kernel, (apply) => this.#timed(apply, wanted.planned.length), signal)
+    if (wanted === this.#current) return
+    this.#current = wanted
+    this.#userspace.setRoutes(wanted.routes)
+    this.#synthetic.releaseAllBut(new Set([...wanted.routes.values()].map(({ id }) => id)))
+    this.#ready[Symbol.dispose]()
+  }
+
+  /** The same object as long as nothing changed that it depends on. */
+  #wantedFor(snapshot: Snapshot, facts: NetworkFacts): WantedState {
+    const isDraining = this.#isDraining
+    const last = this.#wanted
+    if (last?.snapshot === snapshot && last.facts === facts && last.isDraining === isDraining) return last
+    const { config, common, dnsPort, nodeName, excludedAddresses = new Set<string>() } = this.#options
+    const syntheticNetwork = this.#syntheticNetwork
+    const planned = planServicePorts(snapshot, { ...config, nodeName, syntheticNetwork, excludedAddresses })
+    const needing = planned.filter(({ userspace }) => userspace.length > 0).map(({ id }) => id)
+    const synthetic = this.#synthetic.assign(needing)
+    this.#tellWhenFull(needing.length - synthetic.size)
+    const kernel = desiredStateOf({
+      planned,
+      synthetic,
+      facts,
+      syntheticRange: config.syntheticRange,
+      listenPort: this.#userspace.port,
+      dns: dnsPort === undefined ? undefined : { address: common.bridgeDeviceIP, port: dnsPort },
+      clients: config.clients,
+      isDraining,
+    })
+    this.#wanted = { snapshot, facts, isDraining, planned, kernel, routes: userspaceRoutesOf(planned, synthetic) }
+    return this.#wanted
+  }
+
+  /** The same object until the network of this node changes. */
+  async #readFacts(signal: AbortSignal): Promise<NetworkFacts> {
+    const { kernel, common, nodeName, catalog } = this.#options
+    const internalIPs = catalog.current.nodes.get(nodeName)?.internalIPs ?? []
+    const bridgeNetfilter = await readBridgeNetfilter()
+    const basis = `${this.#networkChanges} ${bridgeNetfilter} ${internalIPs.join()}`
+    if (this.#facts?.basis === basis) return this.#facts.facts
+    await kernel.network.ensureDevice(deviceOf(this.#options), signal)
+    const view = await kernel.network.view(signal)
+    const facts = networkFactsOf(view, { deviceName: common.bridgeDeviceName, internalIPs, bridgeNetfilter })
+    this.#facts = { basis, facts }
+    return facts
+  }
+
+  async #timed(apply: () => Promise<void>, count: number): Promise<void> {
+    const startedAt = performance.now()
+    await apply()
+    const { logger, metrics } = this.#options
+    const durationMs = Math.round(performance.now() - startedAt)
+    metrics.counter('ruleset_applies_total', 'Times the nftables ruleset was applied').add()
+    metrics.gauge('service_ports', 'ServicePorts that this node intercepts').set(count)
+    logger.info({ count, durationMs }, 'rules for Services are up to date')
+  }
+
+  #tellWhenFull(missing: number): void {
+    const { logger, config } = this.#options
+    if (missing > 0 && !this.#isRangeFull) {
+      const error = new SyntheticRangeFullError(config.syntheticRange, missing)
+      logger.error({ error, count: missing, remedy: error.remedy }, 'some Services are refused on this node')
+    }
+    this.#isRangeFull = missing > 0
+  }
+}

@@ -1,0 +1,74 @@
+import { backendIdOf } from '../../model/index.ts'
+import { type ByteStream, DialError, type Dialer, resetStream, splice } from '../../net/index.ts'
+import { describeError, type Logger } from '../../observability/index.ts'
+import { type DialPolicy, dialFirstReachable, type FailedDial, NoBackendError } from '../l4/dial-first-reachable.ts'
+import type { UserspaceMetrics } from './metrics.ts'
+import type { WarnOfReset } from './reset-warning.ts'
+import type { BalancedRoute } from './route-table.ts'
+
+/** What carrying a connection needs. */
+export interface CarrierOptions {
+  readonly dialer: Dialer
+  readonly dialPolicy: DialPolicy
+  readonly logger: Logger
+  readonly metrics: UserspaceMetrics
+  readonly warnOfReset: WarnOfReset
+}
+
+/**
+ * Carries one accepted connection to a backend of the route until both are closed. What the client sends meanwhile
+ * waits in its own socket buffers; a client that goes away ends the dial; one that reaches no backend is reset.
+ * Closing the client is also how the owner ends it early.
+ */
+export async function carryConnection(
+  client: ByteStream,
+  route: BalancedRoute,
+  options: CarrierOptions,
+): Promise<void> {
+  const upstream = await dialForClient(client, route, options)
+  if (upstream === undefined) return
+  const result = await splice(client, upstream, new AbortController().signal)
+  options.metrics.carried(result)
+  options.logger.debug({ servicePort: route.id, reason: result.ended }, 'connection ended')
+}
+
+/** Undefined when there is nothing to carry; the client is closed then. */
+async function dialForClient(
+  client: ByteStream,
+  route: BalancedRoute,
+  options: CarrierOptions,
+): Promise<ByteStream | undefined> {
+  const dialing = new AbortController()
+  const onClientGone = () => dialing.abort(new Error('the client went away'))
+  client.once('close', onClientGone)
+  try {
+    const onFailure = (failure: FailedDial) => recordFailure(failure, route, options)
+    const dialled = await dialFirstReachable(
+      { dialer: options.dialer, balancer: route.balancer, policy: options.dialPolicy, onFailure },
+      dialing.signal,
+    )
+    return dialled.stream
+  } catch (error) {
+    giveUp(client, route, error, options)
+    return undefined
+  } finally {
+    client.off('close', onClientGone)
+  }
+}
+
+function recordFailure(
+  { backend, error }: FailedDial,
+  route: BalancedRoute,
+  { logger, metrics }: CarrierOptions,
+): void {
+  metrics.dialFailed(error instanceof DialError ? error.failure : 'other')
+  logger.debug({ servicePort: route.id, backend: backendIdOf(backend), error }, 'cannot dial backend')
+}
+
+function giveUp(client: ByteStream, route: BalancedRoute, error: unknown, options: CarrierOptions): void {
+  resetStream(client, new Error('no backend was reached', { cause: error }))
+  // Anything else is the client's or our own going away, which is nobody's fault.
+  if (!(error instanceof NoBackendError)) return
+  options.metrics.refused('no-backend')
+  options.warnOfReset(route.id, describeError(error))
+}

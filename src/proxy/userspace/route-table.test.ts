@@ -1,0 +1,51 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createRouteTable, type UserspaceRoute } from './route-table.ts'
+
+const web: UserspaceRoute = {
+  id: 'shop/web:80/tcp',
+  preferred: [1, 2].map((port) => ({ address: '10.0.0.1', port })),
+  others: [],
+}
+
+function createTable() {
+  return createRouteTable({ kind: 'round-robin' }, { random: () => 0, nowMs: () => 0 })
+}
+
+function pickPort(table: ReturnType<typeof createTable>, address: string): number | undefined {
+  return table.find(address)?.balancer.attempts().next().value?.port
+}
+
+test('a route is found by its address, also in the form that a dual-stack listener reports', () => {
+  const table = createTable()
+  table.replace(new Map([['169.254.64.1', web]]))
+  assert.equal(table.find('169.254.64.1')?.id, web.id)
+  assert.equal(table.find('::ffff:169.254.64.1')?.id, web.id)
+  assert.equal(table.find('169.254.64.2'), undefined)
+  assert.equal(table.find(undefined), undefined)
+  assert.equal(table.size, 1)
+})
+
+test('replacing removes what is no longer there', () => {
+  const table = createTable()
+  table.replace(new Map([['169.254.64.1', web]]))
+  table.replace(new Map())
+  assert.equal(table.find('169.254.64.1'), undefined)
+  assert.equal(table.size, 0)
+})
+
+test('a ServicePort keeps its turns when its address or its backends change', () => {
+  const table = createTable()
+  table.replace(new Map([['169.254.64.1', web]]))
+  assert.equal(pickPort(table, '169.254.64.1'), 1)
+  table.replace(new Map([['169.254.64.7', { ...web, preferred: [...web.preferred] }]]))
+  assert.equal(pickPort(table, '169.254.64.7'), 2)
+})
+
+test('an address that now names another ServicePort has turns of its own', () => {
+  const table = createTable()
+  table.replace(new Map([['169.254.64.1', web]]))
+  pickPort(table, '169.254.64.1')
+  table.replace(new Map([['169.254.64.1', { ...web, id: 'shop/api:80/tcp' }]]))
+  assert.equal(pickPort(table, '169.254.64.1'), 1)
+})

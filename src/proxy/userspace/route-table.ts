@@ -1,0 +1,58 @@
+import {
+  type Balancer,
+  type BalancerSurroundings,
+  type BalancingPolicy,
+  createBalancer,
+} from '../../loadbalancer/index.ts'
+import type { Backend, ServicePortId } from '../../model/index.ts'
+
+/** The backends of one ServicePort that the userspace proxy carries. */
+export interface UserspaceRoute {
+  readonly id: ServicePortId
+  /** Picked first, in balance. */
+  readonly preferred: readonly Backend[]
+  /** Tried when all preferred fail. */
+  readonly others: readonly Backend[]
+}
+
+/** A ServicePort and its balancer, which outlives changes of backends and of the synthetic address. */
+export interface BalancedRoute {
+  readonly id: ServicePortId
+  readonly balancer: Balancer
+}
+
+/** Which ServicePort a connection is for, by the local address it arrived at. */
+export interface RouteTable {
+  readonly size: number
+  find(localAddress: string | undefined): BalancedRoute | undefined
+  /** Makes the table equal to these routes, keyed by synthetic IPv4 address. */
+  replace(routes: ReadonlyMap<string, UserspaceRoute>): void
+}
+
+/** Makes an empty table. */
+export function createRouteTable(policy: BalancingPolicy, surroundings: BalancerSurroundings): RouteTable {
+  let byAddress = new Map<string, BalancedRoute>()
+  let byId = new Map<ServicePortId, BalancedRoute>()
+  return {
+    get size() {
+      return byAddress.size
+    },
+    find: (localAddress) => (localAddress === undefined ? undefined : byAddress.get(withoutMappedPrefix(localAddress))),
+    replace(routes) {
+      const before = byId
+      byAddress = new Map()
+      byId = new Map()
+      for (const [address, { id, preferred, others }] of routes) {
+        const route = byId.get(id) ?? before.get(id) ?? { id, balancer: createBalancer(policy, surroundings) }
+        route.balancer.setBackends(preferred, others)
+        byAddress.set(address, route)
+        byId.set(id, route)
+      }
+    },
+  }
+}
+
+/** A listener on `::` reports IPv4 addresses as `::ffff:a.b.c.d`. */
+function withoutMappedPrefix(address: string): string {
+  return address.startsWith('::ffff:') ? address.slice('::ffff:'.length) : address
+}

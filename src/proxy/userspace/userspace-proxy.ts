@@ -1,0 +1,128 @@
+import { type Dialer, readOpenFileLimit, resetStream, startTcpListener, type TcpSocket } from '../../net/index.ts'
+import type { Logger, Metrics } from '../../observability/index.ts'
+import { TaskGroup } from '../../runtime/index.ts'
+import { carryConnection } from './connection-carrier.ts'
+import { createUserspaceMetrics, type RefusalReason } from './metrics.ts'
+import { createResetWarning } from './reset-warning.ts'
+import { type BalancedRoute, createRouteTable, type UserspaceRoute } from './route-table.ts'
+
+export type { UserspaceRoute } from './route-table.ts'
+
+/** What the proxy needs. */
+export interface UserspaceProxyOptions {
+  readonly host: string
+  /** 0 lets the kernel choose. */
+  readonly port: number
+  readonly dialer: Dialer
+  readonly balancing: 'round-robin' | 'random'
+  /** Bounds one attempt to reach a backend; all attempts of a connection together take at most twice as long. */
+  readonly dialTimeoutMs: number
+  /** Connections above this number are reset; by default as many as file descriptors allow, at most 16,384. */
+  readonly maxConnections?: number
+  readonly random?: () => number
+  readonly nowMs?: () => number
+  readonly logger: Logger
+  readonly metrics: Metrics
+}
+
+/** State of the proxy at one moment. */
+export interface UserspaceProxyStatus {
+  readonly port: number
+  readonly routes: number
+  readonly openConnections: number
+}
+
+/**
+ * One TCP listener for all ServicePorts: the local address of a connection names the ServicePort. Disposal resets
+ * the connections that are still open.
+ */
+export interface UserspaceProxy extends AsyncDisposable {
+  readonly port: number
+  /** Replaces all routes, keyed by synthetic IPv4 address; open connections are left alone. */
+  setRoutes(routes: ReadonlyMap<string, UserspaceRoute>): void
+  /** Stops accepting, then waits until no connection is open or the signal aborts. */
+  drain(signal: AbortSignal): Promise<void>
+  status(): UserspaceProxyStatus
+}
+
+const maxDialAttempts = 4
+const totalDialTimeFactor = 2
+const longestSlowMs = 1_000
+/** A connection takes two file descriptors; past the limit the kernel would close new ones as if they were served. */
+const openFileShare = 0.45
+const mostConnections = 16_384
+
+/** Resolves when the port is bound; rejects as `startTcpListener` does. */
+export async function startUserspaceProxy(options: UserspaceProxyOptions): Promise<UserspaceProxy> {
+  const { host, port, logger, random = Math.random, nowMs = () => performance.now() } = options
+  const routes = createRouteTable({ kind: options.balancing }, { random, nowMs })
+  const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'task failed'))
+  const handle = createConnectionHandler(options, tasks, nowMs)
+  const listener = await startTcpListener({
+    host,
+    port,
+    onAcceptError: (error) => logger.warn({ error }, 'cannot accept a connection'),
+    onConnection: (client) => handle(client, routes.find(client.localAddress)),
+  })
+  return {
+    port: listener.port,
+    setRoutes: routes.replace,
+    status: () => ({ port: listener.port, routes: routes.size, openConnections: tasks.size }),
+    async drain(signal) {
+      listener.stopAccepting()
+      await tasks.idle(signal)
+    },
+    async [Symbol.asyncDispose]() {
+      // Resets the clients, which ends every task.
+      await listener[Symbol.asyncDispose]()
+      await tasks[Symbol.asyncDispose]()
+    },
+  }
+}
+
+type ConnectionHandler = (client: TcpSocket, route: BalancedRoute | undefined) => void
+
+function createConnectionHandler(
+  options: UserspaceProxyOptions,
+  tasks: TaskGroup,
+  nowMs: () => number,
+): ConnectionHandler {
+  const { logger, dialer, dialTimeoutMs, maxConnections = defaultMaxConnections() } = options
+  const metrics = createUserspaceMetrics(options.metrics)
+  const warnOfReset = createResetWarning(logger, nowMs)
+  const dialPolicy = {
+    maxAttempts: maxDialAttempts,
+    attemptTimeoutMs: dialTimeoutMs,
+    slowAfterMs: Math.min(longestSlowMs, dialTimeoutMs / 4),
+    totalTimeoutMs: dialTimeoutMs * totalDialTimeFactor,
+  }
+  const refuse = (client: TcpSocket, reason: RefusalReason) => {
+    resetStream(client, new Error(`refused: ${reason}`))
+    metrics.refused(reason)
+  }
+  return (client, route) => {
+    metrics.accepted()
+    if (route === undefined) {
+      logger.debug({ address: String(client.localAddress) }, 'connection reset: no ServicePort has this address')
+      refuse(client, 'unknown-address')
+      return
+    }
+    if (tasks.size >= maxConnections) {
+      warnOfReset(route.id, `the limit of ${maxConnections} open connections is reached`)
+      refuse(client, 'too-many-connections')
+      return
+    }
+    tasks.run('userspace connection', async () => {
+      metrics.opened()
+      try {
+        await carryConnection(client, route, { dialer, dialPolicy, logger, metrics, warnOfReset })
+      } finally {
+        metrics.closed()
+      }
+    })
+  }
+}
+
+function defaultMaxConnections(): number {
+  return Math.min(mostConnections, Math.floor((readOpenFileLimit() ?? Number.POSITIVE_INFINITY) * openFileShare))
+}

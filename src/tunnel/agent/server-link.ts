@@ -1,0 +1,191 @@
+import { describeError, type Logger } from '../../observability/index.ts'
+import { type BackoffPolicy, backoffDelayMs, sleep } from '../../runtime/index.ts'
+import { runDirectorySession } from '../directory/directory-session.ts'
+import { directoryProtocol } from '../directory/messages.ts'
+import { preSharedKeyRemedy } from '../host/handshake-watch.ts'
+import type { Host } from '../host/host.ts'
+import type { PeerConnection } from '../host/peer-connection.ts'
+import type { ServerAddress } from '../host/server-address.ts'
+import type { RecordBook } from '../records/record-book.ts'
+import type { ServerStatus } from '../tunnel.ts'
+import type { OwnRecord } from './own-record.ts'
+
+/** What a link to a server needs. */
+export interface ServerLinkOptions {
+  readonly address: ServerAddress
+  readonly host: Host
+  readonly book: RecordBook
+  readonly ownRecord: OwnRecord
+  readonly hasPreSharedKey: boolean
+  /** Links by the peer ID of the server they stand to; two addresses of one server share a link. */
+  readonly standing: Map<string, ServerLink>
+  /** Called when who can be reached through the server may have changed. */
+  readonly onChange: () => void
+  readonly logger: Logger
+}
+
+/** The server at an address is not the one we know. */
+export class ServerIdentityError extends Error {
+  override readonly name = 'ServerIdentityError'
+  readonly code = 'EDGEMESH_SERVER_IDENTITY'
+}
+
+class SameServerError extends Error {
+  override readonly name = 'SameServerError'
+}
+
+/** A server that restarts is met again well within two seconds, and thousands of agents do not come in step. */
+const retryPolicy: BackoffPolicy = { firstMs: 300, maxMs: 1000, jitter: 0.5 }
+/** For failures that only a person can end. */
+const hopelessRetryMs = 15_000
+const connectTimeoutMs = 5000
+const pingIntervalMs = 5000
+const pongTimeoutMs = 3000
+/** The same failure is told again after this long. */
+const repeatLogMs = 60_000
+
+/** Keeps one server connected: reserves at its relay, then exchanges records until the connection goes, and again. */
+export class ServerLink {
+  readonly address: ServerAddress
+  readonly #options: ServerLinkOptions
+  readonly #connected = new Set<string>()
+  #peerId: string | undefined
+  #isUp = false
+  #lastError: string | undefined
+  #lastLogged = { text: '', at: 0 }
+
+  constructor(options: ServerLinkOptions) {
+    this.#options = options
+    this.address = options.address
+    this.#peerId = options.address.peerId ?? options.book.serverPinOf(options.address.text)
+  }
+
+  /** The server's identity once known. */
+  get peerId(): string | undefined {
+    return this.#peerId
+  }
+
+  get isUp(): boolean {
+    return this.#isUp
+  }
+
+  /** True when the server says that the node is connected to it, and so can be reached through its relay. */
+  reaches(nodeName: string): boolean {
+    return this.#isUp && this.#connected.has(nodeName)
+  }
+
+  status(): ServerStatus {
+    const reserved = this.#isUp && this.#peerId !== undefined && this.#options.host.hasReservation(this.#peerId)
+    return {
+      address: this.address.text,
+      connected: this.#isUp,
+      reserved,
+      ...(this.#lastError === undefined ? {} : { lastError: this.#lastError }),
+    }
+  }
+
+  /** Connects and reconnects until the signal aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    let failures = 0
+    while (!signal.aborted) {
+      try {
+        await this.#runOnce(signal, () => {
+          failures = 0
+        })
+      } catch (error) {
+        if (signal.aborted) return
+        failures += 1
+        this.#noteFailure(error)
+        await sleep(retryDelayMs(error, failures), signal).catch(() => {})
+      }
+    }
+  }
+
+  async #runOnce(signal: AbortSignal, onUp: () => void): Promise<never> {
+    const { host, book, ownRecord, standing, onChange, logger } = this.#options
+    const connection = await this.#connect(signal)
+    try {
+      this.#claim(connection.peerId)
+      await host.reserve(connection.peerId)
+      const stream = await connection.openStream(directoryProtocol, withTimeout(signal))
+      this.#isUp = true
+      this.#lastError = undefined
+      this.#lastLogged = { text: '', at: 0 }
+      onUp()
+      logger.info({ address: this.address.text, peer: connection.peerId }, 'server connected')
+      return await runDirectorySession(
+        {
+          stream,
+          book,
+          ownRecord: () => ownRecord.current,
+          onOwnRecord: (listener) => ownRecord.onChange(listener),
+          connected: this.#connected,
+          onPresence: onChange,
+          pingIntervalMs,
+          pongTimeoutMs,
+        },
+        signal,
+      )
+    } finally {
+      this.#isUp = false
+      this.#connected.clear()
+      if (standing.get(connection.peerId) === this) standing.delete(connection.peerId)
+      connection.abort(new Error('the session with the server ended'))
+      onChange()
+    }
+  }
+
+  async #connect(signal: AbortSignal): Promise<PeerConnection> {
+    const { host, book } = this.#options
+    const connection = await host.dial(this.address.multiaddress, withTimeout(signal))
+    const expected = this.address.peerId ?? book.serverPinOf(this.address.text)
+    if (expected !== undefined && expected !== connection.peerId) {
+      const error = new ServerIdentityError(
+        `the server at ${this.address.text} is ${connection.peerId}, but ${expected} was expected`,
+      )
+      connection.abort(error)
+      throw error
+    }
+    if (expected === undefined) book.pinServer(this.address.text, connection.peerId)
+    this.#peerId = connection.peerId
+    return connection
+  }
+
+  #claim(peerId: string): void {
+    const holder = this.#options.standing.get(peerId)
+    if (holder !== undefined && holder !== this) throw new SameServerError(`the same server as ${holder.address.text}`)
+    this.#options.standing.set(peerId, this)
+  }
+
+  #noteFailure(error: unknown): void {
+    const text = describeError(error)
+    this.#lastError = text
+    const now = Date.now()
+    if (text === this.#lastLogged.text && now - this.#lastLogged.at < repeatLogMs) return
+    this.#lastLogged = { text, at: now }
+    const fields = { address: this.address.text, error }
+    const { logger, hasPreSharedKey } = this.#options
+    if (error instanceof ServerIdentityError) {
+      const remedy = `if the server was installed anew, run "edgemesh unpin ${this.address.text}"; else somebody poses as it`
+      logger.error({ ...fields, remedy }, 'server refused: it has another identity than before')
+    } else if (hasPreSharedKey && isHandshakeFailure(error)) {
+      logger.warn({ ...fields, remedy: preSharedKeyRemedy }, 'server handshake failed: pre-shared key mismatch likely')
+    } else if (!(error instanceof SameServerError)) {
+      logger.warn(fields, 'server not connected')
+    }
+  }
+}
+
+function retryDelayMs(error: unknown, failures: number): number {
+  const isHopeless = error instanceof ServerIdentityError || error instanceof SameServerError
+  return isHopeless ? hopelessRetryMs : backoffDelayMs(retryPolicy, failures, Math.random)
+}
+
+function withTimeout(signal: AbortSignal): AbortSignal {
+  return AbortSignal.any([signal, AbortSignal.timeout(connectTimeoutMs)])
+}
+
+/** True for failures after TCP was connected and before the peer proved its identity. */
+function isHandshakeFailure(error: unknown): boolean {
+  return error instanceof Error && error.name === 'EncryptionFailedError'
+}

@@ -1,0 +1,200 @@
+import type { Logger } from '../../observability/index.ts'
+import { sleep, TaskGroup } from '../../runtime/index.ts'
+import { flowProtocol } from '../flows/carrier.ts'
+import { FlowAcceptor } from '../flows/flow-acceptor.ts'
+import { createFlowDialer } from '../flows/flow-dialer.ts'
+import { FlowCounter } from '../flows/flow-limits.ts'
+import { createTargetCheck } from '../flows/target-check.ts'
+import { createHost, type Host } from '../host/host.ts'
+import { parseServerAddress } from '../host/server-address.ts'
+import { loadMembership, type Membership } from '../identity/load-membership.ts'
+import { advertisedAddressesOf } from '../paths/direct-addresses.ts'
+import { DirectConnector } from '../paths/direct-connector.ts'
+import { PeerPaths } from '../paths/peer-paths.ts'
+import { RecordBook } from '../records/record-book.ts'
+import type { Tunnel, TunnelOptions, TunnelStatus } from '../tunnel.ts'
+import { tunnelLimitsOf } from './limits.ts'
+import { OwnRecord } from './own-record.ts'
+import { ServerLink } from './server-link.ts'
+
+const addressPollMs = 5000
+const flowTimeoutMs = 10_000
+const targetDialTimeoutMs = 5000
+
+/** How long what propagates may take: a record to its readers, a new endpoint to the far end. */
+const patienceMs = 1000
+
+/** The parts of a running tunnel. */
+interface Parts {
+  readonly options: TunnelOptions
+  readonly membership: Membership
+  readonly book: RecordBook
+  readonly host: Host
+  readonly tasks: TaskGroup
+  readonly links: ServerLink[]
+  readonly direct: DirectConnector
+  readonly paths: PeerPaths
+  readonly inbound: FlowCounter
+  readonly outbound: FlowCounter
+}
+
+/**
+ * Starts the tunnel of an agent or gateway. Returns as soon as the port listens: servers and peers are met in the
+ * background, and their absence is no error.
+ */
+export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
+  await using starting = new AsyncDisposableStack()
+  using _listening = options.health.block('tunnel listens')
+  const parts = await createParts(options, starting)
+  const { host, links, direct, tasks, paths, book } = parts
+  await host.handle(flowHandlerOf(parts))
+  await host.listen()
+  const ownRecord = await createOwnRecord(parts)
+  starting.use(host.onConnection(() => paths.changed()))
+  starting.use(
+    book.onAccepted(() => {
+      paths.changed()
+      direct.wake()
+    }),
+  )
+  links.push(...createLinks(parts, ownRecord))
+  for (const link of links) tasks.run(`server ${link.address.text}`, (signal) => link.run(signal))
+  tasks.run('direct connections', (signal) => direct.run(signal))
+  tasks.run('own addresses', (signal) => pollOwnAddresses(parts, ownRecord, signal))
+  options.logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'tunnel listens')
+  return tunnelOf(parts, starting.move())
+}
+
+async function createParts(options: TunnelOptions, starting: AsyncDisposableStack): Promise<Parts> {
+  const { config, stateDir, logger, metrics } = options
+  const limits = tunnelLimitsOf(config)
+  const membership = await loadMembership(stateDir, config, logger)
+  const book = starting.use(await RecordBook.open({ stateDir, logger, metrics }))
+  const host = starting.use(
+    await createHost({
+      ...membership,
+      listenPort: config.listenPort,
+      muxers: config.muxers,
+      maxStreamsPerConnection: limits.streamsPerConnection,
+      isRelay: false,
+      logger,
+    }),
+  )
+  const tasks = starting.use(createTaskGroup(logger))
+  const links: ServerLink[] = []
+  const { nodeName: ownName, interfaceAddresses } = options
+  const direct = new DirectConnector({ ownName, host, book, tasks, interfaceAddresses, logger })
+  const paths = new PeerPaths({ host, book, links, direct, logger, patienceMs })
+  const inbound = new FlowCounter(limits.inbound)
+  const outbound = new FlowCounter(limits.outbound)
+  return { options, membership, book, host, tasks, links, direct, paths, inbound, outbound }
+}
+
+function flowHandlerOf(parts: Parts) {
+  const { options, tasks, inbound, book, paths } = parts
+  const { nodeName, catalog, forbiddenNetworks = [], localDialer, config, logger, metrics } = options
+  const acceptor = new FlowAcceptor({
+    nodeName,
+    tasks,
+    open: inbound,
+    localDialer,
+    checkTarget: createTargetCheck({ nodeName, catalog, forbiddenNetworks, holdMs: patienceMs }),
+    nameOf: (peerId, signal) => nameOf(book, peerId, signal),
+    isStopping: () => options.signal?.aborted ?? false,
+    dialTimeoutMs: targetDialTimeoutMs,
+    handshakeTimeoutMs: flowTimeoutMs,
+    logger,
+    metrics,
+  })
+  return {
+    protocol: flowProtocol,
+    maxStreams: tunnelLimitsOf(config).streamsPerConnection,
+    onStream: (...[stream, from]: Parameters<Parameters<Host['handle']>[0]['onStream']>) => {
+      acceptor.accept(stream, { peerId: from.peerId, path: paths.describe(from) })
+    },
+  }
+}
+
+function createLinks(parts: Parts, ownRecord: OwnRecord): ServerLink[] {
+  const { options, host, book, paths, membership } = parts
+  const standing = new Map<string, ServerLink>()
+  return options.config.servers.map(
+    (entry) =>
+      new ServerLink({
+        address: parseServerAddress(entry),
+        host,
+        book,
+        ownRecord,
+        hasPreSharedKey: membership.preSharedKey !== undefined,
+        standing,
+        onChange: () => paths.changed(),
+        logger: options.logger,
+      }),
+  )
+}
+
+async function createOwnRecord(parts: Parts): Promise<OwnRecord> {
+  const { options, membership, book } = parts
+  const { nodeName: name, role = 'agent', logger } = options
+  return await OwnRecord.create({ name, role, identity: membership.identity, book, logger }, ownAddressesOf(parts))
+}
+
+async function pollOwnAddresses(parts: Parts, ownRecord: OwnRecord, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    await sleep(addressPollMs, signal)
+    await ownRecord.update(ownAddressesOf(parts))
+  }
+}
+
+function ownAddressesOf({ options, host }: Parts): string[] {
+  const ofInterfaces = options.interfaceAddresses().map(({ address }) => address)
+  return advertisedAddressesOf([...options.config.advertiseAddress, ...ofInterfaces.sort()], host.listeningPort())
+}
+
+/** The name behind an identity; its record may arrive a moment after its first flow. */
+async function nameOf(book: RecordBook, peerId: string, signal: AbortSignal): Promise<string | undefined> {
+  const known = book.nameOf(peerId)
+  if (known !== undefined) return known
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const patience = AbortSignal.any([signal, AbortSignal.timeout(patienceMs)])
+  patience.addEventListener('abort', () => resolve(), { once: true })
+  using _subscription = book.onAccepted((record) => {
+    if (record.peerId === peerId) resolve()
+  })
+  await promise
+  return book.nameOf(peerId)
+}
+
+function tunnelOf(parts: Parts, running: AsyncDisposableStack): Tunnel {
+  const { options, paths, outbound, book } = parts
+  const { logger, metrics } = options
+  return {
+    dialer: createFlowDialer({ carriers: paths, open: outbound, timeoutMs: flowTimeoutMs, logger, metrics }),
+    status: () => statusOf(parts),
+    unpin: (name) => book.unpin(name) || book.unpinServer(name),
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  }
+}
+
+function statusOf({ options, host, links, book, paths, inbound, outbound }: Parts): TunnelStatus {
+  const others = book.records.map(({ record }) => record).filter(({ name }) => name !== options.nodeName)
+  return {
+    peerId: host.peerId,
+    listen: host.listening(),
+    servers: links.map((link) => link.status()),
+    peers: others.map(({ name, peerId }) => {
+      const lastError = paths.lastErrorOf(name)
+      return {
+        name,
+        peerId,
+        path: paths.pathOf(peerId),
+        openFlows: inbound.ofPeer(peerId) + outbound.ofPeer(peerId),
+        ...(lastError === undefined ? {} : { lastError }),
+      }
+    }),
+  }
+}
+
+function createTaskGroup(logger: Logger): TaskGroup {
+  return new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
+}

@@ -1,0 +1,104 @@
+import type { ByteStream } from '../../net/index.ts'
+import { sleep } from '../../runtime/index.ts'
+import { readFrame, writeFrame } from '../frames.ts'
+import type { SignedRecord } from '../records/name-record.ts'
+import type { RecordBook } from '../records/record-book.ts'
+import { type AgentMessage, directoryFrameLimitBytes, parseServerMessage, type ServerMessage } from './messages.ts'
+
+/** The server does not take our record. */
+export class DirectoryRefusedError extends Error {
+  override readonly name = 'DirectoryRefusedError'
+  readonly code = 'EDGEMESH_DIRECTORY_REFUSED'
+}
+
+/** How the agent's side of the directory is run. */
+export interface DirectorySessionOptions {
+  readonly stream: ByteStream
+  readonly book: RecordBook
+  readonly ownRecord: () => SignedRecord
+  /** Calls back when the own record has changed; disposal ends it. */
+  readonly onOwnRecord: (listener: () => void) => Disposable
+  /** Names of the nodes that the server is connected to; kept current while the session lasts. */
+  readonly connected: Set<string>
+  readonly onPresence: () => void
+  readonly pingIntervalMs: number
+  readonly pongTimeoutMs: number
+}
+
+/** Our own record and a frame of pings are small; more waiting than this means that the server does not read. */
+const maxQueuedBytes = 256 * 1024
+
+/** Exchanges records with a server until the connection or the signal ends it; always rejects. */
+export async function runDirectorySession(options: DirectorySessionOptions, signal: AbortSignal): Promise<never> {
+  const { stream, book, ownRecord } = options
+  const known = Object.fromEntries(book.records.map(({ record }) => [record.name, record.sequence]))
+  await send(stream, { type: 'hello', record: ownRecord().encoded, known }, signal)
+  using _own = options.onOwnRecord(() => {
+    if (stream.writableLength < maxQueuedBytes) void send(stream, ownMessage(ownRecord()), signal).catch(() => {})
+  })
+  let lastHeard = Date.now()
+  const reading = readMessages(options, signal, () => {
+    lastHeard = Date.now()
+  })
+  const pinging = probe(options, signal, () => lastHeard)
+  // Whichever fails first ends the session; the other one's failure is a consequence.
+  pinging.catch(() => {})
+  reading.catch(() => {})
+  return await Promise.race([reading, pinging])
+}
+
+async function readMessages(
+  options: DirectorySessionOptions,
+  signal: AbortSignal,
+  onHeard: () => void,
+): Promise<never> {
+  for (;;) {
+    const frame = await readFrame(options.stream, directoryFrameLimitBytes, signal)
+    if (frame === undefined) throw new Error('the server ended the session')
+    onHeard()
+    await take(options, parseServerMessage(frame))
+  }
+}
+
+async function take({ book, connected, onPresence }: DirectorySessionOptions, message: ServerMessage): Promise<void> {
+  switch (message.type) {
+    case 'records':
+      for (const encoded of message.records) await book.offer(encoded)
+      return
+    case 'presence':
+      if (message.reset) connected.clear()
+      for (const name of message.up) {
+        connected.add(name)
+        book.touch(name)
+      }
+      for (const name of message.down) connected.delete(name)
+      onPresence()
+      return
+    case 'refused':
+      throw new DirectoryRefusedError(message.reason)
+    case 'pong':
+      return
+    default:
+      message satisfies never
+  }
+}
+
+/** A server that went without a word, by power or by route, is noticed here. */
+async function probe(options: DirectorySessionOptions, signal: AbortSignal, lastHeard: () => number): Promise<never> {
+  const { stream, pingIntervalMs, pongTimeoutMs } = options
+  for (;;) {
+    await sleep(pingIntervalMs, signal)
+    const pinged = Date.now()
+    if (stream.writableLength < maxQueuedBytes) void send(stream, { type: 'ping' }, signal).catch(() => {})
+    await sleep(pongTimeoutMs, signal)
+    if (lastHeard() < pinged) throw new Error(`no answer from the server for ${pongTimeoutMs} ms`)
+  }
+}
+
+function ownMessage(record: SignedRecord): AgentMessage {
+  return { type: 'record', record: record.encoded }
+}
+
+async function send(stream: ByteStream, message: AgentMessage, signal: AbortSignal): Promise<void> {
+  await writeFrame(stream, message, signal)
+}

@@ -1,0 +1,47 @@
+/** How many flows may be open at once. */
+export interface FlowLimits {
+  readonly total: number
+  readonly perPeer: number
+}
+
+/** Counts the open flows of one direction, in total and by peer. */
+export class FlowCounter {
+  readonly #limits: FlowLimits
+  readonly #byPeer = new Map<string, number>()
+  #total = 0
+
+  constructor(limits: FlowLimits) {
+    this.#limits = limits
+  }
+
+  get total(): number {
+    return this.#total
+  }
+
+  ofPeer(peerId: string): number {
+    return this.#byPeer.get(peerId) ?? 0
+  }
+
+  /** Counts one more flow until disposed; undefined at a limit. */
+  enter(peerId: string): Disposable | undefined {
+    const count = this.ofPeer(peerId)
+    if (this.#total >= this.#limits.total || count >= this.#limits.perPeer) return undefined
+    this.#total += 1
+    this.#byPeer.set(peerId, count + 1)
+    let left = false
+    return {
+      [Symbol.dispose]: () => {
+        if (left) return
+        left = true
+        this.#leave(peerId)
+      },
+    }
+  }
+
+  #leave(peerId: string): void {
+    this.#total -= 1
+    const count = this.ofPeer(peerId) - 1
+    if (count > 0) this.#byPeer.set(peerId, count)
+    else this.#byPeer.delete(peerId)
+  }
+}

@@ -1,0 +1,80 @@
+import * as z from 'zod'
+import { type ByteStream, DialError, type DialFailure, type DialTarget } from '../../net/index.ts'
+import { FrameError, readFrame, writeFrame } from '../frames.ts'
+
+/*
+ *  dialler                     far end
+ *    | -- OPEN target ----------> |   checks the target, dials it
+ *    | <- OK | ERR failure text - |
+ *    | <======= raw bytes ======> |   half-close and reset are the carrier's
+ */
+
+/** What a flow asks of the far end. */
+export interface OpenRequest {
+  readonly protocol: 'tcp'
+  /** The node the dialler believes it talks to. */
+  readonly nodeName: string
+  readonly address: string
+  readonly port: number
+}
+
+const failures = [
+  'refused',
+  'unreachable',
+  'forbidden',
+  'unknown-target',
+  'no-path',
+  'overloaded',
+] as const satisfies DialFailure[]
+
+const requestSchema = z.strictObject({
+  open: z.strictObject({
+    protocol: z.literal('tcp'),
+    nodeName: z.string().min(1).max(253),
+    address: z.union([z.ipv4(), z.ipv6()]),
+    port: z.int().min(1).max(65_535),
+  }),
+})
+
+const answerSchema = z.union([
+  z.strictObject({ ok: z.literal(true) }),
+  z.strictObject({ error: z.strictObject({ failure: z.enum(failures), message: z.string().max(2048) }) }),
+])
+
+const frameLimitBytes = 8192
+
+/** Asks for a target and waits for the answer; rejects with the far end's `DialError`. */
+export async function requestOpen(stream: ByteStream, target: OpenRequest, signal: AbortSignal): Promise<void> {
+  await writeFrame(stream, { open: target }, signal)
+  const frame = await readFrame(stream, frameLimitBytes, signal)
+  if (frame === undefined) throw new FrameError('Cannot open a flow: the far end closed it without an answer')
+  const answer = answerSchema.safeParse(frame)
+  if (!answer.success) throw new FrameError(`Cannot open a flow: bad answer: ${z.prettifyError(answer.error)}`)
+  if ('error' in answer.data) throw new DialError(answer.data.error.failure, answer.data.error.message)
+}
+
+/** Reads what a flow asks for; undefined when the dialler went away before it asked. */
+export async function readOpenRequest(stream: ByteStream, signal: AbortSignal): Promise<OpenRequest | undefined> {
+  const frame = await readFrame(stream, frameLimitBytes, signal)
+  if (frame === undefined) return undefined
+  const request = requestSchema.safeParse(frame)
+  if (!request.success) throw new FrameError(`Cannot open a flow: bad request: ${z.prettifyError(request.error)}`)
+  return request.data.open
+}
+
+/** Tells the dialler that the target answered; from here on the stream is the flow's. */
+export async function answerOk(stream: ByteStream, signal: AbortSignal): Promise<void> {
+  await writeFrame(stream, { ok: true }, signal)
+}
+
+/** Tells the dialler why not, and ends our direction. */
+export async function answerError(stream: ByteStream, error: DialError, signal: AbortSignal): Promise<void> {
+  const message = error.message.slice(0, 2048)
+  await writeFrame(stream, { error: { failure: error.failure, message } }, signal)
+  stream.end()
+}
+
+/** `a.b.c.d:port`, with brackets around IPv6, for texts. */
+export function targetTextOf({ address, port }: Pick<DialTarget, 'address' | 'port'>): string {
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
+}

@@ -1,0 +1,147 @@
+import { noise } from '@chainsafe/libp2p-noise'
+import { type CircuitRelayService, circuitRelayServer, circuitRelayTransport } from '@libp2p/circuit-relay-v2'
+import { identify } from '@libp2p/identify'
+import type { Connection, Libp2p, PeerId, StreamMuxerFactory } from '@libp2p/interface'
+import { ping } from '@libp2p/ping'
+import { preSharedKey } from '@libp2p/pnet'
+import { tcp } from '@libp2p/tcp'
+import { yamux } from '@libp2p/yamux'
+import type { Multiaddr } from '@multiformats/multiaddr'
+import { createLibp2p } from 'libp2p'
+import type { Logger } from '../../observability/index.ts'
+import type { Identity } from '../identity/identity.ts'
+import { swarmKeyOf } from '../identity/pre-shared-key.ts'
+import { createHandshakeWatch } from './handshake-watch.ts'
+import { createSilentLibraryLogger } from './library-logger.ts'
+
+/** How a node of the peer-to-peer network is made. */
+export interface NodeOptions {
+  readonly identity: Identity
+  readonly listenPort: number
+  /** Absent for an open mesh. */
+  readonly preSharedKey?: Uint8Array | undefined
+  readonly muxers: readonly ('yamux' | 'mplex')[]
+  /** Streams that one connection may carry, each way. */
+  readonly maxStreamsPerConnection: number
+  /** Relays for others; else reserves at relays and can be reached through them. */
+  readonly isRelay: boolean
+  readonly logger: Logger
+}
+
+/** The library's node, not yet started, with the parts of it that its types do not show. */
+export interface CreatedNode {
+  readonly node: Libp2p
+  readonly internals: Internals
+  readonly relay: CircuitRelayService | undefined
+}
+
+/** Parts of the library below its public surface; pinned by its exact version and the integration tests. */
+export interface Internals {
+  readonly transportManager: {
+    /** Unlike `node.dial` it neither joins a dial to the same peer under way nor returns another connection. */
+    dial(address: Multiaddr, options: { readonly signal: AbortSignal }): Promise<Connection>
+    getAddrs(): readonly Multiaddr[]
+  }
+  readonly reservationStore: {
+    addRelay(peerId: PeerId, type: 'configured'): Promise<unknown>
+    hasReservation(peerId: PeerId): boolean
+  }
+}
+
+/** More connections and pending handshakes than a mesh of a few thousand nodes has; the defaults fit a browser. */
+const manyConnections = 16_384
+
+const reservationLifetimeMs = 12 * 3600 * 1000
+
+// The library resets a stream that buffers more than its limit while its reader waits, so the window must be smaller.
+const maxWindowBytes = 2 * 1024 * 1024
+const maxReadBufferBytes = 4 * 1024 * 1024
+
+/** Makes the node; nothing listens before it is started. */
+export async function createNode(options: NodeOptions): Promise<CreatedNode> {
+  const streams = options.maxStreamsPerConnection
+  const internals: Partial<Internals> = {}
+  const relayTransport = circuitRelayTransport({
+    reservationConcurrency: 16,
+    maxInboundStopStreams: manyConnections,
+    maxOutboundStopStreams: manyConnections,
+  })
+  const node = await createLibp2p({
+    start: false,
+    privateKey: options.identity.privateKey,
+    nodeInfo: { name: 'edgemesh', version: '1' },
+    logger: createSilentLibraryLogger(),
+    // Addresses travel in signed records, so the library announces none by itself.
+    addresses: { listen: [`/ip4/0.0.0.0/tcp/${options.listenPort}`], announceFilter: () => [] },
+    transports: [
+      tcp({ backlog: 1024 }),
+      (components) => {
+        const transport = relayTransport(components)
+        Object.assign(internals, {
+          transportManager: components.transportManager,
+          reservationStore: Reflect.get(transport, 'reservationStore'),
+        })
+        return transport
+      },
+    ],
+    connectionEncrypters: [noise()],
+    streamMuxers: await Promise.all(options.muxers.map((name) => muxerOf(name, streams))),
+    connectionGater: createHandshakeWatch({
+      logger: options.logger,
+      hasPreSharedKey: options.preSharedKey !== undefined,
+    }),
+    ...(options.preSharedKey === undefined
+      ? {}
+      : { connectionProtector: preSharedKey({ psk: swarmKeyOf(options.preSharedKey) }) }),
+    connectionManager: {
+      maxConnections: manyConnections,
+      maxIncomingPendingConnections: manyConnections,
+      inboundConnectionThreshold: manyConnections,
+      // Lost connections are replaced by those who need them.
+      reconnectRetries: 0,
+    },
+    // Agents probe their connections; the server only answers, and drops agents that fell silent.
+    connectionMonitor: { enabled: !options.isRelay },
+    services: servicesOf(options),
+  })
+  const relay: unknown = Reflect.get(node.services, 'relay')
+  return { node, internals: completed(internals), relay: relay as CircuitRelayService | undefined }
+}
+
+async function muxerOf(name: 'yamux' | 'mplex', maxStreams: number): Promise<() => StreamMuxerFactory> {
+  if (name === 'mplex') return (await import('@libp2p/mplex')).mplex()
+  return yamux({
+    maxInboundStreams: maxStreams,
+    maxOutboundStreams: maxStreams,
+    streamOptions: { maxStreamWindowSize: maxWindowBytes, maxReadBufferLength: maxReadBufferBytes },
+  })
+}
+
+function servicesOf({ isRelay }: NodeOptions) {
+  const common = {
+    identify: identify({ runOnLimitedConnection: true, maxInboundStreams: 16, maxOutboundStreams: 16 }),
+    ping: ping({ runOnLimitedConnection: true }),
+  }
+  if (!isRelay) return common
+  return {
+    ...common,
+    relay: circuitRelayServer({
+      reservations: {
+        applyDefaultLimit: false,
+        maxReservations: manyConnections,
+        reservationTtl: reservationLifetimeMs,
+      },
+      maxInboundHopStreams: manyConnections,
+      maxOutboundHopStreams: manyConnections,
+      maxOutboundStopStreams: manyConnections,
+    }),
+  }
+}
+
+function completed(internals: Partial<Internals>): Internals {
+  const { transportManager, reservationStore } = internals
+  if (transportManager === undefined || reservationStore === undefined) {
+    throw new Error('Cannot use this version of libp2p: its relay client has no reservation store')
+  }
+  return { transportManager, reservationStore }
+}

@@ -1,0 +1,111 @@
+import type { Connection } from '@libp2p/interface'
+import { peerIdFromString } from '@libp2p/peer-id'
+import { multiaddr } from '@multiformats/multiaddr'
+import type { ByteStream } from '../../net/index.ts'
+import { type CreatedNode, createNode, type NodeOptions } from './create-node.ts'
+import { type PeerConnection, peerConnectionOf } from './peer-connection.ts'
+import { StreamDuplex } from './stream-duplex.ts'
+
+/** Who takes the streams of a protocol that peers open; the handler owns the stream. */
+export interface ProtocolHandler {
+  readonly protocol: string
+  /** Streams of this protocol that one connection may carry, each way. */
+  readonly maxStreams: number
+  onStream(stream: ByteStream, from: PeerConnection): void
+}
+
+/** Told when a connection comes up or goes. */
+export type ConnectionListener = (event: 'open' | 'close', connection: PeerConnection) => void
+
+/** This node among its peers: connections by identity, streams by protocol. Hides libp2p from the rest of the tunnel. */
+export interface Host extends AsyncDisposable {
+  readonly peerId: string
+  /** Who takes the streams of a protocol; to be said before the host listens. */
+  handle(handler: ProtocolHandler): Promise<void>
+  /** Starts listening; rejects with a `TunnelListenError`. */
+  listen(): Promise<void>
+  /** Multiaddresses of the listening sockets. */
+  listening(): readonly string[]
+  /** The TCP port peers connect to; the chosen one when the configured port is 0. */
+  listeningPort(): number
+  /** Connects to exactly this multiaddress, whatever other connections there are. */
+  dial(multiaddress: string, signal: AbortSignal): Promise<PeerConnection>
+  /** Open connections to the peer, oldest first. */
+  connectionsTo(peerId: string): readonly PeerConnection[]
+  /** Calls back until disposed. */
+  onConnection(listener: ConnectionListener): Disposable
+  /** Asks a connected relay to let others reach us through it; renewed by itself while the connection lasts. */
+  reserve(relayPeerId: string): Promise<void>
+  hasReservation(relayPeerId: string): boolean
+  /** Peers that can be reached through us. */
+  reservations(): number
+}
+
+/** The port is taken, or the address cannot be used. */
+export class TunnelListenError extends Error {
+  override readonly name = 'TunnelListenError'
+  readonly code = 'EDGEMESH_TUNNEL_LISTEN'
+}
+
+/** The library tags relays for reconnection, which the owner of the server connection does better. */
+const libraryKeepAliveTag = 'keep-alive-circuit-relay'
+
+/** Makes the host; it neither listens nor dials before `listen`. */
+export async function createHost(options: NodeOptions): Promise<Host> {
+  return hostOf(await createNode(options), options.listenPort)
+}
+
+function hostOf({ node, internals, relay }: CreatedNode, port: number): Host {
+  const listening = () => internals.transportManager.getAddrs().map(String)
+  return {
+    peerId: node.peerId.toString(),
+    async handle({ protocol, maxStreams, onStream }) {
+      await node.handle(
+        protocol,
+        (stream, connection) => onStream(new StreamDuplex(stream), peerConnectionOf(connection)),
+        { runOnLimitedConnection: true, maxInboundStreams: maxStreams, maxOutboundStreams: maxStreams },
+      )
+    },
+    async listen() {
+      try {
+        await node.start()
+      } catch (error) {
+        throw new TunnelListenError(`Cannot listen on TCP port ${port} for the tunnel`, { cause: error })
+      }
+    },
+    listening,
+    listeningPort: () => Number(/\/tcp\/(\d+)/.exec(listening()[0] ?? '')?.[1] ?? 0),
+    async dial(multiaddress, signal) {
+      return peerConnectionOf(await internals.transportManager.dial(multiaddr(multiaddress), { signal }))
+    },
+    connectionsTo(peerId) {
+      return node.getConnections(peerIdFromString(peerId)).map(peerConnectionOf).filter(isOpen)
+    },
+    onConnection(listener) {
+      const onOpen = ({ detail }: CustomEvent<Connection>) => listener('open', peerConnectionOf(detail))
+      const onClose = ({ detail }: CustomEvent<Connection>) => listener('close', peerConnectionOf(detail))
+      node.addEventListener('connection:open', onOpen)
+      node.addEventListener('connection:close', onClose)
+      return {
+        [Symbol.dispose]() {
+          node.removeEventListener('connection:open', onOpen)
+          node.removeEventListener('connection:close', onClose)
+        },
+      }
+    },
+    async reserve(relayPeerId) {
+      const relayPeer = peerIdFromString(relayPeerId)
+      await internals.reservationStore.addRelay(relayPeer, 'configured')
+      await node.peerStore.merge(relayPeer, { tags: { [libraryKeepAliveTag]: undefined } })
+    },
+    hasReservation: (relayPeerId) => internals.reservationStore.hasReservation(peerIdFromString(relayPeerId)),
+    reservations: () => relay?.reservations.size ?? 0,
+    async [Symbol.asyncDispose]() {
+      await node.stop()
+    },
+  }
+}
+
+function isOpen(connection: PeerConnection): boolean {
+  return connection.isOpen
+}

@@ -1,0 +1,47 @@
+import type { Connection } from '@libp2p/interface'
+import type { ByteStream } from '../../net/index.ts'
+import { StreamDuplex } from './stream-duplex.ts'
+
+/** A connection to a peer whose identity the handshake has proven; carries any number of streams. */
+export interface PeerConnection {
+  readonly id: string
+  readonly peerId: string
+  /** The far end's multiaddress, through the relay when relayed. */
+  readonly address: string
+  /** The relay's peer ID when the connection runs through one. */
+  readonly relayPeerId: string | undefined
+  readonly isOpen: boolean
+  /** Opens a stream; the far end has agreed to the protocol when it resolves. */
+  openStream(protocol: string, signal: AbortSignal): Promise<ByteStream>
+  /** Ends the connection at once, and its streams with a reset. */
+  abort(reason: Error): void
+}
+
+const known = new WeakMap<Connection, PeerConnection>()
+
+/** The same object each time for one connection. */
+export function peerConnectionOf(connection: Connection): PeerConnection {
+  const existing = known.get(connection)
+  if (existing !== undefined) return existing
+  const created = createPeerConnection(connection)
+  known.set(connection, created)
+  return created
+}
+
+function createPeerConnection(connection: Connection): PeerConnection {
+  const address = connection.remoteAddr.toString()
+  return {
+    id: connection.id,
+    peerId: connection.remotePeer.toString(),
+    address,
+    relayPeerId: /\/p2p\/([^/]+)\/p2p-circuit/.exec(address)?.[1],
+    get isOpen() {
+      return connection.status === 'open'
+    },
+    async openStream(protocol, signal) {
+      const stream = await connection.newStream(protocol, { signal, runOnLimitedConnection: true })
+      return new StreamDuplex(stream)
+    },
+    abort: (reason) => connection.abort(reason),
+  }
+}

@@ -1,0 +1,125 @@
+import { Duplex } from 'node:stream'
+import type { Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface'
+
+/**
+ * Largest piece handed to the library at once: with the muxer's and the cipher's heads it still fits one Noise
+ * message (65,535 bytes), also on a connection through a relay, which has them twice.
+ */
+const maxPieceBytes = 65_472
+
+/** How much is read ahead of the consumer before the sender is told to wait. */
+const readAheadBytes = 256 * 1024
+
+/**
+ * A libp2p stream as a Node stream: `end()` closes only our direction, `destroy()` before both directions are done
+ * resets it, a reset or a lost connection arrives as an error with the code ECONNRESET.
+ */
+export class StreamDuplex extends Duplex {
+  readonly #stream: Stream
+  /** The far side ended its direction in order; without it, an end of the stream is a loss. */
+  #remoteFinished = false
+  #resumeWrite: (() => void) | undefined
+
+  constructor(stream: Stream) {
+    super({ allowHalfOpen: true, readableHighWaterMark: readAheadBytes, writableHighWaterMark: maxPieceBytes })
+    this.#stream = stream
+    // A stream may fail while it has no owner, between its handshake and its use; that must not end the process.
+    this.on('error', () => {})
+    this.#remoteFinished = stream.remoteWriteStatus === 'closed' && stream.status === 'open'
+    stream.addEventListener('remoteCloseWrite', this.#onRemoteCloseWrite)
+    stream.addEventListener('message', this.#onMessage)
+    stream.addEventListener('end', this.#onEnd)
+    stream.addEventListener('drain', this.#onDrain)
+    stream.addEventListener('close', this.#onClose)
+    // What happened before we listened is not told again.
+    if (stream.readableEnded) queueMicrotask(this.#onEnd)
+    if (stream.status !== 'open' && stream.status !== 'closing') queueMicrotask(() => this.#fail(undefined))
+  }
+
+  override _read(): void {
+    if (this.#stream.readStatus !== 'paused') return
+    try {
+      this.#stream.resume()
+    } catch (error) {
+      // The connection went while we were paused; buffered bytes were delivered before the throw.
+      if (this.#stream.status === 'open') this.destroy(toError(error))
+    }
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    this.#writeFrom(chunk, 0, done)
+  }
+
+  override _final(done: (error?: Error | null) => void): void {
+    this.#stream.close().then(
+      () => done(),
+      (error: unknown) => done(toError(error)),
+    )
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    const stream = this.#stream
+    stream.removeEventListener('remoteCloseWrite', this.#onRemoteCloseWrite)
+    stream.removeEventListener('message', this.#onMessage)
+    stream.removeEventListener('end', this.#onEnd)
+    stream.removeEventListener('drain', this.#onDrain)
+    stream.removeEventListener('close', this.#onClose)
+    const isComplete = this.readableEnded && this.writableFinished
+    if (!isComplete || error !== null) stream.abort(error ?? new Error('stream destroyed'))
+    done(error)
+  }
+
+  readonly #onMessage = ({ data }: StreamMessageEvent): void => {
+    let hasRoom = true
+    for (const bytes of data instanceof Uint8Array ? [data] : data) {
+      hasRoom = this.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength))
+    }
+    if (!hasRoom && this.#stream.readStatus === 'readable') this.#stream.pause()
+  }
+
+  readonly #onRemoteCloseWrite = (): void => {
+    this.#remoteFinished = true
+  }
+
+  /** Also told when the connection is lost, which must not look like an orderly end. */
+  readonly #onEnd = (): void => {
+    if (this.#remoteFinished && !this.destroyed) this.push(null)
+  }
+
+  readonly #onDrain = (): void => {
+    const resume = this.#resumeWrite
+    this.#resumeWrite = undefined
+    resume?.()
+  }
+
+  readonly #onClose = ({ error }: StreamCloseEvent): void => {
+    const isOrderly = error === undefined && this.#remoteFinished && this.#stream.writeStatus === 'closed'
+    if (!isOrderly || !this.writableEnded) this.#fail(error)
+  }
+
+  #writeFrom(chunk: Buffer, offset: number, done: (error?: Error | null) => void): void {
+    let position = offset
+    try {
+      while (position < chunk.length) {
+        const piece = chunk.subarray(position, position + maxPieceBytes)
+        position += piece.length
+        if (!this.#stream.send(piece)) {
+          this.#resumeWrite = () => this.#writeFrom(chunk, position, done)
+          return
+        }
+      }
+      done()
+    } catch (error) {
+      done(toError(error))
+    }
+  }
+
+  #fail(cause: Error | undefined): void {
+    if (this.destroyed || (this.readableEnded && this.writableFinished)) return
+    this.destroy(Object.assign(new Error('stream reset by the peer', { cause }), { code: 'ECONNRESET' }))
+  }
+}
+
+function toError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error))
+}

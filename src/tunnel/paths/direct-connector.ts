@@ -1,0 +1,197 @@
+import type { NamedAddress } from '../../linux/index.ts'
+import { describeError, type Logger } from '../../observability/index.ts'
+import { type BackoffPolicy, backoffDelayMs, sleep, type TaskGroup } from '../../runtime/index.ts'
+import type { Host } from '../host/host.ts'
+import type { PeerConnection } from '../host/peer-connection.ts'
+import type { NameRecord } from '../records/name-record.ts'
+import type { RecordBook } from '../records/record-book.ts'
+import { type DirectAddress, directAddressesOf } from './direct-addresses.ts'
+
+/** What seeking direct connections needs. */
+export interface DirectConnectorOptions {
+  readonly ownName: string
+  readonly host: Host
+  readonly book: RecordBook
+  readonly tasks: TaskGroup
+  readonly interfaceAddresses: () => readonly NamedAddress[]
+  readonly logger: Logger
+  readonly random?: () => number
+}
+
+interface Attempts {
+  failed: number
+  nextAt: number
+  running: Promise<PeerConnection> | undefined
+  lastError: string | undefined
+  /** What the addresses were: when they change, waiting makes no sense. */
+  addresses: string
+}
+
+const reconcileIntervalMs = 1000
+const retryPolicy: BackoffPolicy = { firstMs: 1000, maxMs: 60_000, jitter: 0.3 }
+
+/** A neighbour answers at once; a wrong host on a reused private address must fail fast. */
+const onLinkTimeoutMs = 1500
+const publicTimeoutMs = 4000
+
+/** Addresses tried at the same time, over all peers. */
+const maxParallel = 8
+
+/** How long after the last flow a peer beyond our subnets is still worth a direct connection. */
+const wantedMs = 10 * 60_000
+
+/**
+ * Seeks direct connections in the background, level by level: to every node with an address in one of our subnets, and
+ * to nodes with public addresses once flows go there. Flows never wait for it while another path stands.
+ */
+export class DirectConnector {
+  readonly #options: DirectConnectorOptions
+  readonly #attempts = new Map<string, Attempts>()
+  readonly #wanted = new Map<string, number>()
+  #wake: () => void = () => {}
+
+  constructor(options: DirectConnectorOptions) {
+    this.#options = options
+  }
+
+  /** Notes that flows go to this node. */
+  want(name: string): void {
+    const isNew = !this.#wanted.has(name)
+    this.#wanted.set(name, Date.now())
+    if (isNew) this.#wake()
+  }
+
+  /** Looks again now, because something changed. */
+  wake(): void {
+    this.#wake()
+  }
+
+  lastErrorOf(name: string): string | undefined {
+    return this.#attempts.get(name)?.lastError
+  }
+
+  /** Tries all direct addresses of a node now; joins an attempt under way. Undefined when it has none. */
+  connect(record: NameRecord): Promise<PeerConnection> | undefined {
+    const addresses = this.#addressesOf(record)
+    return addresses.length === 0 ? undefined : this.#attempt(record, addresses)
+  }
+
+  /** Runs until the signal aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    signal.addEventListener('abort', () => this.#wake(), { once: true })
+    while (!signal.aborted) {
+      this.#reconcile(Date.now())
+      await Promise.race([sleep(reconcileIntervalMs, signal), this.#woken()])
+    }
+  }
+
+  #woken(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve
+    })
+  }
+
+  #reconcile(now: number): void {
+    for (const [name, since] of this.#wanted) if (now - since > wantedMs) this.#wanted.delete(name)
+    let running = [...this.#attempts.values()].filter((attempts) => attempts.running !== undefined).length
+    for (const { record } of this.#options.book.records) {
+      if (running >= maxParallel) return
+      const addresses = this.#worthTrying(record, now)
+      if (addresses.length === 0) continue
+      running += 1
+      this.#attempt(record, addresses).catch(() => {})
+    }
+  }
+
+  #worthTrying(record: NameRecord, now: number): DirectAddress[] {
+    const { ownName, host } = this.#options
+    if (record.name === ownName) return []
+    const addresses = this.#addressesOf(record).filter(({ isOnLink }) => isOnLink || this.#wanted.has(record.name))
+    if (addresses.length === 0 || host.connectionsTo(record.peerId).some(isDirect)) return []
+    const attempts = this.#attemptsOf(record, addresses)
+    return attempts.running === undefined && now >= attempts.nextAt ? addresses : []
+  }
+
+  #addressesOf(record: NameRecord): DirectAddress[] {
+    const { book, ownName, interfaceAddresses } = this.#options
+    return directAddressesOf(book.addressesOf(record.name), interfaceAddresses(), book.addressesOf(ownName))
+  }
+
+  #attemptsOf(record: NameRecord, addresses: readonly DirectAddress[]): Attempts {
+    const key = `${record.peerId} ${addresses.map(({ multiaddress }) => multiaddress).join(' ')}`
+    const known = this.#attempts.get(record.name)
+    if (known?.addresses === key) return known
+    // Both sides learn of each other at the same moment; the higher identity lets the other one dial.
+    const headStartMs = this.#options.host.peerId > record.peerId ? 300 : 0
+    const fresh = {
+      failed: 0,
+      nextAt: Date.now() + headStartMs,
+      running: known?.running,
+      lastError: undefined,
+      addresses: key,
+    }
+    this.#attempts.set(record.name, fresh)
+    return fresh
+  }
+
+  #attempt(record: NameRecord, addresses: readonly DirectAddress[]): Promise<PeerConnection> {
+    const attempts = this.#attemptsOf(record, addresses)
+    if (attempts.running !== undefined) return attempts.running
+    const { promise, resolve, reject } = Promise.withResolvers<PeerConnection>()
+    attempts.running = promise
+    promise.catch(() => {})
+    this.#options.tasks.run(`direct connection to ${record.name}`, async (signal) => {
+      try {
+        const connection = await this.#dialAny(record, addresses, signal)
+        Object.assign(attempts, { failed: 0, nextAt: 0, lastError: undefined })
+        this.#options.logger.info({ peer: record.name, address: connection.address, path: 'direct' }, 'peer connected')
+        resolve(connection)
+      } catch (error) {
+        this.#noteFailure(record, attempts, error)
+        reject(error)
+      } finally {
+        attempts.running = undefined
+      }
+    })
+    if (this.#options.tasks.signal.aborted) reject(this.#options.tasks.signal.reason)
+    return promise
+  }
+
+  #noteFailure(record: NameRecord, attempts: Attempts, error: unknown): void {
+    attempts.failed += 1
+    attempts.nextAt = Date.now() + backoffDelayMs(retryPolicy, attempts.failed, this.#options.random ?? Math.random)
+    attempts.lastError = describeError(error)
+    this.#options.logger.debug({ peer: record.name, error }, 'no direct connection')
+  }
+
+  async #dialAny(
+    record: NameRecord,
+    addresses: readonly DirectAddress[],
+    signal: AbortSignal,
+  ): Promise<PeerConnection> {
+    const failures: unknown[] = []
+    for (const address of addresses) {
+      try {
+        return await this.#dial(record, address, signal)
+      } catch (error) {
+        signal.throwIfAborted()
+        failures.push(error)
+      }
+    }
+    throw new AggregateError(failures, `Cannot connect to ${record.name} directly`)
+  }
+
+  async #dial({ name, peerId }: NameRecord, address: DirectAddress, signal: AbortSignal): Promise<PeerConnection> {
+    const timeout = AbortSignal.timeout(address.isOnLink ? onLinkTimeoutMs : publicTimeoutMs)
+    const connection = await this.#options.host.dial(address.multiaddress, AbortSignal.any([signal, timeout]))
+    if (connection.peerId === peerId) return connection
+    const error = new Error(`${address.multiaddress} is ${connection.peerId}, not ${name}`)
+    connection.abort(error)
+    throw error
+  }
+}
+
+/** True when no relay is in between. */
+export function isDirect(connection: PeerConnection): boolean {
+  return connection.relayPeerId === undefined
+}

@@ -1,0 +1,200 @@
+import { DialError } from '../../net/index.ts'
+import { describeError, type Logger } from '../../observability/index.ts'
+import type { ServerLink } from '../agent/server-link.ts'
+import { type Carrier, type CarrierSource, flowProtocol } from '../flows/carrier.ts'
+import type { Host } from '../host/host.ts'
+import type { PeerConnection } from '../host/peer-connection.ts'
+import type { NameRecord } from '../records/name-record.ts'
+import type { RecordBook } from '../records/record-book.ts'
+import type { PeerPath } from '../tunnel.ts'
+import { type DirectConnector, isDirect } from './direct-connector.ts'
+
+/** What choosing paths needs. */
+export interface PeerPathsOptions {
+  readonly host: Host
+  readonly book: RecordBook
+  readonly links: readonly ServerLink[]
+  readonly direct: DirectConnector
+  readonly logger: Logger
+  /** How long a flow waits for a node to become known or connected, before it fails. */
+  readonly patienceMs: number
+}
+
+/** A connection on which a stream could not be opened is passed over for this long; its own probes end it if it is dead. */
+const suspectMs = 10_000
+const relayTimeoutMs = 5000
+
+/** A flow that waits for a path looks again at least this often. */
+const retryMs = 250
+
+/**
+ * Chooses how to reach a peer now: a direct connection that stands, a relayed one that stands, a new one through a server
+ * that knows the peer, and only without any of these a direct attempt that the flow waits for.
+ */
+export class PeerPaths implements CarrierSource {
+  readonly #options: PeerPathsOptions
+  readonly #relaying = new Map<string, Promise<PeerConnection>>()
+  readonly #suspects = new WeakMap<PeerConnection, number>()
+  readonly #connectionOf = new WeakMap<Carrier, PeerConnection>()
+  readonly #lastErrors = new Map<string, string>()
+  readonly #waiting = new Set<() => void>()
+
+  constructor(options: PeerPathsOptions) {
+    this.#options = options
+  }
+
+  /** Something changed: records, presence, or connections; those who wait look again. */
+  changed(): void {
+    for (const look of [...this.#waiting]) look()
+  }
+
+  async carrierTo(nodeName: string, signal: AbortSignal): Promise<Carrier> {
+    this.#options.direct.want(nodeName)
+    const patience = AbortSignal.timeout(this.#options.patienceMs)
+    for (;;) {
+      const connection = await this.#connectionTo(nodeName, signal)
+      if (connection !== undefined) return this.#carrierOf(connection)
+      signal.throwIfAborted()
+      if (patience.aborted) throw this.#noPath(nodeName)
+      await this.#untilChanged(AbortSignal.any([signal, AbortSignal.timeout(retryMs)]))
+    }
+  }
+
+  reportBroken(carrier: Carrier, error: unknown): void {
+    const connection = this.#connectionOf.get(carrier)
+    if (connection === undefined) return
+    this.#suspects.set(connection, Date.now() + suspectMs)
+    const name = this.#options.book.nameOf(connection.peerId)
+    if (name !== undefined) this.#lastErrors.set(name, describeError(error))
+  }
+
+  /** How flows to the peer would travel now. */
+  pathOf(peerId: string): PeerPath {
+    const connection = this.#best(peerId)
+    if (connection === undefined) return { kind: 'none' }
+    if (isDirect(connection)) return { kind: 'direct', address: connection.address.replace(/\/p2p\/.*/, '') }
+    return { kind: 'relayed', via: this.#relayNameOf(connection) }
+  }
+
+  /** How a connection travels, for logs. */
+  describe(connection: PeerConnection): string {
+    return isDirect(connection) ? 'direct' : `relayed via ${this.#relayNameOf(connection)}`
+  }
+
+  lastErrorOf(name: string): string | undefined {
+    return this.#lastErrors.get(name) ?? this.#options.direct.lastErrorOf(name)
+  }
+
+  async #connectionTo(nodeName: string, signal: AbortSignal): Promise<PeerConnection | undefined> {
+    const record = this.#options.book.recordOf(nodeName)?.record
+    if (record === undefined) return undefined
+    const standing = this.#best(record.peerId)
+    if (standing !== undefined) return standing
+    for (const link of this.#options.links.filter((candidate) => candidate.reaches(nodeName))) {
+      const relayed = await this.#outcome(nodeName, this.#relayed(record, link), signal)
+      if (relayed !== undefined) return relayed
+    }
+    const direct = this.#options.direct.connect(record)
+    return direct === undefined ? undefined : await this.#outcome(nodeName, direct, signal)
+  }
+
+  async #outcome(
+    nodeName: string,
+    attempt: Promise<PeerConnection>,
+    signal: AbortSignal,
+  ): Promise<PeerConnection | undefined> {
+    try {
+      return await abortable(attempt, signal)
+    } catch (error) {
+      signal.throwIfAborted()
+      this.#lastErrors.set(nodeName, describeError(error))
+      return undefined
+    }
+  }
+
+  #best(peerId: string): PeerConnection | undefined {
+    const now = Date.now()
+    const usable = this.#options.host
+      .connectionsTo(peerId)
+      .filter((connection) => (this.#suspects.get(connection) ?? 0) < now)
+    return usable.find(isDirect) ?? usable[0]
+  }
+
+  /** One attempt per peer and relay at a time, shared by all flows that need it. */
+  #relayed({ name, peerId }: NameRecord, link: ServerLink): Promise<PeerConnection> {
+    const key = `${link.address.text} ${peerId}`
+    const running = this.#relaying.get(key)
+    if (running !== undefined) return running
+    const address = `${link.address.multiaddress}/p2p/${link.peerId}/p2p-circuit/p2p/${peerId}`
+    const attempt = this.#options.host.dial(address, AbortSignal.timeout(relayTimeoutMs))
+    this.#relaying.set(key, attempt)
+    attempt
+      .then(
+        () => this.#options.logger.info({ peer: name, path: `relayed via ${link.address.text}` }, 'peer connected'),
+        (error: unknown) => this.#options.logger.debug({ peer: name, error }, 'no relayed connection'),
+      )
+      .finally(() => this.#relaying.delete(key))
+    return attempt
+  }
+
+  #carrierOf(connection: PeerConnection): Carrier {
+    const carrier: Carrier = {
+      peerId: connection.peerId,
+      path: this.describe(connection),
+      open: (signal) => connection.openStream(flowProtocol, signal),
+    }
+    this.#connectionOf.set(carrier, connection)
+    return carrier
+  }
+
+  #relayNameOf({ relayPeerId }: PeerConnection): string {
+    const link = this.#options.links.find((candidate) => candidate.peerId === relayPeerId)
+    return link?.address.text ?? relayPeerId ?? 'unknown'
+  }
+
+  /** Says what is missing, nearest cause first. */
+  #noPath(nodeName: string): DialError {
+    const { book, links } = this.#options
+    const isServed = links.some(({ isUp }) => isUp)
+    const servers = isServed ? '' : `; ${serversText(links)}`
+    if (book.recordOf(nodeName) === undefined) {
+      return new DialError('no-path', `Cannot reach ${nodeName}: no node of this name has joined the mesh${servers}`)
+    }
+    const lastError = this.lastErrorOf(nodeName)
+    const last = lastError === undefined ? '' : `; last attempt: ${lastError}`
+    const what = isServed ? 'it is not connected to any of our servers' : 'it is no neighbour that answers'
+    return new DialError('no-path', `Cannot reach ${nodeName}: ${what}${servers}${last}`)
+  }
+
+  #untilChanged(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const look = () => {
+        this.#waiting.delete(look)
+        signal.removeEventListener('abort', look)
+        resolve()
+      }
+      this.#waiting.add(look)
+      signal.addEventListener('abort', look, { once: true })
+      if (signal.aborted) look()
+    })
+  }
+}
+
+function serversText(links: readonly ServerLink[]): string {
+  if (links.length === 0) return 'no server is configured'
+  const states = links.map((link) => `${link.address.text} (${link.status().lastError ?? 'connecting'})`)
+  return `no server is connected: ${states.join(', ')}`
+}
+
+/** The promise, given up when the signal aborts; what it waits for goes on for others. */
+async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted()
+  const { promise: aborted, reject } = Promise.withResolvers<never>()
+  const onAbort = () => reject(signal.reason)
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    return await Promise.race([promise, aborted])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}

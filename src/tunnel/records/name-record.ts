@@ -1,0 +1,103 @@
+import type { PrivateKey } from '@libp2p/interface'
+import { peerIdFromString } from '@libp2p/peer-id'
+import * as z from 'zod'
+
+/** Roles of the nodes that have records. */
+export type NodeRole = 'agent' | 'gateway'
+
+/** What a node says of itself: its name, its identity and where it listens. */
+export interface NameRecord {
+  /** The Kubernetes node name. */
+  readonly name: string
+  readonly peerId: string
+  readonly role: NodeRole
+  /** Grows with each record of a node, also over restarts. */
+  readonly sequence: number
+  /** Multiaddresses that may reach the node directly. */
+  readonly addresses: readonly string[]
+  /** When it was signed, in milliseconds, by the signer's clock, which may be wrong. */
+  readonly time: number
+}
+
+/** A record and the text that travels: `v1.PAYLOAD.SIGNATURE`, both parts base64url. */
+export interface SignedRecord {
+  readonly record: NameRecord
+  readonly encoded: string
+}
+
+/** A record that does not hold: damaged, forged, or out of bounds. */
+export class NameRecordError extends Error {
+  override readonly name = 'NameRecordError'
+  readonly code = 'EDGEMESH_RECORD'
+}
+
+/** Longest text of a record that is looked at. */
+export const maxEncodedRecordLength = 8192
+
+// Separates these signatures from all others made with the same key.
+const signatureDomain = new TextEncoder().encode('edgemesh-record-v1\0')
+
+const recordSchema = z.strictObject({
+  name: z
+    .string()
+    .max(253)
+    .regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/),
+  peerId: z.string().min(1).max(128),
+  role: z.enum(['agent', 'gateway']),
+  sequence: z.int().min(1),
+  addresses: z.array(z.string().startsWith('/').max(256)).max(32),
+  time: z.int().min(0),
+})
+
+/** Signs a record; throws when its name, or anything else in it, is not allowed in one. */
+export async function signRecord(record: NameRecord, privateKey: PrivateKey): Promise<SignedRecord> {
+  const payload = new TextEncoder().encode(JSON.stringify(parseRecord(record)))
+  const signature = await privateKey.sign(signedBytesOf(payload))
+  return { record, encoded: `v1.${base64url(payload)}.${base64url(signature)}` }
+}
+
+/** Reads a record and checks that the identity it names has signed it; throws a `NameRecordError` otherwise. */
+export async function openRecord(encoded: string): Promise<SignedRecord> {
+  if (encoded.length > maxEncodedRecordLength) throw new NameRecordError('Cannot read a name record: it is too long')
+  const [, payloadText, signatureText] = /^v1\.([\w-]+)\.([\w-]+)$/.exec(encoded) ?? []
+  if (payloadText === undefined || signatureText === undefined) {
+    throw new NameRecordError('Cannot read a name record: unknown format')
+  }
+  const payload = Buffer.from(payloadText, 'base64url')
+  const record = parsePayload(payload)
+  if (!(await isSignedBy(record.peerId, payload, Buffer.from(signatureText, 'base64url')))) {
+    throw new NameRecordError(`Cannot accept the name record of ${record.name}: it is not signed by ${record.peerId}`)
+  }
+  return { record, encoded }
+}
+
+function parsePayload(payload: Buffer): NameRecord {
+  try {
+    return parseRecord(JSON.parse(payload.toString('utf8')))
+  } catch (error) {
+    throw new NameRecordError('Cannot read a name record', { cause: error })
+  }
+}
+
+function parseRecord(input: unknown): NameRecord {
+  const result = recordSchema.safeParse(input)
+  if (!result.success) throw new NameRecordError(`Cannot use a name record: ${z.prettifyError(result.error)}`)
+  return result.data
+}
+
+async function isSignedBy(peerId: string, payload: Uint8Array, signature: Uint8Array): Promise<boolean> {
+  try {
+    const { publicKey } = peerIdFromString(peerId)
+    return publicKey !== undefined && (await publicKey.verify(signedBytesOf(payload), signature))
+  } catch (error) {
+    throw new NameRecordError('Cannot check the signature of a name record', { cause: error })
+  }
+}
+
+function signedBytesOf(payload: Uint8Array): Uint8Array {
+  return Buffer.concat([signatureDomain, payload])
+}
+
+function base64url(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('base64url')
+}

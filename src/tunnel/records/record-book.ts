@@ -1,0 +1,243 @@
+import { rename } from 'node:fs/promises'
+import { join } from 'node:path'
+import * as z from 'zod'
+import { type Counter, describeError, type Logger, type Metrics } from '../../observability/index.ts'
+import { readFileIfExists, writeFileAtomically } from '../state/state-file.ts'
+import { type NameRecord, openRecord, type SignedRecord } from './name-record.ts'
+
+/** What became of a record that was offered. */
+export type Acceptance =
+  /** First of its name, or newer than the one known. */
+  | 'accepted'
+  /** The one already known. */
+  | 'known'
+  /** Older than the one known: a replay, or late. */
+  | 'stale'
+  /** The name belongs to another identity. */
+  | 'conflict'
+
+/** Who a book tells of changes. */
+export type RecordListener = (record: NameRecord) => void
+
+interface Entry {
+  signed: SignedRecord
+  /** By our clock, in milliseconds. */
+  lastSeen: number
+}
+
+const stateSchema = z.strictObject({
+  version: z.literal(1),
+  /** Name to peer ID; outlives the record. */
+  pins: z.record(z.string(), z.string()),
+  /** Address as configured to peer ID. */
+  servers: z.record(z.string(), z.string()),
+  records: z.array(z.strictObject({ encoded: z.string(), lastSeen: z.number() })),
+})
+
+/** Addresses of a node that nobody heard of for this long are not tried any more; its identity stays pinned. */
+const addressLifetimeMs = 7 * 24 * 3600 * 1000
+
+/** Changes are written together after this long. */
+const saveDelayMs = 300
+
+/** More nodes than any mesh has; keeps a member with the key from filling our memory. */
+const maxNames = 20_000
+
+/** What a book needs. */
+export interface RecordBookOptions {
+  readonly stateDir: string
+  readonly logger: Logger
+  readonly metrics: Metrics
+  readonly now?: () => number
+}
+
+/**
+ * The names of the mesh and who they belong to: signed records, of which the newest counts, and bindings of names to
+ * identities, made at first contact and kept until unpinned. Kept in `stateDir/peers.json`.
+ */
+export class RecordBook implements AsyncDisposable {
+  readonly #file: string
+  readonly #logger: Logger
+  readonly #conflicts: Counter
+  readonly #now: () => number
+  readonly #pins = new Map<string, string>()
+  readonly #serverPins = new Map<string, string>()
+  readonly #entries = new Map<string, Entry>()
+  readonly #names = new Map<string, string>()
+  readonly #loggedConflicts = new Set<string>()
+  readonly #listeners = new Set<RecordListener>()
+  #saveTimer: NodeJS.Timeout | undefined
+  #saving: Promise<void> = Promise.resolve()
+
+  private constructor({ stateDir, logger, metrics, now = Date.now }: RecordBookOptions) {
+    this.#file = join(stateDir, 'peers.json')
+    this.#logger = logger
+    this.#conflicts = metrics.counter('tunnel_name_conflicts_total', 'Records refused because the name is pinned')
+    this.#now = now
+  }
+
+  /** Reads the stored book; a damaged file is set aside with a warning, because the mesh must work without it. */
+  static async open(options: RecordBookOptions): Promise<RecordBook> {
+    const book = new RecordBook(options)
+    await book.#load()
+    return book
+  }
+
+  get records(): readonly SignedRecord[] {
+    return [...this.#entries.values()].map(({ signed }) => signed)
+  }
+
+  recordOf(name: string): SignedRecord | undefined {
+    return this.#entries.get(name)?.signed
+  }
+
+  /** The name whose record the identity has signed. */
+  nameOf(peerId: string): string | undefined {
+    return this.#names.get(peerId)
+  }
+
+  /** Where a node may be reached directly; empty once nobody has heard of it for a week. */
+  addressesOf(name: string): readonly string[] {
+    const entry = this.#entries.get(name)
+    if (entry === undefined || this.#now() - entry.lastSeen > addressLifetimeMs) return []
+    return entry.signed.record.addresses
+  }
+
+  /** Notes that the node is there now. */
+  touch(name: string): void {
+    const entry = this.#entries.get(name)
+    if (entry !== undefined) entry.lastSeen = this.#now()
+  }
+
+  /** Checks a record and keeps it when it is newer; rejects with a `NameRecordError` when it does not hold. */
+  async offer(encoded: string): Promise<Acceptance> {
+    return this.#accept(await openRecord(encoded))
+  }
+
+  /** Calls back with each record that is accepted; disposal ends it. */
+  onAccepted(listener: RecordListener): Disposable {
+    this.#listeners.add(listener)
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) }
+  }
+
+  /** Forgets who a name belongs to, so that the next record of that name binds it anew; false for an unknown name. */
+  unpin(name: string): boolean {
+    const pinned = this.#pins.get(name)
+    if (pinned === undefined) return false
+    this.#pins.delete(name)
+    this.#entries.delete(name)
+    if (this.#names.get(pinned) === name) this.#names.delete(pinned)
+    this.#loggedConflicts.clear()
+    this.#scheduleSave()
+    return true
+  }
+
+  serverPinOf(address: string): string | undefined {
+    return this.#serverPins.get(address)
+  }
+
+  pinServer(address: string, peerId: string): void {
+    this.#serverPins.set(address, peerId)
+    this.#scheduleSave()
+  }
+
+  /** Forgets the identity of a server, so that the next contact pins it anew. */
+  unpinServer(address: string): boolean {
+    this.#scheduleSave()
+    return this.#serverPins.delete(address)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#saveTimer !== undefined) this.#save()
+    await this.#saving
+  }
+
+  #accept(signed: SignedRecord): Acceptance {
+    const { name, peerId, sequence } = signed.record
+    const pinned = this.#pins.get(name)
+    if (pinned !== undefined && pinned !== peerId) {
+      this.#refuse(name, pinned, peerId)
+      return 'conflict'
+    }
+    const known = this.#entries.get(name)
+    if (known !== undefined && sequence < known.signed.record.sequence) return 'stale'
+    if (known !== undefined && sequence === known.signed.record.sequence) {
+      known.lastSeen = this.#now()
+      return 'known'
+    }
+    if (pinned === undefined && this.#pins.size >= maxNames) return 'conflict'
+    this.#insert(signed, this.#now())
+    this.#scheduleSave()
+    for (const listener of this.#listeners) listener(signed.record)
+    return 'accepted'
+  }
+
+  #insert(signed: SignedRecord, lastSeen: number): void {
+    const { name, peerId } = signed.record
+    this.#pins.set(name, peerId)
+    this.#names.set(peerId, name)
+    this.#entries.set(name, { signed, lastSeen })
+  }
+
+  #refuse(name: string, pinned: string, offered: string): void {
+    this.#conflicts.add()
+    const conflict = `${name}/${offered}`
+    if (this.#loggedConflicts.has(conflict) || this.#loggedConflicts.size > 1000) return
+    this.#loggedConflicts.add(conflict)
+    this.#logger.error(
+      {
+        peer: offered,
+        reason: `the name ${name} belongs to ${pinned}, but ${offered} claims it`,
+        remedy: `if ${name} was installed anew, run "edgemesh unpin ${name}"; else find out who claims its name`,
+      },
+      'name record refused: the name belongs to another identity',
+    )
+  }
+
+  async #load(): Promise<void> {
+    const text = await readFileIfExists(this.#file)
+    if (text === undefined) return
+    try {
+      const state = stateSchema.parse(JSON.parse(text))
+      for (const [name, peerId] of Object.entries(state.pins)) this.#pins.set(name, peerId)
+      for (const [address, peerId] of Object.entries(state.servers)) this.#serverPins.set(address, peerId)
+      for (const { encoded, lastSeen } of state.records) this.#insert(await openRecord(encoded), lastSeen)
+    } catch (error) {
+      await this.#setAside(error)
+    }
+  }
+
+  async #setAside(error: unknown): Promise<void> {
+    const aside = `${this.#file}.damaged`
+    await rename(this.#file, aside)
+    for (const map of [this.#pins, this.#serverPins, this.#entries, this.#names]) map.clear()
+    this.#logger.warn(
+      { file: this.#file, error, remedy: `the damaged file is kept as ${aside}` },
+      'stored peers are damaged; names will be bound anew at first contact',
+    )
+  }
+
+  #scheduleSave(): void {
+    this.#saveTimer ??= setTimeout(() => this.#save(), saveDelayMs).unref()
+  }
+
+  #save(): void {
+    clearTimeout(this.#saveTimer)
+    this.#saveTimer = undefined
+    this.#saving = this.#saving.then(() => this.#write())
+  }
+
+  async #write(): Promise<void> {
+    const state: z.infer<typeof stateSchema> = {
+      version: 1,
+      pins: Object.fromEntries(this.#pins),
+      servers: Object.fromEntries(this.#serverPins),
+      records: [...this.#entries.values()].map(({ signed, lastSeen }) => ({ encoded: signed.encoded, lastSeen })),
+    }
+    try {
+      await writeFileAtomically(this.#file, `${JSON.stringify(state)}\n`)
+    } catch (error) {
+      this.#logger.warn({ file: this.#file, reason: describeError(error) }, 'peers cannot be stored')
+    }
+  }
+}

@@ -1,0 +1,57 @@
+import { TaskGroup } from '../../runtime/index.ts'
+import { DirectoryServer } from '../directory/directory-server.ts'
+import { directoryProtocol } from '../directory/messages.ts'
+import { createHost } from '../host/host.ts'
+import { loadMembership } from '../identity/load-membership.ts'
+import { RecordBook } from '../records/record-book.ts'
+import type { TunnelServer, TunnelServerOptions } from '../tunnel.ts'
+
+/** Agents ping every 5 s. */
+const silenceMs = 20_000
+const debounceMs = 50
+
+/** Streams of one agent: one for each peer that it is relayed to, both ways, and the directory. */
+const streamsPerAgent = 16_384
+
+/** Starts the relay and the directory of the mesh; returns when it listens. */
+export async function startTunnelServer(options: TunnelServerOptions): Promise<TunnelServer> {
+  await using starting = new AsyncDisposableStack()
+  const { config, stateDir, logger, metrics } = options
+  const membership = await loadMembership(stateDir, config, logger)
+  const book = starting.use(await RecordBook.open({ stateDir, logger, metrics }))
+  const host = starting.use(
+    await createHost({
+      ...membership,
+      listenPort: config.listenPort,
+      muxers: config.muxers,
+      maxStreamsPerConnection: streamsPerAgent,
+      isRelay: true,
+      logger,
+    }),
+  )
+  const tasks = starting.use(new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed')))
+  const directory = new DirectoryServer({ book, tasks, logger, silenceMs, debounceMs })
+  await host.handle({
+    protocol: directoryProtocol,
+    maxStreams: 4,
+    onStream: (stream, from) => directory.accept(stream, from),
+  })
+  await host.listen()
+  logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'server listens')
+  const running = starting.move()
+  return {
+    status() {
+      const connected = new Set(directory.connected)
+      return {
+        peerId: host.peerId,
+        listen: host.listening(),
+        reservations: host.reservations(),
+        records: book.records.map(({ record }) => {
+          return { name: record.name, peerId: record.peerId, connected: connected.has(record.name) }
+        }),
+      }
+    },
+    unpin: (name) => book.unpin(name),
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  }
+}
