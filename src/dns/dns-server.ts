@@ -24,6 +24,8 @@ export interface DnsOptions {
   readonly metrics: Metrics
   /** Every address at which this server can be reached, so that it never asks itself. */
   readonly ownAddresses: () => readonly string[]
+  /** How long one upstream resolver may take; two seconds unless said. */
+  readonly upstreamTimeoutMs?: number
   /** Aborts a start that is under way. */
   readonly signal?: AbortSignal
 }
@@ -59,6 +61,7 @@ export async function startDns(options: DnsOptions): Promise<DnsServer> {
       resolvConf: config.resolvConf,
       isOwn: (server) => server.port === port && [address, ...options.ownAddresses()].includes(server.address),
       logger,
+      ...(options.upstreamTimeoutMs === undefined ? {} : { timeoutMs: options.upstreamTimeoutMs }),
       failures: metrics.counter('dns_upstream_failures_total', 'Questions that an upstream resolver did not answer'),
     }),
   )

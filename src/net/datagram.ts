@@ -69,13 +69,16 @@ export async function exchangeDatagram(
   socket.on('message', (answer) => {
     if (options.accept(answer)) resolve(answer)
   })
+  let isOpen = true
   socket.connect(target.port, target.address, (error?: Error) => {
-    if (error === undefined || error === null) socket.send(message, (failure) => failure && reject(failure))
-    else reject(error)
+    if (error) reject(error)
+    // The exchange may be over before it began, and a closed socket throws.
+    else if (isOpen) socket.send(message, (failure) => failure && reject(failure))
   })
   try {
     return await promise
   } finally {
+    isOpen = false
     clearTimeout(timer)
     options.signal.removeEventListener('abort', onAbort)
     socket.close()

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
+import { Duplex } from 'node:stream'
 import { buffer, text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import type { ByteStream } from './dialer.ts'
@@ -123,17 +124,31 @@ test('a reader that does not read stops the writer and memory stays bounded', as
   assert.equal((await result).bytesToUpstream, received.length)
 })
 
-test('a server that answers, ends and then resets has its whole answer delivered', async () => {
-  const { client, server, result } = spliced()
-  client.on('error', () => {})
-  client.write('an upload that nobody reads')
-  server.end('413 too large, and this answer is longer than the buffers on the way')
+test('a server that answers, ends and then resets has its whole answer delivered before the reset', async () => {
+  const steps: string[] = []
+  const confirmed = Promise.withResolvers<void>()
+  // A client so slow that the server is long gone when the answer's bytes are taken.
+  const downstream: ByteStream = new Duplex({
+    read() {},
+    write(chunk, _encoding, done) {
+      steps.push(String(chunk))
+      void confirmed.promise.then(() => done())
+    },
+    final(done) {
+      steps.push('end')
+      done()
+    },
+  })
+  const [upstream, server] = createMemoryStreamPair()
+  const result = splice(downstream, upstream, never)
+  server.end('413 too large')
   await once(server, 'finish')
   server.destroy()
-  const chunks: string[] = []
-  client.on('data', (chunk) => chunks.push(String(chunk)))
-  await endOf(client)
-  assert.equal(chunks.join(''), '413 too large, and this answer is longer than the buffers on the way')
+  await endOf(upstream)
+  assert.equal(downstream.destroyed, false)
+  confirmed.resolve()
+  assert.equal(await endOf(downstream), 'ECONNRESET')
+  assert.deepEqual(steps, ['413 too large', 'end'])
   assert.equal((await result).ended, 'upstream-reset')
 })
 

@@ -71,7 +71,7 @@ export interface TunnelOptions {
   readonly catalog: Catalog
   /** Dials the targets of peers on this node. */
   readonly localDialer: Dialer
-  /** Addresses that peers may try, without those of container networks; asked again every few seconds. */
+  /** All addresses of this node; asked again every second or so. */
   readonly interfaceAddresses: () => readonly NamedAddress[]
   /** Networks, as CIDR text, that peers never reach through this node besides the built-in ones: the synthetic range. */
   readonly forbiddenNetworks?: readonly string[]
@@ -90,4 +90,5 @@ export interface TunnelServerOptions {
   readonly stateDir: string
   readonly logger: Logger
   readonly metrics: Metrics
+  readonly health: Health
 }

@@ -78,8 +78,10 @@ describe('64 MB across LANs', () => {
 
   test('downwards with equal sha256', async () => {
     const host = lab.pod('client-edge-a1')
-    const url = `http://web-edge-b1/bytes?n=${size}`
-    const { stdout } = await host.exec(['sh', '-c', `curl -sS '${url}' | sha256sum`], { timeoutMs: 60_000 })
+    const download = ['curl', '-sS', '-o', 'download', `http://web-edge-b1/bytes?n=${size}`]
+    const { code, stderr } = await host.exec(download, { timeoutMs: 60_000 })
+    assert.equal(code, 0, stderr)
+    const { stdout } = await host.exec(['sha256sum', 'download'])
     assert.equal(stdout.split(' ')[0], sha256OfTestBytes(size))
   })
 

@@ -4,7 +4,7 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Catalog, createCatalog, type ObjectSink } from '../../src/catalog/index.ts'
-import type { InterfaceAddress } from '../../src/linux/index.ts'
+import type { NamedAddress } from '../../src/linux/index.ts'
 import { type ByteStream, createDirectDialer, type Dialer, type DialTarget } from '../../src/net/index.ts'
 import {
   createHealth,
@@ -46,7 +46,7 @@ export interface TestServer extends AsyncDisposable {
 /** How an agent differs from the default one, which only a relay can reach. */
 export interface AgentOptions {
   readonly config?: Partial<TunnelConfig>
-  readonly interfaces?: readonly InterfaceAddress[]
+  readonly interfaces?: readonly NamedAddress[]
   readonly stateDir?: string
   /** Where targets really are: the default sends every target to 127.0.0.1 at its port. */
   readonly localDialer?: Dialer
@@ -100,6 +100,7 @@ export async function startTestServer(
     stateDir,
     logger: recordingLogger(log),
     metrics: createMetrics(),
+    health: createHealth(),
   })
   const port = Number(/\/tcp\/(\d+)/.exec(tunnel.status().listen[0] ?? '')?.[1])
   return { tunnel, port, log, stateDir, [Symbol.asyncDispose]: () => tunnel[Symbol.asyncDispose]() }

@@ -45,25 +45,31 @@ const sourcePriority = 90
  * no NAT chain, established connections lose their translation. Same input, same text.
  *
  * ```
- *   service:  protocol . address . port         -> jump slots-N      (N = how many slots it has)
- *   slots-N:  dnat to endpoint[protocol . address . port . random number below N]
- *   endpoint: protocol . address . port . slot  -> address . port
+ *   service:   protocol . address . port -> jump slots-N   (N = how many slots it has)
+ *   slots-N:   random number below N     -> goto slot-K
+ *   slot-K:    protocol . address . port -> dnat to address . port
  * ```
+ *
+ * One map for all slots, with the random number in its key, would need a declaration by `typeof`; nft 1.0.6 then adds
+ * a match on TCP to the first rule that uses it.
  */
 export function renderRuleset(input: RulesetInput): string {
   const counts = [...new Set(input.servicePorts.map(({ slots }) => slots.length))].filter((count) => count > 0)
+  counts.sort((left, right) => left - right)
+  const slots = Array.from({ length: counts.at(-1) ?? 0 }, (_, slot) => slot)
   return [
     `add table ${table}`,
     `flush table ${table}`,
     `table ${table} {`,
-    ...renderContainers(),
-    ...counts.sort((left, right) => left - right).flatMap(renderSlotChain),
+    ...renderContainers(slots),
+    ...slots.flatMap(renderSlotChain),
+    ...counts.flatMap(renderChoiceChain),
     ...renderTranslation(input),
     ...renderSourceTranslation(input),
     ...renderFilters(input),
     ...renderUntracked(input),
     '}',
-    ...renderElements(input),
+    ...renderElements(input, slots),
     '',
   ].join('\n')
 }
@@ -73,30 +79,29 @@ export function renderReplacement(ruleset: string): string {
   return `add table ${table}\ndelete table ${table}\n${ruleset}`
 }
 
-function renderContainers(): string[] {
+function renderContainers(slots: readonly number[]): string[] {
+  const key = 'inet_proto . ipv4_addr . inet_service'
   return [
-    '  map service {',
-    '    type inet_proto . ipv4_addr . inet_service : verdict',
-    '  }',
-    '  map endpoint {',
-    // nft 1.0.6 cannot read back a map declared with "th dport".
-    '    typeof meta l4proto . ip daddr . tcp dport . numgen random mod 64 : ip daddr . tcp dport',
-    '  }',
-    '  set refused {',
-    '    type inet_proto . ipv4_addr . inet_service',
-    '  }',
-    '  set cluster-addresses {',
-    '    type ipv4_addr',
-    '  }',
-    '  set hairpin {',
-    '    type ipv4_addr . ipv4_addr',
-    '  }',
+    ...renderContainer('map', 'service', `${key} : verdict`),
+    ...slots.flatMap((slot) => renderContainer('map', `slot-${slot}`, `${key} : ipv4_addr . inet_service`)),
+    ...renderContainer('set', 'refused', key),
+    ...renderContainer('set', 'cluster-addresses', 'ipv4_addr'),
+    ...renderContainer('set', 'hairpin', 'ipv4_addr . ipv4_addr'),
   ]
 }
 
-function renderSlotChain(count: number): string[] {
-  const key = `meta l4proto . ip daddr . th dport . numgen random mod ${count}`
-  return renderChain(`slots-${count}`, [`dnat ip to ${key} map @endpoint`])
+const renderContainer = (kind: 'map' | 'set', name: string, type: string): string[] => [
+  `  ${kind} ${name} {`,
+  `    type ${type}`,
+  '  }',
+]
+
+const renderSlotChain = (slot: number): string[] =>
+  renderChain(`slot-${slot}`, [`dnat ip to meta l4proto . ip daddr . th dport map @slot-${slot}`])
+
+function renderChoiceChain(count: number): string[] {
+  const choices = Array.from({ length: count }, (_, slot) => `${slot} : goto slot-${slot}`)
+  return renderChain(`slots-${count}`, [`numgen random mod ${count} vmap { ${choices.join(', ')} }`])
 }
 
 function renderTranslation(input: RulesetInput): string[] {
@@ -167,13 +172,13 @@ const renderChain = (name: string, rules: readonly string[]): string[] => [
   '  }',
 ]
 
-function renderElements({ servicePorts, localBackends }: RulesetInput): string[] {
-  const served = servicePorts.filter(({ slots }) => slots.length > 0)
-  const refused = servicePorts.filter(({ slots }) => slots.length === 0)
+function renderElements({ servicePorts, localBackends }: RulesetInput, slots: readonly number[]): string[] {
+  const served = servicePorts.filter((entry) => entry.slots.length > 0)
+  const refused = servicePorts.filter((entry) => entry.slots.length === 0)
   const addresses = new Set(served.flatMap(({ destinations }) => destinations.map(({ address }) => address)))
   return [
     ...renderFill('map', 'service', served.flatMap(serviceElementsOf)),
-    ...renderFill('map', 'endpoint', served.flatMap(endpointElementsOf)),
+    ...slots.flatMap((slot) => renderFill('map', `slot-${slot}`, slotElementsOf(served, slot))),
     ...renderFill(
       'set',
       'refused',
@@ -193,10 +198,13 @@ const keyOf = ({ protocol, address, port }: Destination): string => `${protocol}
 const serviceElementsOf = ({ destinations, slots }: RuledServicePort): string[] =>
   destinations.map((destination) => `${keyOf(destination)} : jump slots-${slots.length}`)
 
-const endpointElementsOf = ({ destinations, slots }: RuledServicePort): string[] =>
-  destinations.flatMap((destination) =>
-    slots.map((slot, index) => `${keyOf(destination)} . ${index} : ${slot.address} . ${slot.port}`),
-  )
+function slotElementsOf(served: readonly RuledServicePort[], index: number): string[] {
+  return served.flatMap(({ destinations, slots }) => {
+    const slot = slots[index]
+    if (slot === undefined) return []
+    return destinations.map((destination) => `${keyOf(destination)} : ${slot.address} . ${slot.port}`)
+  })
+}
 
 function renderFill(kind: 'map' | 'set', name: string, elements: readonly string[]): string[] {
   const flush = `flush ${kind} ${table} ${name}`

@@ -8,7 +8,7 @@ import { createTargetCheck } from '../flows/target-check.ts'
 import { createHost, type Host } from '../host/host.ts'
 import { parseServerAddress } from '../host/server-address.ts'
 import { loadMembership, type Membership } from '../identity/load-membership.ts'
-import { advertisedAddressesOf } from '../paths/direct-addresses.ts'
+import { announcedAddressesOf, ownMultiaddressesOf } from '../paths/announced-addresses.ts'
 import { DirectConnector } from '../paths/direct-connector.ts'
 import { PeerPaths } from '../paths/peer-paths.ts'
 import { RecordBook } from '../records/record-book.ts'
@@ -17,7 +17,7 @@ import { tunnelLimitsOf } from './limits.ts'
 import { OwnRecord } from './own-record.ts'
 import { ServerLink } from './server-link.ts'
 
-const addressPollMs = 5000
+const addressPollMs = 2000
 const flowTimeoutMs = 10_000
 const targetDialTimeoutMs = 5000
 
@@ -82,7 +82,8 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
   )
   const tasks = starting.use(createTaskGroup(logger))
   const links: ServerLink[] = []
-  const { nodeName: ownName, interfaceAddresses } = options
+  const { nodeName: ownName } = options
+  const interfaceAddresses = () => announcedAddressesOf(options.interfaceAddresses(), config)
   const direct = new DirectConnector({ ownName, host, book, tasks, interfaceAddresses, logger })
   const paths = new PeerPaths({ host, book, links, direct, logger, patienceMs })
   const inbound = new FlowCounter(limits.inbound)
@@ -147,8 +148,9 @@ async function pollOwnAddresses(parts: Parts, ownRecord: OwnRecord, signal: Abor
 }
 
 function ownAddressesOf({ options, host }: Parts): string[] {
-  const ofInterfaces = options.interfaceAddresses().map(({ address }) => address)
-  return advertisedAddressesOf([...options.config.advertiseAddress, ...ofInterfaces.sort()], host.listeningPort())
+  const { config, interfaceAddresses } = options
+  const announced = announcedAddressesOf(interfaceAddresses(), config)
+  return ownMultiaddressesOf(config.advertiseAddress, announced, host.listeningPort())
 }
 
 /** The name behind an identity; its record may arrive a moment after its first flow. */

@@ -3,16 +3,15 @@ import { type CircuitRelayService, circuitRelayServer, circuitRelayTransport } f
 import { identify } from '@libp2p/identify'
 import type { Connection, Libp2p, PeerId, StreamMuxerFactory } from '@libp2p/interface'
 import { ping } from '@libp2p/ping'
-import { preSharedKey } from '@libp2p/pnet'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import type { Logger } from '../../observability/index.ts'
 import type { Identity } from '../identity/identity.ts'
-import { swarmKeyOf } from '../identity/pre-shared-key.ts'
 import { createHandshakeWatch } from './handshake-watch.ts'
 import { createSilentLibraryLogger } from './library-logger.ts'
+import { privateNetwork } from './private-network.ts'
 
 /** How a node of the peer-to-peer network is made. */
 export interface NodeOptions {
@@ -90,9 +89,7 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
       logger: options.logger,
       hasPreSharedKey: options.preSharedKey !== undefined,
     }),
-    ...(options.preSharedKey === undefined
-      ? {}
-      : { connectionProtector: preSharedKey({ psk: swarmKeyOf(options.preSharedKey) }) }),
+    ...(options.preSharedKey === undefined ? {} : { connectionProtector: privateNetwork(options.preSharedKey) }),
     connectionManager: {
       maxConnections: manyConnections,
       maxIncomingPendingConnections: manyConnections,

@@ -75,9 +75,11 @@ function hostOf({ node, internals, relay }: CreatedNode, port: number): Host {
     },
     listening,
     listeningPort: () => Number(/\/tcp\/(\d+)/.exec(listening()[0] ?? '')?.[1] ?? 0),
-    async dial(multiaddress, signal) {
-      return peerConnectionOf(await internals.transportManager.dial(multiaddr(multiaddress), { signal }))
-    },
+    dial: (multiaddress, signal) =>
+      untilSettled(signal, async (dialing) => {
+        const connection = await internals.transportManager.dial(multiaddr(multiaddress), { signal: dialing })
+        return peerConnectionOf(connection)
+      }),
     connectionsTo(peerId) {
       return node.getConnections(peerIdFromString(peerId)).map(peerConnectionOf).filter(isOpen)
     },
@@ -108,4 +110,20 @@ function hostOf({ node, internals, relay }: CreatedNode, port: number): Host {
 
 function isOpen(connection: PeerConnection): boolean {
   return connection.isOpen
+}
+
+/**
+ * Runs with a signal that follows `signal` only while the work is under way. The TCP transport ties the socket to the
+ * signal of its dial for good: a time limit that fires later would cut the connection in the middle of its life.
+ */
+async function untilSettled<T>(signal: AbortSignal, work: (limited: AbortSignal) => Promise<T>): Promise<T> {
+  signal.throwIfAborted()
+  const limited = new AbortController()
+  const onAbort = () => limited.abort(signal.reason)
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    return await work(limited.signal)
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
 }

@@ -1,6 +1,5 @@
-import type { NamedAddress } from '../../linux/index.ts'
+import type { InterfaceAddress } from '../../linux/index.ts'
 import { type Ipv4Network, ipv4ToNumber, isInIpv4Network } from '../../model/index.ts'
-import { tcpMultiaddressOf } from '../host/server-address.ts'
 
 /** An address of a peer that may reach it without a relay. */
 export interface DirectAddress {
@@ -21,21 +20,13 @@ const privateNetworks: readonly Ipv4Network[] = [
   ['224.0.0.0', 3],
 ].map(([base, prefixLength]) => ({ base: ipv4ToNumber(String(base)) ?? 0, prefixLength: Number(prefixLength) }))
 
-/** Most addresses a record may hold; configured ones come first. */
-const maxAdvertised = 32
-
-/** The multiaddresses for our own record, at the port that listens. */
-export function advertisedAddressesOf(hosts: readonly string[], port: number): string[] {
-  return [...new Set(hosts.map((host) => tcpMultiaddressOf(host, port)))].slice(0, maxAdvertised)
-}
-
 /**
  * Those of a peer's addresses that this node may try: in a subnet of ours, or public. Never one that is also our own,
  * which is common where LANs reuse private ranges: it would reach ourselves.
  */
 export function directAddressesOf(
   addresses: readonly string[],
-  interfaces: readonly NamedAddress[],
+  interfaces: readonly InterfaceAddress[],
   ownAddresses: readonly string[],
 ): DirectAddress[] {
   return addresses
@@ -44,7 +35,7 @@ export function directAddressesOf(
     .sort((left, right) => Number(right.isOnLink) - Number(left.isOnLink))
 }
 
-function directAddressOf(multiaddress: string, interfaces: readonly NamedAddress[]): DirectAddress[] {
+function directAddressOf(multiaddress: string, interfaces: readonly InterfaceAddress[]): DirectAddress[] {
   const [, kind, host = '', port] = /^\/(ip4|dns)\/([^/]+)\/tcp\/(\d+)$/.exec(multiaddress) ?? []
   if (port === undefined) return []
   if (kind === 'dns') return [{ multiaddress, isOnLink: false }]
@@ -53,7 +44,7 @@ function directAddressOf(multiaddress: string, interfaces: readonly NamedAddress
   return isOnLink || isPublic(host) ? [{ multiaddress, isOnLink }] : []
 }
 
-function isInSubnetOf(host: string, { address, prefixLength }: NamedAddress): boolean {
+function isInSubnetOf(host: string, { address, prefixLength }: InterfaceAddress): boolean {
   const own = ipv4ToNumber(address)
   // A host address has no neighbours.
   if (own === undefined || prefixLength >= 32) return false

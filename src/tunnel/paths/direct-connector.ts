@@ -1,4 +1,4 @@
-import type { NamedAddress } from '../../linux/index.ts'
+import type { InterfaceAddress } from '../../linux/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
 import { type BackoffPolicy, backoffDelayMs, sleep, type TaskGroup } from '../../runtime/index.ts'
 import type { Host } from '../host/host.ts'
@@ -13,7 +13,8 @@ export interface DirectConnectorOptions {
   readonly host: Host
   readonly book: RecordBook
   readonly tasks: TaskGroup
-  readonly interfaceAddresses: () => readonly NamedAddress[]
+  /** Those that LAN neighbours share with us. */
+  readonly interfaceAddresses: () => readonly InterfaceAddress[]
   readonly logger: Logger
   readonly random?: () => number
 }

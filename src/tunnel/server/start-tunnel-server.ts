@@ -16,6 +16,7 @@ const streamsPerAgent = 16_384
 /** Starts the relay and the directory of the mesh; returns when it listens. */
 export async function startTunnelServer(options: TunnelServerOptions): Promise<TunnelServer> {
   await using starting = new AsyncDisposableStack()
+  using _listening = options.health.block('tunnel listens')
   const { config, stateDir, logger, metrics } = options
   const membership = await loadMembership(stateDir, config, logger)
   const book = starting.use(await RecordBook.open({ stateDir, logger, metrics }))

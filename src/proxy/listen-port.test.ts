@@ -1,0 +1,24 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { listenPortCandidates } from './listen-port.ts'
+
+const usual = { first: 32768, last: 60999, isReserved: () => false }
+
+test('a configured port is the only one', () => {
+  assert.deepEqual(listenPortCandidates(40001, usual), [40001])
+})
+
+test('ports that outgoing connections or NodePorts may take are not candidates', () => {
+  const candidates = listenPortCandidates(0, usual)
+  assert.equal(candidates[0], 24001)
+  assert.ok(candidates.length > 1 && candidates.every((port) => port < 30000))
+})
+
+test('the traditional port comes first where the kernel keeps it free', () => {
+  assert.equal(listenPortCandidates(0, { ...usual, isReserved: (port) => port === 40001 })[0], 40001)
+  assert.equal(listenPortCandidates(0, { ...usual, last: 40000 })[0], 40001)
+})
+
+test('where the kernel gives out nearly all ports, some are tried all the same', () => {
+  assert.equal(listenPortCandidates(0, { ...usual, first: 1024, last: 65535 })[0], 24001)
+})

@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createCatalog, type Snapshot } from '../catalog/index.ts'
+import { type EndpointSlice, type Protocol, parseIpv4Network, type Service } from '../model/index.ts'
+import { type PlanOptions, planServicePorts } from './service-plan.ts'
+
+const options: PlanOptions = {
+  nodeName: 'edge-a1',
+  serviceFilterMode: 'FilterIfLabelExists',
+  interceptKubernetesService: false,
+  syntheticNetwork: parseIpv4Network('169.254.64.0/19') ?? assert.fail(),
+  excludedAddresses: new Set(),
+}
+const label = { 'service.edgemesh.kubeedge.io/service-proxy-name': '' }
+
+function service(name: string, fields: Partial<Service> & { protocol?: Protocol } = {}): Service {
+  const { protocol = 'tcp', ...rest } = fields
+  return {
+    namespace: 'shop',
+    name,
+    labels: {},
+    type: 'ClusterIP',
+    clusterIPs: ['10.96.0.10'],
+    headless: false,
+    ports: [{ name: 'main', protocol, port: 80 }],
+    publishNotReadyAddresses: false,
+    ...rest,
+  }
+}
+
+/** Endpoints as `node/address`; the port is 8080. An empty node is outside the cluster. */
+function slices(serviceName: string, endpoints: readonly string[], protocol: Protocol = 'tcp'): EndpointSlice {
+  return {
+    namespace: 'shop',
+    name: serviceName,
+    serviceName,
+    fromEndpoints: false,
+    addressType: 'IPv4',
+    ports: [{ name: 'main', protocol, port: 8080 }],
+    endpoints: endpoints.map((text) => {
+      const [node = '', address = ''] = text.split('/')
+      const conditions = { addresses: [address], ready: true, serving: true, terminating: false }
+      return node === '' ? conditions : { ...conditions, nodeName: node }
+    }),
+  }
+}
+
+function snapshotOf(services: readonly Service[], endpointSlices: readonly EndpointSlice[] = []): Snapshot {
+  using catalog = createCatalog()
+  catalog.replace('nodes', [])
+  catalog.replace('endpointSlices', endpointSlices)
+  catalog.replace('services', services)
+  return catalog.current
+}
+
+const idsOf = (snapshot: Snapshot, changed: Partial<PlanOptions> = {}) =>
+  planServicePorts(snapshot, { ...options, ...changed }).map(({ id }) => id)
+
+test('endpoints on this node are direct, all others go through the userspace proxy', () => {
+  const endpoints = ['edge-a1/10.244.1.2', 'edge-b1/10.244.1.2', '/192.0.2.9']
+  const [planned] = planServicePorts(snapshotOf([service('web')], [slices('web', endpoints)]), options)
+  assert.deepEqual(planned?.destinations, [{ protocol: 'tcp', address: '10.96.0.10', port: 80 }])
+  assert.deepEqual(planned?.direct, [{ nodeName: 'edge-a1', address: '10.244.1.2', port: 8080 }])
+  assert.deepEqual(planned?.userspace, [
+    { address: '192.0.2.9', port: 8080 },
+    { nodeName: 'edge-b1', address: '10.244.1.2', port: 8080 },
+  ])
+})
+
+test('loopback, link-local, synthetic and multicast endpoints are never used', () => {
+  const addresses = ['127.0.0.1', '169.254.169.254', '169.254.64.5', '224.0.0.1', '0.0.0.0', '255.255.255.255']
+  const endpoints = addresses.flatMap((address) => [`edge-a1/${address}`, `edge-b1/${address}`])
+  const [planned] = planServicePorts(snapshotOf([service('web')], [slices('web', endpoints)]), options)
+  assert.deepEqual([planned?.direct, planned?.userspace], [[], []])
+})
+
+test('a ServicePort without endpoints is planned, so that it is refused', () => {
+  assert.deepEqual(idsOf(snapshotOf([service('web')])), ['shop/web:main/tcp'])
+})
+
+test('UDP is planned with the endpoints here, and left out when all are elsewhere', () => {
+  const udp = service('udp', { protocol: 'udp' })
+  const mixed = slices('udp', ['edge-a1/10.244.1.2', 'edge-b1/10.244.2.2'], 'udp')
+  const [planned] = planServicePorts(snapshotOf([udp], [mixed]), options)
+  assert.equal(planned?.direct.length, 1)
+  assert.deepEqual(planned?.userspace, [])
+  assert.deepEqual(idsOf(snapshotOf([udp], [slices('udp', ['edge-b1/10.244.2.2'], 'udp')])), [])
+  assert.deepEqual(idsOf(snapshotOf([udp])), ['shop/udp:main/udp'])
+})
+
+test('headless Services, ExternalNames and Services without an IPv4 ClusterIP are left alone', () => {
+  const services = [
+    service('headless', { headless: true, clusterIPs: [] }),
+    service('external', { type: 'ExternalName', clusterIPs: [] }),
+    service('six', { clusterIPs: ['fd00::1'] }),
+  ]
+  assert.deepEqual(idsOf(snapshotOf(services)), [])
+})
+
+test('the filter label leaves Services out, or in, as the mode says', () => {
+  const services = [service('marked', { labels: label }), service('plain', { clusterIPs: ['10.96.0.11'] })]
+  assert.deepEqual(idsOf(snapshotOf(services)), ['shop/plain:main/tcp'])
+  assert.deepEqual(idsOf(snapshotOf(services), { serviceFilterMode: 'FilterIfLabelDoesNotExists' }), [
+    'shop/marked:main/tcp',
+  ])
+})
+
+test('the Service of the API server is left alone unless asked for', () => {
+  const api = snapshotOf([service('kubernetes', { namespace: 'default' })])
+  assert.deepEqual(idsOf(api), [])
+  assert.deepEqual(idsOf(api, { interceptKubernetesService: true }), ['default/kubernetes:main/tcp'])
+})
+
+test('excluded addresses are never intercepted', () => {
+  const both = snapshotOf([service('web', { clusterIPs: ['10.96.0.10', '10.96.0.11'] })])
+  const [planned] = planServicePorts(both, { ...options, excludedAddresses: new Set(['10.96.0.10']) })
+  assert.deepEqual(
+    planned?.destinations.map(({ address }) => address),
+    ['10.96.0.11'],
+  )
+})
+
+test('of two ServicePorts with one destination the first by id gets it', () => {
+  const services = [service('b'), service('a'), service('c', { clusterIPs: ['10.96.0.10', '10.96.0.12'] })]
+  const planned = planServicePorts(snapshotOf(services), options)
+  assert.deepEqual(
+    planned.map(({ id, destinations }) => [id, destinations[0]?.address]),
+    [
+      ['shop/a:main/tcp', '10.96.0.10'],
+      ['shop/c:main/tcp', '10.96.0.12'],
+    ],
+  )
+})
