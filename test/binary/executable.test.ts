@@ -17,7 +17,11 @@ before(() => {
 })
 after(() => rmSync(folder, { recursive: true, force: true }))
 
-function run(architecture: 'x64' | 'arm64', args: readonly string[], env: NodeJS.ProcessEnv = {}): SpawnSyncReturns<string> {
+function run(
+  architecture: 'x64' | 'arm64',
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+): SpawnSyncReturns<string> {
   const executable = join(root, 'dist', `edgemesh-linux-${architecture}`)
   const command = architecture === process.arch ? [executable] : [...emulator, executable]
   const [file = '', ...rest] = [...command, ...args]
@@ -32,7 +36,12 @@ for (const architecture of ['x64', 'arm64'] as const) {
   test(`${architecture}: --version tells version, commit, Node and platform`, () => {
     const { stdout, stderr, status } = run(architecture, ['--version'])
     assert.equal(status, 0, stderr)
-    assert.match(stdout, new RegExp(`^edgemesh ${version} \\(commit [0-9a-f]{12}(-dirty)?, node v24\\.21\\.0, linux-${architecture}\\)\n$`))
+    assert.match(
+      stdout,
+      new RegExp(
+        `^edgemesh ${version} \\(commit [0-9a-f]{12}(-dirty)?, node v24\\.21\\.0, linux-${architecture}\\)\n$`,
+      ),
+    )
     assert.equal(stderr, '')
   })
 

@@ -88,7 +88,10 @@ describe('64 MB across LANs', () => {
   test('upwards with equal sha256', async () => {
     const host = lab.pod('client-edge-a1')
     const upload = ['curl', '-sS', '--data-binary', '@-', '-H', 'Expect:', 'http://web-edge-b1/sha256']
-    const { stdout, stderr } = await host.exec(upload, { input: Buffer.concat([...testBytes(size)]), timeoutMs: 60_000 })
+    const { stdout, stderr } = await host.exec(upload, {
+      input: Buffer.concat([...testBytes(size)]),
+      timeoutMs: 60_000,
+    })
     assert.equal(stdout.trim(), sha256OfTestBytes(size), stderr)
   })
 })

@@ -80,6 +80,7 @@ test('a slow reader holds the sender back instead of filling memory', async () =
       read += chunk.length
     })
     socket.on('end', () => socket.end())
+    socket.resume()
   })
   b.serve('10.1.1.1', target.port)
   const stream = await dial(a, 'edge-b', target.port)

@@ -50,6 +50,9 @@ export interface Internals {
 /** More connections and pending handshakes than a mesh of a few thousand nodes has; the defaults fit a browser. */
 const manyConnections = 16_384
 
+/** Below the dialler's patience: a handshake that hangs, as it may with another pre-shared key, is to fail on both sides. */
+const handshakeTimeoutMs = 4000
+
 const reservationLifetimeMs = 12 * 3600 * 1000
 
 // The library resets a stream that buffers more than its limit while its reader waits, so the window must be smaller.
@@ -94,6 +97,7 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
       maxConnections: manyConnections,
       maxIncomingPendingConnections: manyConnections,
       inboundConnectionThreshold: manyConnections,
+      inboundUpgradeTimeout: handshakeTimeoutMs,
       // Lost connections are replaced by those who need them.
       reconnectRetries: 0,
     },

@@ -1,0 +1,144 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type Kernel, RulesetRejectedError } from '../../linux/index.ts'
+import { silentLogger } from '../../observability/index.ts'
+import { createKernelReconciler, type DesiredKernelState } from './reconciler.ts'
+
+const { signal } = new AbortController()
+const desired: DesiredKernelState = {
+  ruleset: 'rules 1',
+  accepts: { clusterNetworks: ['10.96.0.0/16'] },
+  hostRoutes: { addresses: [] },
+}
+const plainly = (apply: () => Promise<void>) => apply()
+
+/** A kernel that writes down what is done to it. */
+function fakeKernel() {
+  const done: string[] = []
+  const state = { isInstalled: true, generation: 1, applyError: undefined as Error | undefined }
+  const kernel: Kernel = {
+    applier: {
+      probe: async () => {},
+      async apply(text) {
+        done.push(`apply ${text.split('\n').join('|')}`)
+        const error = state.applyError
+        state.applyError = undefined
+        if (error !== undefined) throw error
+        state.isInstalled = true
+      },
+      isInstalled: async () => state.isInstalled,
+      generation: async () => state.generation,
+      [Symbol.dispose]() {},
+    },
+    network: {
+      ensureDevice: async () => {},
+      removeDevice: async () => {},
+      setHostRoutes: async (device, { addresses }) => void done.push(`routes ${device} ${addresses.join()}`),
+      view: async () => ({ interfaces: [], defaultRouteInterfaces: [] }),
+      watch: async () => ({ [Symbol.dispose]() {} }),
+      [Symbol.dispose]() {},
+    },
+    firewalls: {
+      async ensureAccepts({ clusterNetworks }) {
+        done.push(`accepts ${clusterNetworks.join()}`)
+        return ['inet other forward']
+      },
+      removeAccepts: async () => {},
+    },
+    cleanUp: async () => {},
+    [Symbol.dispose]() {},
+  }
+  return { kernel, done, state, taken: () => done.splice(0) }
+}
+
+function setUp() {
+  const fake = fakeKernel()
+  const clock = { nowMs: 0 }
+  const options = { logger: silentLogger, nowMs: () => clock.nowMs }
+  return { ...fake, clock, reconciler: createKernelReconciler(fake.kernel, 'edgemesh0', options) }
+}
+
+test('what is as wanted is left alone', async () => {
+  const { reconciler, taken } = setUp()
+  await reconciler.reconcile(desired, plainly, signal)
+  assert.deepEqual(taken(), ['apply rules 1', 'routes edgemesh0 ', 'accepts 10.96.0.0/16'])
+  await reconciler.reconcile(desired, plainly, signal)
+  assert.deepEqual(taken(), [])
+  assert.deepEqual(reconciler.openedChains(), ['inet other forward'])
+})
+
+test('rules that others removed are applied again', async () => {
+  const { reconciler, taken, state } = setUp()
+  await reconciler.reconcile(desired, plainly, signal)
+  taken()
+  state.isInstalled = false
+  await reconciler.reconcile(desired, plainly, signal)
+  assert.deepEqual(taken(), ['apply rules 1'])
+})
+
+test('the caller can prepare for a change of the rules and clear up after it', async () => {
+  const { reconciler, done } = setUp()
+  const around = async (apply: () => Promise<void>) => {
+    done.push('before')
+    await apply()
+    done.push('after')
+  }
+  await reconciler.reconcile(desired, around, signal)
+  assert.deepEqual(done.slice(0, 3), ['before', 'apply rules 1', 'after'])
+})
+
+test('rules that failed are tried again, also when the text is the same', async () => {
+  const { reconciler, taken, state } = setUp()
+  await reconciler.reconcile(desired, plainly, signal)
+  taken()
+  state.applyError = new Error('no memory')
+  const changed = { ...desired, ruleset: 'rules 2' }
+  await assert.rejects(reconciler.reconcile(changed, plainly, signal), /no memory/)
+  await reconciler.reconcile(changed, plainly, signal)
+  assert.deepEqual(taken(), ['apply rules 2', 'apply rules 2'])
+})
+
+test('a table of another shape is replaced', async () => {
+  const { reconciler, taken, state } = setUp()
+  state.applyError = new RulesetRejectedError('Could not process rule: File exists', undefined)
+  await reconciler.reconcile(desired, plainly, signal)
+  assert.deepEqual(taken().slice(0, 2), [
+    'apply rules 1',
+    'apply add table ip edgemesh|delete table ip edgemesh|rules 1',
+  ])
+})
+
+test('rules that nft does not understand replace nothing', async () => {
+  const { reconciler, taken, state } = setUp()
+  state.applyError = new RulesetRejectedError('syntax error', 'bad line')
+  await assert.rejects(reconciler.reconcile(desired, plainly, signal), /syntax error, in "bad line"/)
+  assert.deepEqual(taken(), ['apply rules 1'])
+})
+
+test('host routes are looked at again after each change of the network', async () => {
+  const { reconciler, taken } = setUp()
+  await reconciler.reconcile(desired, plainly, signal)
+  taken()
+  const hostRoutes = { addresses: ['10.96.0.10'] }
+  await reconciler.reconcile({ ...desired, hostRoutes }, plainly, signal)
+  await reconciler.reconcile({ ...desired, hostRoutes: { ...hostRoutes } }, plainly, signal)
+  assert.deepEqual(taken(), ['routes edgemesh0 10.96.0.10', 'routes edgemesh0 10.96.0.10'])
+})
+
+test('firewalls are looked at when nftables changed, when other accepts are wanted, and every five seconds', async () => {
+  const { reconciler, taken, state, clock } = setUp()
+  await reconciler.reconcile(desired, plainly, signal)
+  taken()
+  state.generation += 1
+  await reconciler.reconcile(desired, plainly, signal)
+  assert.deepEqual(taken(), ['accepts 10.96.0.0/16'])
+  const wider = { ...desired, accepts: { clusterNetworks: ['10.96.0.0/12'] } }
+  await reconciler.reconcile(wider, plainly, signal)
+  assert.deepEqual(taken(), ['accepts 10.96.0.0/12'])
+  clock.nowMs += 4_999
+  await reconciler.reconcile(wider, plainly, signal)
+  assert.deepEqual(taken(), [])
+  clock.nowMs += 1
+  await reconciler.reconcile(wider, plainly, signal)
+  assert.deepEqual(taken(), ['accepts 10.96.0.0/12'])
+})

@@ -1,0 +1,227 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createCatalog } from '../catalog/index.ts'
+import { AddressTakenError, type Kernel } from '../linux/index.ts'
+import type { EndpointSlice, Service } from '../model/index.ts'
+import { AddressInUseError, type Dialer } from '../net/index.ts'
+import { createHealth, createMetrics, type LogFields, silentLogger } from '../observability/index.ts'
+import { proxySchema } from './config.ts'
+import { type ServiceProxyOptions, startServiceProxy } from './service-proxy.ts'
+import type { UserspaceProxy, UserspaceProxyOptions, UserspaceRoute } from './userspace/userspace-proxy.ts'
+
+const service: Service = {
+  namespace: 'shop',
+  name: 'web',
+  labels: {},
+  type: 'ClusterIP',
+  clusterIPs: ['10.96.0.10'],
+  headless: false,
+  ports: [{ name: '', protocol: 'tcp', port: 80 }],
+  publishNotReadyAddresses: false,
+}
+
+function slice(...endpoints: readonly (readonly [node: string, address: string])[]): EndpointSlice {
+  return {
+    namespace: 'shop',
+    name: 'web',
+    serviceName: 'web',
+    fromEndpoints: false,
+    addressType: 'IPv4',
+    ports: [{ name: '', protocol: 'tcp', port: 8080 }],
+    endpoints: endpoints.map(([nodeName, address]) => {
+      return { addresses: [address], ready: true, serving: true, terminating: false, nodeName }
+    }),
+  }
+}
+
+const noDialer: Dialer = { dial: () => Promise.reject(new Error('nothing is dialled here')) }
+
+/** Kernel and userspace proxy that write down what happens, in one list. */
+function setUp(config: Record<string, unknown> = {}) {
+  const events: string[] = []
+  const errors: LogFields[] = []
+  const failures: { apply: Error[]; device: Error | undefined; portsTaken: number } = {
+    apply: [],
+    device: undefined,
+    portsTaken: 0,
+  }
+  let told = Promise.withResolvers<void>()
+  const tell = (event: string) => {
+    events.push(event)
+    told.resolve()
+    told = Promise.withResolvers()
+  }
+  /** Waits until an event, past or future, was seen that often. */
+  const happened = async (pattern: RegExp, times = 1): Promise<void> => {
+    while (events.filter((event) => pattern.test(event)).length < times) await told.promise
+  }
+  const catalog = createCatalog({ debounceMs: 0, maxDelayMs: 0 })
+  const health = createHealth()
+  const options: ServiceProxyOptions = {
+    config: proxySchema.parse({ enable: true, ...config }),
+    common: { bridgeDeviceName: 'edgemesh0', bridgeDeviceIP: '169.254.96.16' },
+    nodeName: 'edge-a1',
+    catalog,
+    dialer: noDialer,
+    kernel: fakeKernel(tell, failures),
+    logger: { ...silentLogger, error: (fields) => void errors.push(fields) },
+    metrics: createMetrics(),
+    health,
+    startUserspaceProxy: (asked) => fakeUserspaceProxy(asked, tell, failures),
+  }
+  return { events, errors, failures, happened, catalog, health, options }
+}
+
+function fakeKernel(
+  tell: (event: string) => void,
+  failures: { apply: Error[]; readonly device: Error | undefined },
+): Kernel {
+  return {
+    applier: {
+      probe: async () => {},
+      async apply(text) {
+        const failure = failures.apply.shift()
+        if (failure !== undefined) {
+          tell(`failed ${failure.message}`)
+          throw failure
+        }
+        const slots = [...text.matchAll(/^ {2}tcp \. 10\.96\.0\.10 \. 80 : (\d[\d.]+) /gm)].map((match) => match[1])
+        tell(`apply ${slots.map((slot) => (slot?.startsWith('169.254.') ? 'userspace' : slot)).join(' ')}`)
+      },
+      isInstalled: async () => true,
+      generation: async () => 1,
+      [Symbol.dispose]() {},
+    },
+    network: {
+      async ensureDevice(device) {
+        if (failures.device !== undefined) throw failures.device
+        tell(`device ${device.name} ${device.address} ${device.syntheticRange}`)
+      },
+      removeDevice: async () => {},
+      setHostRoutes: async () => {},
+      view: async () => ({ interfaces: [], defaultRouteInterfaces: ['eth0'] }),
+      watch: async () => ({ [Symbol.dispose]() {} }),
+      [Symbol.dispose]() {},
+    },
+    firewalls: { ensureAccepts: async () => [], removeAccepts: async () => {} },
+    cleanUp: async () => tell('cleaned up'),
+    [Symbol.dispose]() {},
+  }
+}
+
+async function fakeUserspaceProxy(
+  { port }: UserspaceProxyOptions,
+  tell: (event: string) => void,
+  failures: { portsTaken: number },
+): Promise<UserspaceProxy> {
+  if (failures.portsTaken > 0) {
+    failures.portsTaken -= 1
+    throw new AddressInUseError(`tcp 0.0.0.0:${port}`, port)
+  }
+  let routes: ReadonlyMap<string, UserspaceRoute> = new Map()
+  return {
+    port,
+    setRoutes(wanted) {
+      routes = wanted
+      tell(
+        `routes ${[...wanted.values()].map(({ preferred }) => preferred.map(({ address }) => address).join()).join()}`,
+      )
+    },
+    status: () => ({ port, routes: routes.size, openConnections: 0 }),
+    drain: async () => tell('drained'),
+    [Symbol.asyncDispose]: async () => tell('closed'),
+  }
+}
+
+test('the device stands at once, but no rules are touched before the Services are known', async () => {
+  const { events, happened, catalog, health, options } = setUp()
+  await using proxy = await startServiceProxy(options)
+  assert.deepEqual(events, ['device edgemesh0 169.254.96.16 169.254.64.0/19'])
+  assert.deepEqual(health.waitingFor(), ['rules for Services'])
+  catalog.replace('nodes', [])
+  catalog.replace('endpointSlices', [slice(['edge-a1', '10.244.1.2'])])
+  catalog.replace('services', [service])
+  await happened(/^apply 10\.244\.1\.2$/)
+  await happened(/^routes /)
+  assert.equal(proxy.status().problem, undefined)
+})
+
+test('the userspace proxy knows its routes before packets are sent there', async () => {
+  const { events, happened, catalog, options } = setUp()
+  catalog.replace('nodes', [])
+  catalog.replace('endpointSlices', [slice(['edge-b1', '10.244.2.2'])])
+  catalog.replace('services', [service])
+  await using _proxy = await startServiceProxy(options)
+  await happened(/^apply userspace$/)
+  assert.ok(events.indexOf('routes 10.244.2.2') < events.indexOf('apply userspace'))
+})
+
+test('a change of remote endpoints changes routes and leaves the rules alone', async () => {
+  const { events, happened, catalog, options } = setUp()
+  catalog.replace('nodes', [])
+  catalog.replace('endpointSlices', [slice(['edge-b1', '10.244.2.2'])])
+  catalog.replace('services', [service])
+  await using _proxy = await startServiceProxy(options)
+  await happened(/^apply userspace$/)
+  catalog.replace('endpointSlices', [slice(['edge-b1', '10.244.2.3'])])
+  await happened(/^routes 10\.244\.2\.3$/)
+  assert.equal(events.filter((event) => event.startsWith('apply')).length, 1)
+})
+
+test('draining takes the userspace slots out before it waits for connections', async () => {
+  const { events, happened, catalog, options } = setUp()
+  catalog.replace('nodes', [])
+  catalog.replace('endpointSlices', [slice(['edge-a1', '10.244.1.2'], ['edge-b1', '10.244.2.2'])])
+  catalog.replace('services', [service])
+  const proxy = await startServiceProxy(options)
+  await happened(/^apply 10\.244\.1\.2 userspace$/)
+  await proxy.drain(AbortSignal.timeout(1_000))
+  assert.ok(events.indexOf('apply 10.244.1.2') > 0)
+  assert.ok(events.indexOf('apply 10.244.1.2') < events.indexOf('drained'))
+  await proxy[Symbol.asyncDispose]()
+  assert.equal(events.at(-1), 'closed')
+})
+
+test('onStop remove cleans up after the listener is closed', async () => {
+  const { events, options } = setUp({ onStop: 'remove' })
+  const proxy = await startServiceProxy(options)
+  await proxy[Symbol.asyncDispose]()
+  assert.deepEqual(events.slice(-2), ['closed', 'cleaned up'])
+})
+
+test('rules that fail are tried again and one problem is logged once', async () => {
+  const { errors, failures, happened, catalog, options } = setUp()
+  catalog.replace('nodes', [])
+  catalog.replace('endpointSlices', [slice(['edge-a1', '10.244.1.2'])])
+  catalog.replace('services', [service])
+  failures.apply = [new Error('no memory'), new Error('no memory')]
+  await using _proxy = await startServiceProxy(options)
+  for (const attempt of [1, 2]) {
+    await happened(/^failed no memory$/, attempt)
+    // News are tried at once, without waiting for the next attempt.
+    catalog.put('services', { ...service, labels: { attempt: String(attempt) } })
+  }
+  await happened(/^apply 10\.244\.1\.2$/)
+  assert.equal(errors.length, 1)
+})
+
+test('a taken port is no reason to fail while another will do', async () => {
+  const { failures, options } = setUp()
+  failures.portsTaken = 2
+  await using proxy = await startServiceProxy(options)
+  assert.notEqual(proxy.status().listenPort, 0)
+  assert.equal(failures.portsTaken, 0)
+})
+
+test('a configured port that is taken is an error', async () => {
+  const { failures, options } = setUp({ listenPort: 40001 })
+  failures.portsTaken = 1
+  await assert.rejects(startServiceProxy(options), AddressInUseError)
+})
+
+test('a bridge address on another device fails the start', async () => {
+  const { failures, options, events } = setUp()
+  failures.device = new AddressTakenError('169.254.96.16', 'edgemesh0', 'br7')
+  await assert.rejects(startServiceProxy(options), /device br7 holds that address; remove it from br7/)
+  assert.deepEqual(events, [])
+})
