@@ -52,7 +52,7 @@ const portAttempts = 5
 export async function startDns(options: DnsOptions): Promise<DnsServer> {
   const { config, address, metrics } = options
   options.signal?.throwIfAborted()
-  const logger = options.logger.child({ component: 'dns' })
+  const { logger } = options
   await using starting = new AsyncDisposableStack()
   let port = options.port ?? config.listenPort
   const forwarder = starting.use(

@@ -71,7 +71,7 @@ test('a hundred flows at once share one relayed connection and none is mixed up'
 
 test('a slow reader holds the sender back instead of filling memory', async () => {
   const released = Promise.withResolvers<void>()
-  const total = 32 * 1024 * 1024
+  const total = 16 * 1024 * 1024
   let read = 0
   await using target = await startTcpServer(async (socket) => {
     socket.pause()
@@ -197,7 +197,7 @@ async function settled(value: () => number): Promise<number> {
   let last = -1
   while (value() !== last) {
     last = value()
-    await new Promise((resolve) => setTimeout(resolve, 300))
+    await new Promise((resolve) => setTimeout(resolve, 150))
   }
   return last
 }

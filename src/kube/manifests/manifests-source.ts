@@ -49,7 +49,7 @@ class ManifestsSource implements ObjectSource {
 
   constructor(options: ManifestsSourceOptions) {
     this.#options = options
-    this.#logger = options.logger.child({ component: 'kube' })
+    this.#logger = options.logger
     this.#watch = new FolderWatch(options.directory, options.pollMs ?? 2000)
     this.#tasks = new TaskGroup((task, error) => this.#logger.error({ task, error }, 'watching manifests ended'))
   }

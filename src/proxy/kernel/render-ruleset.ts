@@ -74,7 +74,7 @@ export function renderRuleset(input: RulesetInput): string {
   ].join('\n')
 }
 
-/** Makes a ruleset replace a table whose maps or chains have another shape; established connections break. */
+/** Makes a ruleset replace a table whose maps or chains have another shape; established connections may break. */
 export function renderReplacement(ruleset: string): string {
   return `add table ${table}\ndelete table ${table}\n${ruleset}`
 }

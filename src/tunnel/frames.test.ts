@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createMemoryStreamPair } from '../net/index.ts'
+import { encodeFrame, FrameError, readFrame, writeFrame } from './frames.ts'
+
+const never = new AbortController().signal
+
+test('a frame is read and the bytes that follow in the same piece stay in the stream', async () => {
+  const [near, far] = createMemoryStreamPair()
+  near.write(Buffer.concat([encodeFrame({ hello: 'wörld' }), Buffer.from('raw bytes')]))
+  near.end()
+  assert.deepEqual(await readFrame(far, 1000, never), { hello: 'wörld' })
+  const rest: Buffer[] = []
+  for await (const chunk of far) rest.push(chunk)
+  assert.equal(Buffer.concat(rest).toString(), 'raw bytes')
+})
+
+test('a frame that arrives byte by byte is put together', async () => {
+  const [near, far] = createMemoryStreamPair()
+  for (const byte of encodeFrame([1, 2, 3])) near.write(Buffer.from([byte]))
+  assert.deepEqual(await readFrame(far, 1000, never), [1, 2, 3])
+})
+
+test('frames are read one after the other, until the orderly end', async () => {
+  const [near, far] = createMemoryStreamPair()
+  for (const message of ['a', 'b']) await writeFrame(near, message, never)
+  near.end()
+  assert.equal(await readFrame(far, 1000, never), 'a')
+  assert.equal(await readFrame(far, 1000, never), 'b')
+  assert.equal(await readFrame(far, 1000, never), undefined)
+})
+
+test('a frame above the limit is refused before its body is read', async () => {
+  const [near, far] = createMemoryStreamPair()
+  near.write(Buffer.from([0x7f, 0xff, 0xff, 0xff]))
+  await assert.rejects(readFrame(far, 1000, never), FrameError)
+})
+
+test('an end inside a frame, and a frame that is not JSON, are errors', async () => {
+  const [near, far] = createMemoryStreamPair()
+  near.end(encodeFrame('cut').subarray(0, 6))
+  await assert.rejects(readFrame(far, 1000, never), FrameError)
+  const [otherNear, otherFar] = createMemoryStreamPair()
+  otherNear.write(Buffer.from([0, 0, 0, 2, 0x7b, 0x7b]))
+  await assert.rejects(readFrame(otherFar, 1000, never), FrameError)
+})
+
+test('a reset while a frame is awaited is told as such', async () => {
+  const [near, far] = createMemoryStreamPair()
+  const reading = readFrame(far, 1000, never)
+  near.on('error', () => {})
+  near.destroy(new Error('gone'))
+  await assert.rejects(reading, { code: 'ECONNRESET' })
+})
+
+test('waiting for a frame ends with the signal', async () => {
+  const [, far] = createMemoryStreamPair()
+  const controller = new AbortController()
+  const reading = readFrame(far, 1000, controller.signal)
+  controller.abort(new Error('enough'))
+  await assert.rejects(reading, { message: 'enough' })
+})

@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { generateKeyPair } from '@libp2p/crypto/keys'
+import type { PrivateKey } from '@libp2p/interface'
+import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+import { createMetrics, type LogFields, type Logger, silentLogger } from '../../observability/index.ts'
+import { signRecord } from './name-record.ts'
+import { RecordBook } from './record-book.ts'
+
+const root = await mkdtemp(join(tmpdir(), 'edgemesh-book-'))
+after(() => rm(root, { recursive: true, force: true }))
+
+const weekMs = 7 * 24 * 3600 * 1000
+const [key, otherKey] = await Promise.all([generateKeyPair('Ed25519'), generateKeyPair('Ed25519')])
+const peerId = peerIdFromPrivateKey(key).toString()
+const otherPeerId = peerIdFromPrivateKey(otherKey).toString()
+
+async function recordOf(name: string, sequence: number, by: PrivateKey = key): Promise<string> {
+  const signer = peerIdFromPrivateKey(by).toString()
+  const addresses = [`/ip4/10.0.0.1/tcp/${sequence}`]
+  const signed = await signRecord({ name, peerId: signer, role: 'agent', sequence, addresses, time: 1 }, by)
+  return signed.encoded
+}
+
+let folders = 0
+async function openBook(options: { stateDir?: string; logger?: Logger; now?: () => number } = {}): Promise<RecordBook> {
+  folders += 1
+  const stateDir = options.stateDir ?? join(root, String(folders))
+  return await RecordBook.open({ logger: silentLogger, metrics: createMetrics(), ...options, stateDir })
+}
+
+test('the newest record of a name counts, whatever the order of arrival', async () => {
+  await using book = await openBook()
+  assert.equal(await book.offer(await recordOf('a', 2)), 'accepted')
+  assert.equal(await book.offer(await recordOf('a', 1)), 'stale')
+  assert.equal(await book.offer(await recordOf('a', 2)), 'known')
+  assert.equal(book.recordOf('a')?.record.sequence, 2)
+  assert.equal(await book.offer(await recordOf('a', 3)), 'accepted')
+  assert.equal(book.recordOf('a')?.record.sequence, 3)
+  assert.equal(book.nameOf(peerId), 'a')
+})
+
+test('listeners hear of accepted records only', async () => {
+  await using book = await openBook()
+  const heard: number[] = []
+  const subscription = book.onAccepted(({ sequence }) => heard.push(sequence))
+  for (const sequence of [1, 1, 3, 2]) await book.offer(await recordOf('a', sequence))
+  subscription[Symbol.dispose]()
+  await book.offer(await recordOf('a', 4))
+  assert.deepEqual(heard, [1, 3])
+})
+
+test('a name keeps its first identity: another one is refused, counted and told with both identities and the remedy', async () => {
+  const lines: LogFields[] = []
+  const logger: Logger = { ...silentLogger, error: (fields) => lines.push(fields) }
+  const metrics = createMetrics()
+  await using book = await RecordBook.open({ stateDir: join(root, 'conflict'), logger, metrics })
+  await book.offer(await recordOf('a', 1))
+  assert.equal(await book.offer(await recordOf('a', 9, otherKey)), 'conflict')
+  assert.equal(await book.offer(await recordOf('a', 10, otherKey)), 'conflict')
+  assert.equal(book.recordOf('a')?.record.peerId, peerId)
+  assert.equal(lines.length, 1)
+  assert.equal(lines[0]?.reason, `the name a belongs to ${peerId}, but ${otherPeerId} claims it`)
+  assert.match(lines[0]?.remedy ?? '', /edgemesh unpin a"/)
+  assert.match(await metrics.render(), /edgemesh_tunnel_name_conflicts_total 2/)
+})
+
+test('after unpinning, the next identity of the name is bound', async () => {
+  await using book = await openBook()
+  await book.offer(await recordOf('a', 5))
+  assert.equal(book.unpin('a'), true)
+  assert.equal(book.unpin('a'), false)
+  assert.equal(book.recordOf('a'), undefined)
+  assert.equal(await book.offer(await recordOf('a', 1, otherKey)), 'accepted')
+  assert.equal(await book.offer(await recordOf('a', 6)), 'conflict')
+})
+
+test('names, records and server identities outlive a restart', async () => {
+  const stateDir = join(root, 'restart')
+  {
+    await using book = await openBook({ stateDir })
+    await book.offer(await recordOf('a', 7))
+    book.pinServer('mesh.example:20004', otherPeerId)
+  }
+  await using book = await openBook({ stateDir })
+  assert.equal(book.recordOf('a')?.record.sequence, 7)
+  assert.equal(book.serverPinOf('mesh.example:20004'), otherPeerId)
+  assert.equal(await book.offer(await recordOf('a', 6)), 'stale')
+  assert.equal(await book.offer(await recordOf('a', 8, otherKey)), 'conflict')
+})
+
+test('addresses expire when nobody has heard of a node for a week; its name does not', async () => {
+  let now = 0
+  await using book = await openBook({ now: () => now })
+  await book.offer(await recordOf('a', 1))
+  now = weekMs
+  assert.deepEqual(book.addressesOf('a'), ['/ip4/10.0.0.1/tcp/1'])
+  now = weekMs + 1
+  assert.deepEqual(book.addressesOf('a'), [])
+  assert.equal(await book.offer(await recordOf('a', 2, otherKey)), 'conflict')
+  book.touch('a')
+  assert.deepEqual(book.addressesOf('a'), ['/ip4/10.0.0.1/tcp/1'])
+})
+
+test('a forged record changes nothing', async () => {
+  await using book = await openBook()
+  const forged = (await recordOf('a', 1)).replace(/.$/, (last) => (last === 'A' ? 'Q' : 'A'))
+  await assert.rejects(book.offer(forged), { name: 'NameRecordError' })
+  assert.deepEqual(book.records, [])
+})
+
+test('a damaged file is set aside with a warning, and the mesh goes on', async () => {
+  const stateDir = join(root, 'damaged')
+  await using first = await openBook({ stateDir })
+  await first.offer(await recordOf('a', 1))
+  await first[Symbol.asyncDispose]()
+  const file = join(stateDir, 'peers.json')
+  const cut = (await readFile(file, 'utf8')).slice(0, 50)
+  await writeFile(file, cut)
+  const warnings: string[] = []
+  const logger: Logger = { ...silentLogger, warn: (_fields, message) => warnings.push(message) }
+  await using second = await openBook({ stateDir, logger })
+  assert.deepEqual(second.records, [])
+  assert.deepEqual(warnings, ['stored peers are damaged; names will be bound anew at first contact'])
+  assert.deepEqual(await readdir(stateDir), ['peers.json.damaged'])
+  assert.equal(await readFile(`${file}.damaged`, 'utf8'), cut)
+})
