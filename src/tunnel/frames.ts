@@ -22,11 +22,12 @@ export function encodeFrame(message: unknown): Buffer {
  * the far end ended in order before the frame; rejects with a `FrameError`, the stream's error, or the signal's reason.
  */
 export async function readFrame(stream: ByteStream, limitBytes: number, signal: AbortSignal): Promise<unknown> {
-  const head = await readExactly(stream, headBytes, signal)
+  using news = watchNews(stream, signal)
+  const head = await readExactly(stream, headBytes, news, signal)
   if (head === undefined) return undefined
   const length = head.readUInt32BE()
   if (length > limitBytes) throw new FrameError(`Cannot read a frame of ${length} bytes: the limit is ${limitBytes}`)
-  const body = length === 0 ? Buffer.alloc(0) : await readExactly(stream, length, signal)
+  const body = length === 0 ? Buffer.alloc(0) : await readExactly(stream, length, news, signal)
   if (body === undefined) throw new FrameError('Cannot read a frame: the stream ended inside it')
   return parseJson(body)
 }
@@ -36,7 +37,12 @@ export async function writeFrame(stream: ByteStream, message: unknown, signal: A
   if (!stream.write(encodeFrame(message))) await once(stream, 'drain', { signal })
 }
 
-async function readExactly(stream: ByteStream, size: number, signal: AbortSignal): Promise<Buffer | undefined> {
+async function readExactly(
+  stream: ByteStream,
+  size: number,
+  news: News,
+  signal: AbortSignal,
+): Promise<Buffer | undefined> {
   for (;;) {
     signal.throwIfAborted()
     if (stream.errored) throw stream.errored
@@ -45,21 +51,42 @@ async function readExactly(stream: ByteStream, size: number, signal: AbortSignal
     if (bytes !== null) throw new FrameError('Cannot read a frame: the stream ended inside it')
     if (stream.readableEnded) return undefined
     if (stream.destroyed) throw new FrameError('Cannot read a frame: the stream is closed')
-    await untilReadable(stream, signal)
+    await news.next()
   }
 }
 
-/** Resolves at the next data, end, or close; the reader then finds out which. */
-function untilReadable(stream: ByteStream, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const settle = () => {
-      for (const event of ['readable', 'end', 'close', 'error']) stream.off(event, settle)
-      signal.removeEventListener('abort', settle)
-      resolve()
-    }
-    for (const event of ['readable', 'end', 'close', 'error']) stream.on(event, settle)
-    signal.addEventListener('abort', settle, { once: true })
-  })
+/** Tells that something happened to a stream since the last time. */
+interface News extends Disposable {
+  next(): Promise<void>
+}
+
+/**
+ * Listens as long as a frame is being read: a listener that is added while part of it waits in the stream is called
+ * for that part at once, so adding one per wait would spin.
+ */
+function watchNews(stream: ByteStream, signal: AbortSignal): News {
+  let happened = false
+  let wake: (() => void) | undefined
+  const onNews = () => {
+    happened = true
+    wake?.()
+  }
+  const events = ['readable', 'end', 'close', 'error']
+  for (const event of events) stream.on(event, onNews)
+  signal.addEventListener('abort', onNews)
+  return {
+    async next() {
+      if (!happened)
+        await new Promise<void>((resolve) => {
+          wake = resolve
+        })
+      happened = false
+    },
+    [Symbol.dispose]() {
+      for (const event of events) stream.off(event, onNews)
+      signal.removeEventListener('abort', onNews)
+    },
+  }
 }
 
 function parseJson(body: Buffer): unknown {

@@ -1,11 +1,17 @@
 /** The lab that most end-to-end tests share: a server and a node in the cloud, two LANs behind NATs, a pod a node. */
 import assert from 'node:assert/strict'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { StatusDocument } from '../../../src/commands/status-document.ts'
 import {
   createLab,
+  type ExecResult,
+  edgemeshBinary,
   endpointSliceManifest,
   type Host,
   type Lab,
+  type LabProcess,
   type LabSpec,
+  type ManifestPort,
   serviceManifest,
   startTestServer,
 } from '../../lab/index.ts'
@@ -39,11 +45,11 @@ export const siteSpec: LabSpec = {
   },
 }
 
-/** Builds the site, starts the pods' servers and writes their Services; no edgemesh yet. */
-export async function createSite(spec: LabSpec = siteSpec): Promise<Lab> {
+/** Builds the site, starts the servers of the pods `web-NODE` and writes their Services; no edgemesh yet. */
+export async function createSite(spec: LabSpec = siteSpec, names: readonly string[] = nodes): Promise<Lab> {
   const lab = await createLab(spec)
   try {
-    await Promise.all(nodes.map((node, at) => addWebService(lab, node, at + 1)))
+    await Promise.all(names.map((node, at) => addWebService(lab, node, at + 1)))
     return lab
   } catch (error) {
     await lab[Symbol.asyncDispose]()
@@ -51,10 +57,35 @@ export async function createSite(spec: LabSpec = siteSpec): Promise<Lab> {
   }
 }
 
-/** Starts the server on `relay` and an agent on each node. */
-export async function startMesh(lab: Lab): Promise<void> {
-  await lab.startServer('relay')
-  await Promise.all(nodes.map((node) => lab.startAgent(node)))
+/** Starts the server on `relay` and an agent on each node; returns the server. */
+export async function startMesh(lab: Lab, names: readonly string[] = nodes): Promise<LabProcess> {
+  const server = await lab.startServer('relay')
+  await Promise.all(names.map((node) => lab.startAgent(node)))
+  return server
+}
+
+/** Where a Service sends: a port of a host, meant on a node. */
+export interface TestEndpoint {
+  readonly node: string
+  readonly host: Host
+  /** Default: the HTTP port of the pods `web-NODE`. */
+  readonly port?: number
+}
+
+/** Writes the manifest of a Service on port 80 of its ClusterIP; all endpoints listen on the port of the first. */
+export async function writeService(
+  lab: Lab,
+  name: string,
+  clusterIP: string,
+  endpoints: readonly TestEndpoint[],
+): Promise<void> {
+  const servicePorts: ManifestPort[] = [{ port: 80, targetPort: endpoints[0]?.port ?? ports.http + 8000 }]
+  const slice = endpointSliceManifest({
+    serviceName: name,
+    ports: servicePorts,
+    endpoints: endpoints.map(({ node, host }) => ({ address: host.address, nodeName: node, podName: host.name })),
+  })
+  await lab.writeManifest(`${name}.yaml`, `${serviceManifest({ name, clusterIP, ports: servicePorts })}---\n${slice}`)
 }
 
 /** The ClusterIP that cluster DNS on the host's node gives for a Service of the namespace `default`. */
@@ -84,9 +115,63 @@ export async function eventually(timeoutMs: number, attempt: () => Promise<void>
       return performance.now() - startedAt
     } catch (error) {
       if (performance.now() - startedAt > timeoutMs) throw error
-      await new Promise((resume) => setTimeout(resume, 50))
+      await delay(50)
     }
   }
+}
+
+/** A request without DNS, for tests that stop the agent; its outcome is a result, whatever it is. */
+export async function fetchFrom(host: Host, url: string, ...flags: string[]): Promise<ExecResult & { ms: number }> {
+  const startedAt = performance.now()
+  const result = await host.exec(['curl', '-sS', '--max-time', '8', ...flags, url])
+  return { ...result, ms: performance.now() - startedAt }
+}
+
+/** Like `fetchFrom`, but must succeed; returns the body. */
+export async function bodyFrom(host: Host, url: string, ...flags: string[]): Promise<string> {
+  const { code, stdout, stderr } = await fetchFrom(host, url, ...flags)
+  assert.equal(code, 0, `${host.name}: curl ${url}: ${stderr}`)
+  return stdout.trim()
+}
+
+/** The connection is refused, not left to time out. */
+export async function assertRefusedAtOnce(host: Host, url: string): Promise<void> {
+  const { code, stderr, ms } = await fetchFrom(host, url)
+  assert.equal(code, 7, `${host.name}: ${url} is not refused: ${stderr}`)
+  assert.ok(ms < 1_000, `${host.name} waited ${ms} ms to be refused`)
+}
+
+/** Runs the executable to its end, as somebody who has logged in on the host. */
+export async function edgemesh(host: Host, ...args: string[]): Promise<ExecResult> {
+  return await host.exec([edgemeshBinary(), ...args], { timeoutMs: 20_000 })
+}
+
+/** The configuration file with which the lab starts a role on this host. */
+export function configFileOf(host: Host, role: 'agent' | 'server' = 'agent'): string {
+  return `${host.dir}/edgemesh-${role}.yaml`
+}
+
+/** What `edgemesh status --json` says on a host. */
+export async function statusOf(host: Host, role: 'agent' | 'server' = 'agent'): Promise<StatusDocument> {
+  const { stdout, stderr } = await edgemesh(host, 'status', role, '--json', '--config', configFileOf(host, role))
+  assert.notEqual(stdout, '', `${host.name}: no status: ${stderr}`)
+  const status: StatusDocument = JSON.parse(stdout)
+  return status
+}
+
+/** Everything that edgemesh may change in a host's kernel, as text that is equal when the state is. */
+export async function kernelStateOf(host: Host): Promise<string> {
+  const commands = [
+    'nft --stateless list ruleset',
+    'ip -brief link',
+    'ip -4 -brief address',
+    'ip -4 route show table all',
+    'ip -4 rule',
+    'cat /proc/sys/net/ipv4/ip_local_reserved_ports',
+  ]
+  const { code, stdout, stderr } = await host.exec(['sh', '-e', '-c', commands.join('\n')])
+  assert.equal(code, 0, stderr)
+  return stdout
 }
 
 async function addWebService(lab: Lab, node: string, number: number): Promise<void> {
