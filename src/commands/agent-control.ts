@@ -19,7 +19,14 @@ export interface AgentParts {
 
 /** Serves the agent's status on its control socket. */
 export function startAgentControl(base: Boot<'agent'>, build: BuildInfo, parts: AgentParts): Promise<AsyncDisposable> {
-  return startControl({ ...base, runtimeDir: base.config.runtimeDir, status: () => agentStatusOf(base, build, parts) })
+  const { metrics, health, config } = base
+  return startControl({
+    runtimeDir: config.runtimeDir,
+    metrics,
+    health,
+    status: () => agentStatusOf(base, build, parts),
+    unpin: parts.tunnel?.unpin,
+  })
 }
 
 function agentStatusOf(base: Boot<'agent'>, build: BuildInfo, parts: AgentParts): StatusDocument {

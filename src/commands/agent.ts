@@ -66,10 +66,12 @@ async function beginTunnel(
     stateDir: config.stateDir,
     catalog,
     localDialer: local,
+    forbiddenNetworks: [config.modules.edgeProxy.syntheticRange],
     interfaceAddresses: () => addresses.current,
     logger: base.loggerOf('tunnel'),
     metrics,
     health,
+    signal,
   })
   return running.use(tunnel)
 }

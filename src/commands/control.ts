@@ -1,6 +1,8 @@
 import { join } from 'node:path'
+import { defaultConfigFileOf, isRole, openConfig } from '../config/index.ts'
 import { type ControlResponse, startControlServer } from '../net/index.ts'
 import type { Health, Metrics } from '../observability/index.ts'
+import type { CommandContext, CommandInput } from './command.ts'
 import type { StatusDocument } from './status-document.ts'
 
 /** The control socket of a role, in its `runtimeDir`. */
@@ -8,24 +10,60 @@ export function controlSocketOf(runtimeDir: string): string {
   return join(runtimeDir, 'control.sock')
 }
 
-/** Serves `/status`, `/metrics`, `/readyz` and `/livez` on the control socket. */
-export function startControl(options: {
+/** How long a running instance may take to answer a person. */
+export const answerTimeoutMs = 5_000
+
+/** The control socket of the running instance that the user means: of the agent, unless a role is named. */
+export function runningControlSocketOf(
+  role: string | undefined,
+  options: CommandInput['options'],
+  { env }: CommandContext,
+): string {
+  const known = isRole(role) ? role : 'agent'
+  const file = String(options['config'] ?? defaultConfigFileOf(known))
+  return controlSocketOf(openConfig(known, file, env).config.runtimeDir)
+}
+
+/** What a role lets people ask and change. */
+export interface ControlOptions {
   readonly runtimeDir: string
   readonly status: () => StatusDocument
   readonly metrics: Metrics
   readonly health: Health
-}): Promise<AsyncDisposable> {
-  const { status, metrics, health } = options
-  const pages: Readonly<Record<string, () => ControlResponse | Promise<ControlResponse>>> = {
-    '/status': () => ({ status: 200, contentType: 'application/json', body: JSON.stringify(status()) }),
-    '/metrics': async () => text(200, await metrics.render()),
-    '/readyz': () => {
+  /** Forgets who a name or server address belongs to; false when it is not known. Absent without a tunnel. */
+  readonly unpin: ((name: string) => boolean) | undefined
+}
+
+/** Serves `/status`, `/metrics`, `/readyz`, `/livez` and, for POST, `/unpin?name=NAME` on the control socket. */
+export function startControl(options: ControlOptions): Promise<AsyncDisposable> {
+  const path = controlSocketOf(options.runtimeDir)
+  return startControlServer({
+    path,
+    handler: ({ method, url }) => answer(options, method, new URL(url, 'unix://control')),
+  })
+}
+
+async function answer(
+  { status, metrics, health, unpin }: ControlOptions,
+  method: 'GET' | 'POST',
+  { pathname, searchParams }: URL,
+): Promise<ControlResponse | undefined> {
+  switch (`${method} ${pathname}`) {
+    case 'GET /status':
+      return { status: 200, contentType: 'application/json', body: JSON.stringify(status()) }
+    case 'GET /metrics':
+      return text(200, await metrics.render())
+    case 'GET /readyz': {
       const waitingFor = health.waitingFor()
       return waitingFor.length === 0 ? text(200, 'ready\n') : text(503, `waits for ${waitingFor.join(', ')}\n`)
-    },
-    '/livez': () => text(200, 'alive\n'),
+    }
+    case 'GET /livez':
+      return text(200, 'alive\n')
+    case 'POST /unpin':
+      return unpin?.(searchParams.get('name') ?? '') === true ? text(200, 'unpinned\n') : text(404, 'not pinned\n')
+    default:
+      return undefined
   }
-  return startControlServer({ path: controlSocketOf(options.runtimeDir), handler: (url) => pages[url]?.() })
 }
 
 function text(status: number, body: string): ControlResponse {

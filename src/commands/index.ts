@@ -35,6 +35,18 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./status.ts'),
   },
   {
+    name: 'unpin',
+    group: 'Other',
+    summary: 'forget the identity of a node or server that was installed anew',
+    arguments: [
+      { syntax: '<name>', description: 'node name, or address of a server as the configuration has it' },
+      { syntax: '[role]', description: 'who forgets it (default: agent)', choices: roleNames },
+    ],
+    options: [{ syntax: '--config <file>', description: 'its configuration file (default: that of the role)' }],
+    example: 'edgemesh unpin edge-b1',
+    load: () => import('./unpin.ts'),
+  },
+  {
     name: 'cleanup',
     group: 'Other',
     summary: 'remove all rules, devices and routes of edgemesh from this machine',

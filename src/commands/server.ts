@@ -25,7 +25,7 @@ export async function run(configFile: string, context: CommandContext): Promise<
     }),
   )
   const status = () => ({ ...headOf('server', base, context.build), server: server.status() })
-  running.use(await startControl({ runtimeDir: config.runtimeDir, metrics, health, status }))
+  running.use(await startControl({ runtimeDir: config.runtimeDir, metrics, health, status, unpin: server.unpin }))
 
   logger.info({ peer: server.status().peerId }, 'server ready')
   await aborted(base.signal)

@@ -9,7 +9,7 @@ import { test } from 'node:test'
 import { AlreadyRunningError, acquireInstanceLock } from './already-running.ts'
 import { type ControlHandler, NotRunningError, requestControl, startControlServer } from './control-socket.ts'
 
-const handler: ControlHandler = (url) => {
+const handler: ControlHandler = ({ url }) => {
   if (url === '/status') return { status: 200, contentType: 'application/json', body: '{"ready":true}' }
   if (url === '/broken') throw new Error('no status today')
   return undefined
@@ -36,7 +36,7 @@ test('a request is answered over the socket, which only its owner may use', asyn
   await using folder = await temporaryFolder()
   const path = join(folder.path, 'run', 'control.sock')
   await using _server = await startControlServer({ path, handler })
-  assert.deepEqual(await requestControl(path, '/status'), {
+  assert.deepEqual(await requestControl(path, { method: 'GET', url: '/status' }), {
     status: 200,
     contentType: 'application/json',
     body: '{"ready":true}',
@@ -49,8 +49,8 @@ test('unknown pages and failing handlers are answers, too', async () => {
   await using folder = await temporaryFolder()
   const path = join(folder.path, 'control.sock')
   await using _server = await startControlServer({ path, handler })
-  assert.equal((await requestControl(path, '/nothing')).status, 404)
-  const broken = await requestControl(path, '/broken')
+  assert.equal((await requestControl(path, { method: 'GET', url: '/nothing' })).status, 404)
+  const broken = await requestControl(path, { method: 'GET', url: '/broken' })
   assert.deepEqual([broken.status, broken.body], [500, 'no status today\n'])
 })
 
@@ -63,7 +63,7 @@ test('a second server on the socket of a running one is refused, and the first g
     assert.ok(error.message.includes(path))
     return true
   })
-  assert.equal((await requestControl(path, '/status')).status, 200)
+  assert.equal((await requestControl(path, { method: 'GET', url: '/status' })).status, 200)
 })
 
 test('disposal removes the socket, so that a request says that nothing runs', async () => {
@@ -72,7 +72,7 @@ test('disposal removes the socket, so that a request says that nothing runs', as
   const server = await startControlServer({ path, handler })
   await server[Symbol.asyncDispose]()
   await assert.rejects(stat(path), { code: 'ENOENT' })
-  await assert.rejects(requestControl(path, '/status'), NotRunningError)
+  await assert.rejects(requestControl(path, { method: 'GET', url: '/status' }), NotRunningError)
 })
 
 test('the socket and the lock of a killed process are taken over', async () => {
@@ -90,10 +90,10 @@ test('the socket and the lock of a killed process are taken over', async () => {
   await assert.rejects(acquireInstanceLock(lock), AlreadyRunningError)
   await other.kill()
   assert.ok((await stat(path)).isSocket())
-  await assert.rejects(requestControl(path, '/status'), NotRunningError)
+  await assert.rejects(requestControl(path, { method: 'GET', url: '/status' }), NotRunningError)
   await using _server = await startControlServer({ path, handler })
   await using _lock = await acquireInstanceLock(lock)
-  assert.equal((await requestControl(path, '/status')).status, 200)
+  assert.equal((await requestControl(path, { method: 'GET', url: '/status' })).status, 200)
 })
 
 test('a lock is held once per name and free again after disposal', async () => {
@@ -111,7 +111,7 @@ test('a lock is held once per name and free again after disposal', async () => {
 test('a path too long for a socket is refused with the reason', async () => {
   const path = `/tmp/${'x'.repeat(120)}/control.sock`
   await assert.rejects(startControlServer({ path, handler }), /at most 107 bytes/)
-  await assert.rejects(requestControl(path, '/status'), /at most 107 bytes/)
+  await assert.rejects(requestControl(path, { method: 'GET', url: '/status' }), /at most 107 bytes/)
 })
 
 test('a request that nobody answers ends with its signal', async () => {
@@ -119,7 +119,7 @@ test('a request that nobody answers ends with its signal', async () => {
   const path = join(folder.path, 'silent.sock')
   const silent = createServer((socket) => void socket.resume()).listen(path)
   await once(silent, 'listening')
-  await assert.rejects(requestControl(path, '/status', AbortSignal.timeout(20)), /abort/)
+  await assert.rejects(requestControl(path, { method: 'GET', url: '/status' }, AbortSignal.timeout(20)), /abort/)
   silent.close()
   await once(silent, 'close')
 })

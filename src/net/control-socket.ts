@@ -12,8 +12,16 @@ export interface ControlResponse {
   readonly body: string
 }
 
-/** Answers a GET; `undefined` means there is no such page. */
-export type ControlHandler = (url: string) => ControlResponse | undefined | Promise<ControlResponse | undefined>
+/** What is asked of a control socket: GET looks, POST changes something. */
+export interface ControlRequest {
+  readonly method: 'GET' | 'POST'
+  readonly url: string
+}
+
+/** Answers a request; `undefined` means there is no such page. */
+export type ControlHandler = (
+  request: ControlRequest,
+) => ControlResponse | undefined | Promise<ControlResponse | undefined>
 
 /** Nobody answers at a control socket, usually because the agent or server does not run. */
 export class NotRunningError extends Error {
@@ -52,11 +60,21 @@ export async function startControlServer(options: {
   }
 }
 
-/** Asks a control socket for `url`; throws `NotRunningError` when nobody listens there. */
-export async function requestControl(path: string, url: string, signal?: AbortSignal): Promise<ControlResponse> {
+/** Asks a control socket; throws `NotRunningError` when nobody listens there. */
+export async function requestControl(
+  path: string,
+  { method, url }: ControlRequest,
+  signal?: AbortSignal,
+): Promise<ControlResponse> {
   refuseLongPath(path)
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
-    const outgoing = request({ socketPath: path, path: url, agent: false, ...(signal === undefined ? {} : { signal }) })
+    const outgoing = request({
+      socketPath: path,
+      method,
+      path: url,
+      agent: false,
+      ...(signal === undefined ? {} : { signal }),
+    })
     outgoing.once('response', resolve)
     outgoing.once('error', (cause: NodeJS.ErrnoException) => {
       reject(cause.code === 'ENOENT' || cause.code === 'ECONNREFUSED' ? new NotRunningError(path, { cause }) : cause)
@@ -115,9 +133,10 @@ async function answer(incoming: IncomingMessage, outgoing: ServerResponse, handl
 
 async function responseTo(incoming: IncomingMessage, handler: ControlHandler): Promise<ControlResponse> {
   const plain = (status: number, body: string) => ({ status, contentType: 'text/plain; charset=utf-8', body })
-  if (incoming.method !== 'GET') return plain(405, 'only GET is served here\n')
+  const { method, url = '/' } = incoming
+  if (method !== 'GET' && method !== 'POST') return plain(405, 'only GET and POST are served here\n')
   try {
-    return (await handler(incoming.url ?? '/')) ?? plain(404, `no such page: ${incoming.url}\n`)
+    return (await handler({ method, url })) ?? plain(404, `no such page: ${incoming.url}\n`)
   } catch (error) {
     return plain(500, `${error instanceof Error ? error.message : String(error)}\n`)
   }

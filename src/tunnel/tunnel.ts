@@ -78,7 +78,7 @@ export interface TunnelOptions {
   readonly logger: Logger
   readonly metrics: Metrics
   readonly health: Health
-  /** Once aborted, new flows are refused and open ones go on until disposal. */
+  /** Once aborted, new flows of peers are refused; open ones go on until disposal. */
   readonly signal?: AbortSignal
 }
 

@@ -17,7 +17,7 @@ import { after, before, describe, type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { AgentConfig } from '../../src/config/index.ts'
 import type { DeepPartial } from '../lab/edgemesh.ts'
-import { type Host, type Lab, type LabProcess, type LaunchOptions, sha256OfTestBytes } from '../lab/index.ts'
+import { type Host, type Lab, type LabProcess, sha256OfTestBytes } from '../lab/index.ts'
 import {
   assertRefusedAtOnce,
   bodyFrom,
@@ -42,7 +42,7 @@ const mixed = 'http://10.96.1.1/'
 let lab: Lab
 let edge: Host
 let client: Host
-let farAgent: LabProcess
+let farAgent: LabProcess | undefined
 before(async () => {
   const drop = { forwardPolicy: 'drop', inputPolicy: 'drop' } as const
   const pods = (node: string) => [`web-${node}`, `client-${node}`]
@@ -69,45 +69,58 @@ async function startEdge(
   t: TestContext,
   proxy: DeepPartial<AgentConfig['modules']['edgeProxy']> = {},
 ): Promise<LabProcess> {
+  await startFarAgent()
   const startedAt = performance.now()
   const agent = await lab.startAgent('edge-a1', { modules: { edgeProxy: proxy } })
-  await eventually(10_000, async () => {
-    assert.equal(await bodyFrom(client, local), 'web-edge-a1')
-    assert.equal(await bodyFrom(client, remote), 'web-edge-b1')
-  })
+  try {
+    await eventually(10_000, async () => {
+      assert.equal(await bodyFrom(client, local), 'web-edge-a1')
+      assert.equal(await bodyFrom(client, remote), 'web-edge-b1')
+    })
+  } catch (error) {
+    t.diagnostic(agent.output())
+    await agent.stop()
+    throw error
+  }
   t.diagnostic(`endpoints here and elsewhere answer ${(performance.now() - startedAt).toFixed(0)} ms after the start`)
   return agent
+}
+
+/** The agent of edge-b1, started anew if a test has ended it. */
+async function startFarAgent(): Promise<LabProcess> {
+  if (farAgent === undefined || farAgent.exit !== undefined) farAgent = await lab.startAgent('edge-b1')
+  return farAgent
 }
 
 const exitedCleanly = { code: 0, signal: null }
 
 describe('onStop: remove', () => {
-  test('SIGTERM leaves every kind of node as it was before the start', async () => {
+  test('SIGTERM leaves every kind of node as it was before the start', async (t) => {
     const hosts = agentNodes.map((node) => lab.node(node))
     const pristine = await Promise.all(hosts.map(kernelStateOf))
     const config = { modules: { edgeProxy: { onStop: 'remove' } } } as const
     const agents = await Promise.all(agentNodes.map((node) => lab.startAgent(node, config)))
+    t.after(() => Promise.all(agents.map((agent) => agent.stop())))
     await eventually(10_000, async () => {
       for (const node of agentNodes) assert.equal(await get(lab.pod(`client-${node}`), 'web-edge-b1'), 'web-edge-b1')
     })
     for (const [at, host] of hosts.entries()) {
-      const running = await kernelStateOf(host)
+      const running = (await kernelStateOf(host)).join('\n')
       for (const trace of [/^table ip edgemesh/m, /^edgemesh0 .*169\.254\.96\.16/m, /^local 169\.254\.64\.0\/19/m]) {
         assert.match(running, trace, host.name)
       }
       const hasFirewall = host !== lab.node('cloud-1')
       assert.equal(/comment "edgemesh"|--comment edgemesh/.test(running), hasFirewall, `accepts on ${host.name}`)
-      assert.doesNotMatch(pristine[at] ?? '', /edgemesh/)
+      assert.doesNotMatch(String(pristine[at]), /edgemesh/)
     }
     assert.deepEqual(
       await Promise.all(agents.map((agent) => agent.stop())),
       agents.map(() => exitedCleanly),
     )
     for (const [at, host] of hosts.entries()) {
-      assert.equal(await kernelStateOf(host), pristine[at])
+      assert.deepEqual(await kernelStateOf(host), pristine[at])
       assert.equal(existsSync(`${host.dir}/agent/run/control.sock`), false)
     }
-    farAgent = await lab.startAgent('edge-b1')
   })
 })
 
@@ -169,14 +182,14 @@ describe('SIGKILL', () => {
   test('cleanup removes what a killed agent left, and can be repeated', async (t) => {
     await edgemesh(edge, 'cleanup')
     const pristine = await kernelStateOf(edge)
-    assert.doesNotMatch(pristine, /edgemesh/)
+    assert.doesNotMatch(pristine.join('\n'), /edgemesh/)
     await (await startEdge(t)).stop('SIGKILL')
-    assert.match(await kernelStateOf(edge), /edgemesh/)
+    assert.match((await kernelStateOf(edge)).join('\n'), /edgemesh/)
     for (let time = 0; time < 2; time++) {
       const { code, stdout, stderr } = await edgemesh(edge, 'cleanup')
       assert.equal(code, 0, stderr)
       assert.match(stdout, /^removed: nftables table edgemesh, device edgemesh0/)
-      assert.equal(await kernelStateOf(edge), pristine)
+      assert.deepEqual(await kernelStateOf(edge), pristine)
     }
   })
 })
@@ -220,7 +233,7 @@ describe('SIGTERM drains', () => {
     await using _agent = await startEdge(t)
     const transfer = download(client)
     await delay(500)
-    assert.deepEqual(await farAgent.stop('SIGTERM', 15_000), exitedCleanly)
+    assert.deepEqual(await (await startFarAgent()).stop('SIGTERM', 15_000), exitedCleanly)
     const { code, stderr } = await transfer
     assert.equal(code, 0, stderr)
     assert.equal(await sha256Of(client, 'download'), sha256OfTestBytes(size))

@@ -1,6 +1,6 @@
 import { describeError, type Logger } from '../../observability/index.ts'
 import { type BackoffPolicy, backoffDelayMs, sleep } from '../../runtime/index.ts'
-import { runDirectorySession } from '../directory/directory-session.ts'
+import { DirectoryRefusedError, runDirectorySession } from '../directory/directory-session.ts'
 import { directoryProtocol } from '../directory/messages.ts'
 import { preSharedKeyRemedy } from '../host/handshake-watch.ts'
 import type { Host } from '../host/host.ts'
@@ -34,9 +34,11 @@ class SameServerError extends Error {
   override readonly name = 'SameServerError'
 }
 
+/** Failures that only a person can end. */
+const hopeless = [ServerIdentityError, SameServerError, DirectoryRefusedError]
+
 /** A server that restarts is met again well within two seconds, and thousands of agents do not come in step. */
 const retryPolicy: BackoffPolicy = { firstMs: 300, maxMs: 1000, jitter: 0.5 }
-/** For failures that only a person can end. */
 const hopelessRetryMs = 15_000
 const connectTimeoutMs = 5000
 const pingIntervalMs = 5000
@@ -53,6 +55,7 @@ export class ServerLink {
   #isUp = false
   #lastError: string | undefined
   #lastLogged = { text: '', at: 0 }
+  #failedHandshakes = 0
 
   constructor(options: ServerLinkOptions) {
     this.#options = options
@@ -158,26 +161,36 @@ export class ServerLink {
   }
 
   #noteFailure(error: unknown): void {
-    const text = describeError(error)
-    this.#lastError = text
+    this.#lastError = describeError(error)
+    this.#failedHandshakes = isHandshakeFailure(error) ? this.#failedHandshakes + 1 : 0
+    const { text, remedy, isLoud } = this.#explain(error)
     const now = Date.now()
-    if (text === this.#lastLogged.text && now - this.#lastLogged.at < repeatLogMs) return
-    this.#lastLogged = { text, at: now }
-    const fields = { address: this.address.text, error }
-    const { logger, hasPreSharedKey } = this.#options
+    const key = `${text}: ${this.#lastError}`
+    if (key === this.#lastLogged.text && now - this.#lastLogged.at < repeatLogMs) return
+    this.#lastLogged = { text: key, at: now }
+    const fields = { address: this.address.text, error, ...(remedy === undefined ? {} : { remedy }) }
+    if (isLoud) this.#options.logger.error(fields, text)
+    else this.#options.logger.warn(fields, text)
+  }
+
+  #explain(error: unknown): { readonly text: string; readonly remedy?: string; readonly isLoud?: boolean } {
     if (error instanceof ServerIdentityError) {
       const remedy = `if the server was installed anew, run "edgemesh unpin ${this.address.text}"; else somebody poses as it`
-      logger.error({ ...fields, remedy }, 'server refused: it has another identity than before')
-    } else if (hasPreSharedKey && isHandshakeFailure(error)) {
-      logger.warn({ ...fields, remedy: preSharedKeyRemedy }, 'server handshake failed: pre-shared key mismatch likely')
-    } else if (!(error instanceof SameServerError)) {
-      logger.warn(fields, 'server not connected')
+      return { text: 'server refused: it has another identity than before', remedy, isLoud: true }
     }
+    if (error instanceof DirectoryRefusedError) {
+      return { text: 'the server refuses the record of this node', isLoud: true }
+    }
+    // A server that is stopped in the middle of a handshake looks the same, once.
+    if (this.#options.hasPreSharedKey && this.#failedHandshakes > 1) {
+      return { text: 'server handshake failed: pre-shared key mismatch likely', remedy: preSharedKeyRemedy }
+    }
+    return { text: 'server not connected' }
   }
 }
 
 function retryDelayMs(error: unknown, failures: number): number {
-  const isHopeless = error instanceof ServerIdentityError || error instanceof SameServerError
+  const isHopeless = hopeless.some((kind) => error instanceof kind)
   return isHopeless ? hopelessRetryMs : backoffDelayMs(retryPolicy, failures, Math.random)
 }
 

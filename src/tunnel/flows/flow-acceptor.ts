@@ -70,8 +70,10 @@ export class FlowAcceptor {
       stream.destroy()
       return
     }
-    const upstream = await this.#dial(request, peer, hasRoom, handshake).catch(asDialError)
+    const dialling = AbortSignal.any([handshake, whenClosed(stream)])
+    const upstream = await this.#dial(request, peer, hasRoom, dialling).catch(asDialError)
     if (upstream instanceof DialError) {
+      if (stream.destroyed) return
       await answerError(stream, upstream, handshake)
       await drained(stream, handshake)
       return
@@ -133,6 +135,13 @@ export class FlowAcceptor {
     this.#lastLogged.set(key, now)
     this.#options.logger.warn({ peer: peer.peerId, path: peer.path, reason, backend }, 'target refused')
   }
+}
+
+/** Aborts when the dialler goes away, so that nobody waits for a target that nobody wants. */
+function whenClosed(stream: ByteStream): AbortSignal {
+  const controller = new AbortController()
+  stream.once('close', () => controller.abort(new Error('the dialler went away')))
+  return controller.signal
 }
 
 function asDialError(error: unknown): DialError {

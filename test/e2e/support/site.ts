@@ -159,10 +159,11 @@ export async function statusOf(host: Host, role: 'agent' | 'server' = 'agent'): 
   return status
 }
 
-/** Everything that edgemesh may change in a host's kernel, as text that is equal when the state is. */
-export async function kernelStateOf(host: Host): Promise<string> {
+/** Everything that edgemesh may change in a host's kernel, in lines that are equal when the state is. */
+export async function kernelStateOf(host: Host): Promise<readonly string[]> {
   const commands = [
     'nft --stateless list ruleset',
+    'iptables -S',
     'ip -brief link',
     'ip -4 -brief address',
     'ip -4 route show table all',
@@ -171,7 +172,7 @@ export async function kernelStateOf(host: Host): Promise<string> {
   ]
   const { code, stdout, stderr } = await host.exec(['sh', '-e', '-c', commands.join('\n')])
   assert.equal(code, 0, stderr)
-  return stdout
+  return stdout.split('\n')
 }
 
 async function addWebService(lab: Lab, node: string, number: number): Promise<void> {

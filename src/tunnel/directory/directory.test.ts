@@ -1,0 +1,215 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { type ByteStream, createMemoryStreamPair } from '../../net/index.ts'
+import { createMetrics, silentLogger } from '../../observability/index.ts'
+import { TaskGroup } from '../../runtime/index.ts'
+import { readFrame, writeFrame } from '../frames.ts'
+import { type Identity, loadIdentity } from '../identity/identity.ts'
+import { type SignedRecord, signRecord } from '../records/name-record.ts'
+import { RecordBook } from '../records/record-book.ts'
+import { DirectoryServer } from './directory-server.ts'
+import { DirectoryRefusedError, runDirectorySession } from './directory-session.ts'
+import { inPieces } from './messages.ts'
+
+const root = await mkdtemp(join(tmpdir(), 'edgemesh-directory-'))
+after(() => rm(root, { recursive: true, force: true }))
+
+const never = new AbortController().signal
+let folders = 0
+
+async function openBook(): Promise<RecordBook> {
+  folders += 1
+  return await RecordBook.open({ stateDir: join(root, `${folders}`), logger: silentLogger, metrics: createMetrics() })
+}
+
+interface TestServer extends AsyncDisposable {
+  readonly directory: DirectoryServer
+  readonly book: RecordBook
+  /** Reasons for which connections were ended, with their peers. */
+  readonly aborted: string[]
+}
+
+async function startServer(silenceMs = 60_000): Promise<TestServer> {
+  const book = await openBook()
+  const tasks = new TaskGroup((_name, error) => assert.fail(String(error)))
+  const directory = new DirectoryServer({ book, tasks, logger: silentLogger, silenceMs, debounceMs: 1 })
+  return {
+    directory,
+    book,
+    aborted: [],
+    async [Symbol.asyncDispose]() {
+      await tasks[Symbol.asyncDispose]()
+      await book[Symbol.asyncDispose]()
+    },
+  }
+}
+
+async function signed(identity: Identity, name: string, sequence = 1): Promise<SignedRecord> {
+  const record = { name, peerId: identity.peerId, role: 'agent', sequence, addresses: [], time: 1 } as const
+  return await signRecord(record, identity.privateKey)
+}
+
+function connect({ directory, aborted }: TestServer, peerId: string): ByteStream {
+  const [near, far] = createMemoryStreamPair()
+  near.on('error', () => {})
+  far.on('error', () => {})
+  const abort = (reason: Error) => {
+    aborted.push(`${peerId}: ${reason.message}`)
+    far.destroy(reason)
+  }
+  directory.accept(far, { peerId, address: 'memory', abort })
+  return near
+}
+
+/** An agent's side of a session. */
+async function enter(server: TestServer, name: string, identity: Identity) {
+  const book = await openBook()
+  let own = await signed(identity, name)
+  let tell = () => {}
+  const connected = new Set<string>()
+  const stop = new AbortController()
+  const stream = connect(server, identity.peerId)
+  const session = runDirectorySession(
+    {
+      stream,
+      book,
+      ownRecord: () => own,
+      onOwnRecord: (listener) => {
+        tell = listener
+        return { [Symbol.dispose]() {} }
+      },
+      connected,
+      onPresence: () => {},
+      pingIntervalMs: 60_000,
+      pongTimeoutMs: 60_000,
+    },
+    stop.signal,
+  )
+  session.catch(() => {})
+  return {
+    book,
+    connected,
+    session,
+    leave() {
+      stop.abort(new Error('left'))
+      stream.destroy()
+    },
+    async renew(sequence: number) {
+      own = await signed(identity, name, sequence)
+      tell()
+    },
+  }
+}
+
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await new Promise((resolve) => setImmediate(resolve))
+}
+
+const [one, two] = await Promise.all(['one', 'two'].map((name) => loadIdentity(join(root, name))))
+assert.ok(one !== undefined && two !== undefined)
+
+test('agents learn the records of others, who is connected, what changes, and who leaves', async () => {
+  await using server = await startServer()
+  const a = await enter(server, 'edge-a', one)
+  const b = await enter(server, 'edge-b', two)
+  await until(() => a.connected.has('edge-b') && b.connected.has('edge-a'))
+  await until(() => a.book.recordOf('edge-b') !== undefined && b.book.recordOf('edge-a') !== undefined)
+  await b.renew(5)
+  await until(() => a.book.recordOf('edge-b')?.record.sequence === 5)
+  b.leave()
+  await assert.rejects(b.session, { message: 'left' })
+  await until(() => !a.connected.has('edge-b'))
+  assert.notEqual(a.book.recordOf('edge-b'), undefined)
+  a.leave()
+})
+
+test('a record of another identity than the connection is refused', async () => {
+  await using server = await startServer()
+  const stream = connect(server, two.peerId)
+  await writeFrame(stream, { type: 'hello', record: (await signed(one, 'edge-a')).encoded, known: {} }, never)
+  assert.deepEqual(await readFrame(stream, 10_000, never), {
+    type: 'refused',
+    reason: 'the record is of another identity than the connection',
+  })
+  assert.deepEqual(server.book.records, [])
+})
+
+test('a name that is taken is refused, and the agent is told the remedy', async () => {
+  await using server = await startServer()
+  await server.book.offer((await signed(one, 'edge-a')).encoded)
+  const impostor = await enter(server, 'edge-a', two)
+  await assert.rejects(impostor.session, (error) => {
+    assert.ok(error instanceof DirectoryRefusedError)
+    assert.match(error.message, /belongs to another identity here.*edgemesh unpin edge-a/)
+    return true
+  })
+})
+
+test('a node that comes back on a new connection replaces its old one', async () => {
+  await using server = await startServer()
+  const first = await enter(server, 'edge-a', one)
+  await until(() => first.connected.has('edge-a'))
+  const second = await enter(server, 'edge-a', one)
+  await until(() => second.connected.has('edge-a'))
+  assert.deepEqual(server.aborted, [`${one.peerId}: replaced by a newer connection of the same node`])
+  assert.deepEqual(server.directory.connected, ['edge-a'])
+})
+
+test('an agent that falls silent is dropped with its connection', async () => {
+  await using server = await startServer(20)
+  const a = await enter(server, 'edge-a', one)
+  await assert.rejects(a.session)
+  assert.deepEqual(server.aborted, [`${one.peerId}: silent for 20 ms`])
+})
+
+test('a server that does not answer a ping ends the session of the agent', async () => {
+  await using book = await openBook()
+  const own = await signed(one, 'edge-a')
+  const [near, far] = createMemoryStreamPair()
+  far.resume()
+  const session = runDirectorySession(
+    {
+      stream: near,
+      book,
+      ownRecord: () => own,
+      onOwnRecord: () => ({ [Symbol.dispose]() {} }),
+      connected: new Set(),
+      onPresence: () => {},
+      pingIntervalMs: 1,
+      pongTimeoutMs: 5,
+    },
+    never,
+  )
+  await assert.rejects(session, /no answer from the server for 5 ms/)
+})
+
+test('what an agent knows already is not sent again', async () => {
+  await using server = await startServer()
+  await server.book.offer((await signed(two, 'edge-b', 7)).encoded)
+  const stream = connect(server, one.peerId)
+  const record = (await signed(one, 'edge-a')).encoded
+  await writeFrame(stream, { type: 'hello', record, known: { 'edge-b': 7, 'edge-a': 1 } }, never)
+  await writeFrame(stream, { type: 'ping' }, never)
+  const types: unknown[] = []
+  while (!types.includes('pong')) {
+    const frame = await readFrame(stream, 10_000, never)
+    assert.ok(typeof frame === 'object' && frame !== null && 'type' in frame)
+    types.push(frame.type)
+  }
+  assert.ok(!types.includes('records'), `got ${types.join()}`)
+})
+
+test('a first message that is no hello ends the session', async () => {
+  await using server = await startServer()
+  const stream = connect(server, one.peerId)
+  await writeFrame(stream, { type: 'ping' }, never)
+  await assert.rejects(readFrame(stream, 10_000, never), { code: 'ECONNRESET' })
+})
+
+test('a list is cut into pieces that hold all of it', () => {
+  assert.deepEqual(inPieces([1, 2, 3, 4, 5], 2), [[1, 2], [3, 4], [5]])
+  assert.deepEqual(inPieces([], 2), [])
+})
