@@ -1,4 +1,5 @@
 import { checkFiles, type LoadedConfig, openConfig, type Role } from '../config/index.ts'
+import { nameProcess } from '../linux/index.ts'
 import {
   createHealth,
   createLogger,
@@ -27,6 +28,7 @@ export function boot<R extends Role>(role: R, file: string, context: CommandCont
   const loaded = openConfig(role, file, context.env)
   checkFiles(loaded)
   const { config } = loaded
+  nameProcess(`edgemesh-${role}`)
   const logger = createLogger(config.logLevel, config.nodeName)
   const loggerOf = (component: string) => logger.child({ component })
   const version = `${context.build.version} (${context.build.commit})`
