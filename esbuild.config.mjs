@@ -43,6 +43,8 @@ export function bundleOptions(build) {
     platform: 'node',
     format: 'cjs',
     target: 'node24',
+    // Node 24 has `using`. What esbuild makes of it for older ones throws the error of an earlier turn of a loop again.
+    supported: { using: true },
     minify: true,
     keepNames: true,
     legalComments: 'none',

@@ -1,6 +1,6 @@
 import { createSnapshot, emptyParts, nextParts, type SnapshotParts } from './build-snapshot.ts'
 import type { KubeObjects, ObjectKind, ObjectSink } from './object-sink.ts'
-import { ObjectStore } from './objects.ts'
+import { type ObjectLists, ObjectStore, objectKinds } from './objects.ts'
 import type { Catalog, Snapshot } from './snapshot.ts'
 
 /** Calls back once after a delay; disposal cancels. */
@@ -18,20 +18,33 @@ export interface CatalogOptions {
   readonly onError?: (error: unknown) => void
 }
 
-const kinds: readonly ObjectKind[] = ['services', 'endpointSlices', 'nodes']
+/** A catalog's side towards what remembers its objects from one run to the next. */
+export interface RememberedCatalog extends Catalog {
+  /** True once a source has listed every kind; until then a synced catalog shows stored objects. */
+  readonly isListed: boolean
+  /** All objects as the source last told them, also those that no snapshot shows. */
+  objects(): ObjectLists
+  /**
+   * Takes stored objects and publishes them at once. They stay until the source's first list of their kind replaces
+   * them; kinds that it has listed before are left alone.
+   */
+  prime(objects: ObjectLists): void
+}
 
 /**
- * A catalog that sources fill as a sink. Nothing is published until every kind was listed once; that first snapshot
- * comes at once, later ones debounced. Changes that change nothing publish nothing. Disposal ends publishing.
+ * A catalog that sources fill as a sink. Nothing is published until every kind was listed once or stored objects are
+ * there; the snapshots that this makes come at once, later ones debounced. Changes that change nothing publish
+ * nothing. Disposal ends publishing.
  */
-export function createCatalog(options: CatalogOptions = {}): Catalog & ObjectSink & Disposable {
+export function createCatalog(options: CatalogOptions = {}): RememberedCatalog & ObjectSink & Disposable {
   return new FoldingCatalog(options)
 }
 
-class FoldingCatalog implements Catalog, ObjectSink, Disposable {
+class FoldingCatalog implements RememberedCatalog, ObjectSink, Disposable {
   readonly #options: Required<CatalogOptions>
   readonly #store = new ObjectStore()
-  readonly #unlisted = new Set<ObjectKind>(kinds)
+  readonly #unlisted = new Set<ObjectKind>(objectKinds)
+  #isPrimed = false
   readonly #subscribers = new Set<{ readonly onSnapshot: (snapshot: Snapshot) => void }>()
   #parts: SnapshotParts = emptyParts
   #current: Snapshot = createSnapshot(emptyParts)
@@ -52,8 +65,12 @@ class FoldingCatalog implements Catalog, ObjectSink, Disposable {
     return this.#current
   }
 
-  get isSynced(): boolean {
+  get isListed(): boolean {
     return this.#unlisted.size === 0
+  }
+
+  get isSynced(): boolean {
+    return this.isListed || this.#isPrimed
   }
 
   subscribe(onSnapshot: (snapshot: Snapshot) => void): Disposable {
@@ -63,9 +80,20 @@ class FoldingCatalog implements Catalog, ObjectSink, Disposable {
     return { [Symbol.dispose]: () => void this.#subscribers.delete(subscriber) }
   }
 
+  objects(): ObjectLists {
+    return this.#store.lists()
+  }
+
+  prime(objects: ObjectLists): void {
+    if (this.isListed) return
+    for (const kind of this.#unlisted) this.#store.replace(kind, objects[kind])
+    this.#isPrimed = true
+    this.#publish()
+  }
+
   replace<K extends ObjectKind>(kind: K, objects: readonly KubeObjects[K][]): void {
     this.#store.replace(kind, objects)
-    const completes = this.#unlisted.delete(kind) && this.isSynced
+    const completes = this.#unlisted.delete(kind) && this.isListed
     if (completes) this.#publish()
     else this.#changed()
   }

@@ -4,6 +4,12 @@ import type { KubeObjects, ObjectKind } from './object-sink.ts'
 
 type Stored = Service | EndpointSlice | ClusterNode
 
+/** Every kind that sources deliver. */
+export const objectKinds: readonly ObjectKind[] = ['services', 'endpointSlices', 'nodes']
+
+/** All objects, by kind. */
+export type ObjectLists = { readonly [K in ObjectKind]: readonly KubeObjects[K][] }
+
 /** The objects of each kind as the source last told them, and which Services a change touched. Mutable. */
 export class ObjectStore {
   readonly services = new Map<ObjectKey, Service>()
@@ -54,6 +60,15 @@ export class ObjectStore {
     this.#touch(known)
     if (kind === 'endpointSlices') this.#unlink(key)
     objects.delete(key)
+  }
+
+  /** All objects as they are now. */
+  lists(): ObjectLists {
+    return {
+      services: [...this.services.values()],
+      endpointSlices: [...this.#slices.values()],
+      nodes: [...this.nodes.values()],
+    }
   }
 
   /** The slices of a Service by name; those made from v1 Endpoints only when there is no other. */

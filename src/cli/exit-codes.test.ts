@@ -24,6 +24,12 @@ test('error codes of the system and of this program have exit codes', () => {
   }
 })
 
+test('of several errors at once the first decides', () => {
+  const errors = ['EPERM', 'ENOENT'].map((code) => Object.assign(new Error(code), { code }))
+  assert.equal(exitCodeOf(new AggregateError(errors, 'Cannot clean up')), exitCodes.permission)
+  assert.equal(exitCodeOf(new AggregateError([], 'Cannot clean up')), exitCodes.failure)
+})
+
 test('everything else is a plain failure, also what is no error or its own cause', () => {
   const circular: Error & { cause?: unknown } = new Error('round')
   circular.cause = circular

@@ -36,7 +36,7 @@ const codesByErrorCode: Readonly<Record<string, number>> = {
 
 /**
  * The exit code for an error: its own `exitCode` or that of the first cause that has one; else by its
- * error code; else 1.
+ * error code; else 1. Of several errors at once the first counts as the cause.
  */
 export function exitCodeOf(error: unknown): number {
   const chain = causesOf(error)
@@ -52,12 +52,16 @@ interface Failure {
   readonly cause?: unknown
 }
 
+function causeOf(error: Failure): unknown {
+  return error instanceof AggregateError ? (error.cause ?? error.errors[0]) : error.cause
+}
+
 function causesOf(error: unknown): Failure[] {
   const chain: Failure[] = []
   let current = error
   while (isFailure(current) && !chain.includes(current)) {
     chain.push(current)
-    current = current.cause
+    current = causeOf(current)
   }
   return chain
 }

@@ -103,6 +103,18 @@ suite('a failure', () => {
     })
   })
 
+  test('ends in what to do, where an error knows it and the text does not say it already', async () => {
+    const cause = Object.assign(new Error('port 53 is taken'), { remedy: 'stop dnsmasq' })
+    const told = Object.assign(new Error('nft is missing; install nftables'), { remedy: 'install nftables' })
+    for (const [error, line] of [
+      [new Error('Cannot serve DNS', { cause }), 'Cannot serve DNS: port 53 is taken; stop dnsmasq'],
+      [told, 'nft is missing; install nftables'],
+    ] as const) {
+      const probe = createProbe(() => Promise.reject(error))
+      assert.equal((await runWith([probe.entry], ['probe', 'x'])).err, `edgemesh: ${line}\n`)
+    }
+  })
+
   test('shows where it comes from when EDGEMESH_DEBUG is set', async () => {
     const probe = createProbe(() => Promise.reject(new Error('Cannot start', { cause: new Error('deep') })))
     const { err } = await runWith([probe.entry], ['probe', 'x'], { EDGEMESH_DEBUG: '1' })

@@ -37,7 +37,16 @@ async function renderFailure(error: unknown, env: CommandContext['env']): Promis
   // Lines that begin with a file and a position are left as editors and people expect them.
   if (isConfigError(error)) return `${error.message}\n`
   const { describeError } = await import('../observability/index.ts')
-  return `edgemesh: ${describeError(error).replace(/\s*\n\s*/g, '; ')}\n`
+  const text = describeError(error).replace(/\s*\n\s*/g, '; ')
+  const remedy = remedyOf(error)
+  return `edgemesh: ${text}${remedy === undefined || text.includes(remedy) ? '' : `; ${remedy}`}\n`
+}
+
+/** What to do, from the outermost error that knows. */
+function remedyOf(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined
+  if ('remedy' in error && typeof error.remedy === 'string') return error.remedy
+  return error.cause === error ? undefined : remedyOf(error.cause)
 }
 
 function isConfigError(error: unknown): error is Error {

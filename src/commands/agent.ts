@@ -20,7 +20,9 @@ export async function run(configFile: string, context: CommandContext): Promise<
   await using running = new AsyncDisposableStack()
   running.use(await acquireInstanceLock('agent'))
 
-  const kernel = running.use(await openKernel({ table: tableName, deviceName: bridgeDeviceName }))
+  const kernel = running.use(
+    await openKernel({ table: tableName, deviceName: bridgeDeviceName }, base.loggerOf('linux')),
+  )
   const catalog = running.use(createCatalog({ onError: (error) => logger.error({ error }, 'snapshot not taken') }))
   const directory = config.kubeAPIConfig.manifests
   const source = running.use(
@@ -31,7 +33,9 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const tunnel = edgeTunnel.enable ? await beginTunnel(running, base, kernel, catalog, local) : undefined
   const dialer = createNodeAwareDialer(config.nodeName, local, tunnel?.dialer ?? noTunnel)
 
-  // The device first: DNS listens on its address.
+  // A node that cannot hold the rules shall not be left with a device.
+  if (edgeProxy.enable) await kernel.applier.probe(signal)
+  // The device before DNS, which listens on its address.
   const { syntheticRange } = edgeProxy
   await kernel.network.ensureDevice({ name: bridgeDeviceName, address: bridgeDeviceIP, syntheticRange }, signal)
   const dnsLogger = base.loggerOf('dns')
@@ -47,7 +51,8 @@ export async function run(configFile: string, context: CommandContext): Promise<
   logger.info({ component: 'agent' }, 'agent ready')
   await aborted(signal)
   logger.info({ component: 'agent' }, 'agent stopping')
-  await proxy?.drain(AbortSignal.timeout(edgeProxy.drainTimeoutMs))
+  const drained = AbortSignal.timeout(edgeProxy.drainTimeoutMs)
+  await Promise.all([proxy?.drain(drained), tunnel?.drain(drained)])
   return 0
 }
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, mkdtempDisposable, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -54,6 +54,15 @@ test('name servers are read from resolv.conf as libc reads it', () => {
     parseResolvConf(text).map(({ address }) => address),
     ['192.0.2.1', '192.0.2.2', 'fe80::1%eth0'],
   )
+})
+
+test('the first questions all find the resolvers, also those that come while the file is read', async () => {
+  await using directory = await mkdtempDisposable(join(tmpdir(), 'resolv-'))
+  const resolvConf = join(directory.path, 'resolv.conf')
+  await writeFile(resolvConf, 'nameserver 192.0.2.1\n')
+  const { order, warnings } = createUpstreams({ resolvConf })
+  assert.deepEqual(await Promise.all([order(), order(), order()]), Array(3).fill(['192.0.2.1 53']))
+  assert.deepEqual(warnings, [])
 })
 
 test('the resolver file is read again when it changed, at most once a second', async () => {

@@ -26,6 +26,7 @@ export class Upstreams {
   #fromFile: readonly SocketAddress[] = []
   #signature = ''
   #checkedAt = Number.NEGATIVE_INFINITY
+  #refreshing: Promise<void> = Promise.resolve()
   #shown: string | undefined
 
   constructor(options: UpstreamsOptions) {
@@ -58,10 +59,19 @@ export class Upstreams {
     return this.#shown === undefined || this.#shown === '' ? [] : this.#shown.split(' ')
   }
 
+  /** Looks at the file once in a while; whoever asks meanwhile waits too, or the first would find no resolver. */
   async #refresh(): Promise<void> {
-    const { servers, resolvConf, now } = this.#options
-    if (servers.length > 0 || now() - this.#checkedAt < recheckMs) return
-    this.#checkedAt = now()
+    const { servers, now } = this.#options
+    if (servers.length > 0) return
+    if (now() - this.#checkedAt >= recheckMs) {
+      this.#checkedAt = now()
+      this.#refreshing = this.#readFile()
+    }
+    await this.#refreshing
+  }
+
+  async #readFile(): Promise<void> {
+    const { resolvConf } = this.#options
     try {
       const { mtimeMs, size, ino, dev } = await stat(resolvConf)
       const signature = [mtimeMs, size, ino, dev].join(':')

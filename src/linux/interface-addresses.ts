@@ -12,7 +12,7 @@ export interface AddressWatch extends Disposable {
 
 /** Follows the addresses of the interfaces that are up; while they cannot be read the last ones stay. */
 export async function watchAddresses(network: NodeNetwork, signal: AbortSignal): Promise<AddressWatch> {
-  let current = addressesOf(await network.view(signal))
+  let current: readonly NamedAddress[] = []
   const refresh = async (): Promise<void> => {
     try {
       current = addressesOf(await network.view(signal))
@@ -20,7 +20,14 @@ export async function watchAddresses(network: NodeNetwork, signal: AbortSignal):
       // The kernel was busy or we are stopping; the next change asks again.
     }
   }
+  // Before the first look, so that no change falls between the two.
   const watching = await network.watch(() => void refresh())
+  try {
+    current = addressesOf(await network.view(signal))
+  } catch (error) {
+    watching[Symbol.dispose]()
+    throw error
+  }
   return {
     get current() {
       return current

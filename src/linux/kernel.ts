@@ -1,3 +1,4 @@
+import type { Logger } from '../observability/index.ts'
 import { cleanUp } from './clean-up.ts'
 import { createForeignFirewalls, type ForeignFirewalls } from './foreign-firewall.ts'
 import { createRulesetApplier } from './nft-ruleset-applier.ts'
@@ -15,8 +16,11 @@ export interface Kernel extends Disposable {
 }
 
 /** Opens the netlink sockets; rejects when the native code cannot be loaded. */
-export async function openKernel(names: { readonly table: string; readonly deviceName: string }): Promise<Kernel> {
-  const network = await createNodeNetwork()
+export async function openKernel(
+  names: { readonly table: string; readonly deviceName: string },
+  logger: Logger,
+): Promise<Kernel> {
+  const network = await createNodeNetwork(logger)
   const applier = await createRulesetApplier(names.table)
   return {
     applier,

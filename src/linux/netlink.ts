@@ -1,19 +1,24 @@
-import type { NetlinkSocket, RtNetlinkSocket } from 'netlink'
+import { setImmediate as leaveCallback } from 'node:timers/promises'
+import type { NetlinkSocket, RawNetlinkSocket, RtNetlinkSocket } from 'netlink'
 import { NetlinkError, NotPermittedError } from './errors.ts'
 
 /**
- * The library's socket with its traps contained. An exception in one of its callbacks ends the process, and so does
- * an unheard `error` event; a receive buffer that overflows loses answers. So: callbacks here only store values, all
- * errors are heard, the buffer is large, and each request has a deadline. Requests go one by one, because the library
- * confuses the parts of two dumps that arrive mixed.
+ * The library's traps, contained here (docs/decisions/0008):
+ *
+ *   an exception in one of its callbacks ends the process         every event is emitted inside a try
+ *   so does one at `process.nextTick` or a close within a callback    answers are handed over, and sockets closed, later
+ *   so does a receive buffer that overflows                       no multicast group is ever joined; one request at
+ *                                                                 a time, whose dump the kernel paces
+ *   parts of two dumps that arrive mixed are confused             one request at a time
+ *   an answer that is late or lost                                the request fails, the next gets a new socket
  */
 const socketOptions = { recvBufferSize: 8 * 1024 * 1024, sendBufferSize: 1024 * 1024 }
 const requestTimeoutMs = 5_000
 
-/** Asks the kernel one thing at a time. */
-export interface NetlinkRequests extends Disposable {
+/** Asks the kernel one thing at a time, on a socket that is replaced when it broke. */
+export interface NetlinkRequests<S> extends Disposable {
   /** Runs a request of the library; an error answer becomes a `NetlinkError` with the kernel's code. */
-  ask<T>(action: string, request: () => Promise<T>): Promise<T>
+  ask<T>(action: string, request: (socket: S) => Promise<T>): Promise<T>
 }
 
 /** Options that every request takes. */
@@ -24,63 +29,109 @@ async function loadNetlink() {
   return await import('netlink')
 }
 
-/** A socket for links, addresses and routes. */
-export async function openRouteSocket(): Promise<{ socket: RtNetlinkSocket } & NetlinkRequests> {
+/** Asks about links, addresses and routes. */
+export async function openRouteSocket(): Promise<NetlinkRequests<RtNetlinkSocket>> {
   const { createRtNetlink } = await loadNetlink()
-  const socket = createRtNetlink(socketOptions)
-  return { socket, ...requestsOn(socket.socket) }
+  return new SequentialRequests(
+    () => createRtNetlink(socketOptions),
+    ({ socket }) => socket,
+  )
 }
 
-/** A socket for nftables. */
-export async function openNetfilterSocket(): Promise<{ socket: NetlinkSocket } & NetlinkRequests> {
+/** Asks about nftables. */
+export async function openNetfilterSocket(): Promise<NetlinkRequests<NetlinkSocket>> {
   const { createNetlink, Protocol } = await loadNetlink()
-  const socket = createNetlink(Protocol.NETFILTER, socketOptions)
-  return { socket, ...requestsOn(socket) }
+  return new SequentialRequests(
+    () => createNetlink(Protocol.NETFILTER, socketOptions),
+    (socket) => socket,
+  )
 }
 
-/** Calls back, with nothing, when a link, an IPv4 address or an IPv4 route changes, or when such news was lost. */
-export async function watchNetwork(onChange: () => void): Promise<Disposable> {
-  const { createRtNetlink } = await loadNetlink()
-  const socket = createRtNetlink(socketOptions)
-  const tell = () => queueMicrotask(onChange)
-  for (const group of ['LINK', 'IPV4_IFADDR', 'IPV4_ROUTE'] as const) socket.addMembership(group)
-  socket.socket.on('message', tell)
-  socket.socket.on('error', tell)
-  return closing(socket.socket)
-}
+class SequentialRequests<S> implements NetlinkRequests<S> {
+  readonly #open: () => S
+  readonly #netlinkOf: (socket: S) => NetlinkSocket
+  #socket: S | undefined
+  #last: Promise<unknown> = Promise.resolve()
+  #fail: (error: unknown) => void = () => {}
+  #isDisposed = false
 
-function requestsOn(socket: NetlinkSocket): NetlinkRequests {
-  socket.on('error', () => {
-    // Answers that were lost with the error end in their deadline.
-  })
-  let last: Promise<unknown> = Promise.resolve()
-  return {
-    ask(action, request) {
-      const answer = last.then(request).catch((error: unknown) => {
-        throw describe(action, error)
-      })
-      last = answer.catch(() => {})
-      return answer
-    },
-    ...closing(socket),
+  constructor(open: () => S, netlinkOf: (socket: S) => NetlinkSocket) {
+    this.#open = open
+    this.#netlinkOf = netlinkOf
+    // At once, so that what cannot work at all fails the start.
+    this.#socket = this.#openContained()
+  }
+
+  ask<T>(action: string, request: (socket: S) => Promise<T>): Promise<T> {
+    const answer = this.#last.then(() => this.#run(action, request))
+    this.#last = answer.catch(() => {})
+    return answer
+  }
+
+  [Symbol.dispose](): void {
+    this.#isDisposed = true
+    void this.#last.then(() => this.#drop())
+  }
+
+  async #run<T>(action: string, request: (socket: S) => Promise<T>): Promise<T> {
+    const broken = Promise.withResolvers<never>()
+    this.#fail = broken.reject
+    try {
+      if (this.#isDisposed) throw new Error('the socket is closed')
+      this.#socket ??= this.#openContained()
+      return await Promise.race([request(this.#socket), broken.promise])
+    } catch (error) {
+      const code = rejectionCodeOf(error)
+      if (code === undefined) this.#drop()
+      throw describe(action, code, error)
+    } finally {
+      await leaveCallback()
+    }
+  }
+
+  #openContained(): S {
+    const socket = this.#open()
+    const onFailure = (error: unknown) => {
+      if (this.#socket !== socket) return
+      this.#drop()
+      this.#fail(error)
+    }
+    const netlink = this.#netlinkOf(socket)
+    containEvents(netlink.socket, onFailure)
+    netlink.on('error', onFailure)
+    return socket
+  }
+
+  /** Answers may be lost or still come: the next request needs a socket of its own. */
+  #drop(): void {
+    const socket = this.#socket
+    this.#socket = undefined
+    if (socket !== undefined) setImmediate(() => this.#netlinkOf(socket).close())
   }
 }
 
-function closing(socket: NetlinkSocket): Disposable {
-  let isOpen = true
-  return {
-    [Symbol.dispose]() {
-      if (isOpen) socket.close()
-      isOpen = false
-    },
+/** Everything that native code calls goes through `emit` of the library's lowest layer. */
+function containEvents(raw: RawNetlinkSocket, onFailure: (error: unknown) => void): void {
+  const emit = raw.emit.bind(raw)
+  raw.emit = (...event) => {
+    try {
+      return emit(...event)
+    } catch (error) {
+      onFailure(error)
+      return false
+    }
   }
 }
 
-function describe(action: string, error: unknown): Error {
-  const code = /^Request rejected: (\w+)/.exec(error instanceof Error ? error.message : '')?.[1]
-  if (code === 'EPERM' || code === 'EACCES') return new NotPermittedError(action, { cause: error })
-  if (code !== undefined) return new NetlinkError(action, code, { cause: error })
-  return new Error(`Cannot ${action}`, { cause: error })
+/** The kernel's code when it answered with an error. */
+function rejectionCodeOf(error: unknown): string | undefined {
+  return /^Request rejected: (\w+)/.exec(error instanceof Error ? error.message : '')?.[1]
+}
+
+function describe(action: string, code: string | undefined, cause: unknown): Error {
+  if (code === undefined) return new Error(`Cannot ${action}`, { cause })
+  if (code === 'EPERM' || code === 'EACCES') return new NotPermittedError(action, { cause })
+  return new NetlinkError(action, code, { cause })
 }
 
 /** One netlink attribute: length, type, value, padding to 4 bytes. */

@@ -1,6 +1,13 @@
+import type { NetlinkSocket } from 'netlink'
 import { runCommand } from './command.ts'
 import { CommandFailedError, NetlinkError, NotPermittedError, RulesetRejectedError } from './errors.ts'
-import { decodeAttributes, encodeAttribute, openNetfilterSocket, requestOptions } from './netlink.ts'
+import {
+  decodeAttributes,
+  encodeAttribute,
+  type NetlinkRequests,
+  openNetfilterSocket,
+  requestOptions,
+} from './netlink.ts'
 import type { RulesetApplier } from './ruleset-applier.ts'
 
 /** Message types: the nftables subsystem of nfnetlink in the upper byte. */
@@ -20,8 +27,8 @@ export async function createRulesetApplier(table: string): Promise<RulesetApplie
   const generation = async (signal: AbortSignal): Promise<number> => {
     signal.throwIfAborted()
     const data = Buffer.from([familyIpv4, 0, 0, 0])
-    const [messages] = await netlink.ask('read the nftables generation', () =>
-      netlink.socket.request(getGeneration, data, requestOptions),
+    const [messages] = await netlink.ask('read the nftables generation', (socket) =>
+      socket.request(getGeneration, data, requestOptions),
     )
     const id = decodeAttributes(messages[0]?.data.subarray(4) ?? Buffer.alloc(0)).get(1)
     if (id === undefined) throw new Error('Cannot read the nftables generation: the answer holds none')
@@ -80,19 +87,15 @@ function baseChainsOf(text: string): string[] {
 }
 
 /** `handle/rules` of a chain: the handle is new when it was made anew, the count is what it holds. */
-async function readChain(
-  netlink: Awaited<ReturnType<typeof openNetfilterSocket>>,
-  table: string,
-  chain: string,
-): Promise<string> {
+async function readChain(netlink: NetlinkRequests<NetlinkSocket>, table: string, chain: string): Promise<string> {
   const data = Buffer.concat([
     Buffer.from([familyIpv4, 0, 0, 0]),
     encodeAttribute(chainAttributes.table, Buffer.from(`${table}\0`)),
     encodeAttribute(chainAttributes.name, Buffer.from(`${chain}\0`)),
   ])
   try {
-    const [messages] = await netlink.ask(`read nftables chain ${chain}`, () =>
-      netlink.socket.request(getChain, data, requestOptions),
+    const [messages] = await netlink.ask(`read nftables chain ${chain}`, (socket) =>
+      socket.request(getChain, data, requestOptions),
     )
     const attributes = decodeAttributes(messages[0]?.data.subarray(4) ?? Buffer.alloc(0))
     const handle = attributes.get(chainAttributes.handle)?.readBigUInt64BE(0)

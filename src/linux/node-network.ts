@@ -15,7 +15,10 @@ export interface NodeNetwork extends Disposable {
   setHostRoutes(device: string, routes: HostRoutes, signal: AbortSignal): Promise<void>
   /** Everything as it is now. */
   view(signal: AbortSignal): Promise<NetworkView>
-  /** Calls back, with nothing, after links, IPv4 addresses or IPv4 routes changed; may call more often than that. */
+  /**
+   * Calls back, with nothing, within a second or so after links, IPv4 addresses or IPv4 routes changed. What the
+   * callback throws is logged.
+   */
   watch(onChange: () => void): Promise<Disposable>
 }
 

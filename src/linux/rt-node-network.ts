@@ -1,11 +1,14 @@
+import type { RtNetlinkSocket } from 'netlink'
+import { type Logger, silentLogger } from '../observability/index.ts'
 import { AddressTakenError, NetlinkError } from './errors.ts'
-import { decodeAttributes, encodeAttribute, openRouteSocket, requestOptions, watchNetwork } from './netlink.ts'
+import { decodeAttributes, encodeAttribute, type NetlinkRequests, openRouteSocket, requestOptions } from './netlink.ts'
+import { NetworkWatch } from './network-watch.ts'
 import type { DeviceSpec, HostRoutes, NetworkInterface, NetworkView, NodeNetwork } from './node-network.ts'
 
-type RouteSocket = Awaited<ReturnType<typeof openRouteSocket>>
-type Links = Awaited<ReturnType<RouteSocket['socket']['getLinks']>>
-type Addresses = Awaited<ReturnType<RouteSocket['socket']['getAddresses']>>
-type Routes = Awaited<ReturnType<RouteSocket['socket']['getRoutes']>>
+type RouteSocket = NetlinkRequests<RtNetlinkSocket>
+type Links = Awaited<ReturnType<RtNetlinkSocket['getLinks']>>
+type Addresses = Awaited<ReturnType<RtNetlinkSocket['getAddresses']>>
+type Routes = Awaited<ReturnType<RtNetlinkSocket['getRoutes']>>
 
 const familyIpv4 = 2
 /** Marks routes as ours; the kernel only stores it. */
@@ -15,8 +18,9 @@ const scopes = { link: 253, host: 254 }
 const createNew = { ...requestOptions, flags: 0x400 | 0x200 }
 
 /** Speaks rtnetlink in the network namespace of this process. */
-export async function createNodeNetwork(): Promise<NodeNetwork> {
+export async function createNodeNetwork(logger: Logger = silentLogger): Promise<NodeNetwork> {
   const netlink = await openRouteSocket()
+  const changes = new NetworkWatch({ fingerprint: () => fingerprintOf(netlink), logger })
   return {
     ensureDevice: (device, signal) => ensureDevice(netlink, device, signal),
     async removeDevice(name, signal) {
@@ -24,30 +28,30 @@ export async function createNodeNetwork(): Promise<NodeNetwork> {
       const index = indexOf(await listLinks(netlink), name)
       if (index === undefined) return
       await ignoring('ENODEV', () =>
-        netlink.ask(`remove device ${name}`, () => netlink.socket.delLink({ index }, {}, requestOptions)),
+        netlink.ask(`remove device ${name}`, (socket) => socket.delLink({ index }, {}, requestOptions)),
       )
     },
     setHostRoutes: (device, routes, signal) => setHostRoutes(netlink, device, routes, signal),
     async view(signal) {
       signal.throwIfAborted()
-      const [links, addresses, routes] = await Promise.all([
-        listLinks(netlink),
-        listAddresses(netlink),
-        listRoutes(netlink),
-      ])
-      return viewOf(links, addresses, routes)
+      return viewOf(...(await listAll(netlink)))
     },
-    watch: watchNetwork,
-    [Symbol.dispose]: () => netlink[Symbol.dispose](),
+    watch: (onChange) => changes.add(onChange),
+    [Symbol.dispose]() {
+      changes[Symbol.dispose]()
+      netlink[Symbol.dispose]()
+    },
   }
 }
 
+const listAll = (netlink: RouteSocket): Promise<[Links, Addresses, Routes]> =>
+  Promise.all([listLinks(netlink), listAddresses(netlink), listRoutes(netlink)])
 const listLinks = (netlink: RouteSocket): Promise<Links> =>
-  netlink.ask('list devices', () => netlink.socket.getLinks({}, {}, requestOptions))
+  netlink.ask('list devices', (socket) => socket.getLinks({}, {}, requestOptions))
 const listAddresses = (netlink: RouteSocket): Promise<Addresses> =>
-  netlink.ask('list addresses', () => netlink.socket.getAddresses({ family: familyIpv4 }, {}, requestOptions))
+  netlink.ask('list addresses', (socket) => socket.getAddresses({ family: familyIpv4 }, {}, requestOptions))
 const listRoutes = (netlink: RouteSocket): Promise<Routes> =>
-  netlink.ask('list routes', () => netlink.socket.getRoutes({ family: familyIpv4 }, {}, requestOptions))
+  netlink.ask('list routes', (socket) => socket.getRoutes({ family: familyIpv4 }, {}, requestOptions))
 
 async function ensureDevice(netlink: RouteSocket, device: DeviceSpec, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted()
@@ -81,15 +85,15 @@ async function createDevice(netlink: RouteSocket, name: string): Promise<number>
 function createLink(netlink: RouteSocket, name: string, kind: string): Promise<unknown> {
   // The library takes this attribute only as bytes: IFLA_INFO_KIND, a text ending in NUL.
   const linkinfo = encodeAttribute(1, Buffer.from(`${kind}\0`))
-  return netlink.ask(`make device ${name}`, () => netlink.socket.newLink({}, { ifname: name, linkinfo }, createNew))
+  return netlink.ask(`make device ${name}`, (socket) => socket.newLink({}, { ifname: name, linkinfo }, createNew))
 }
 
 async function bringUp(netlink: RouteSocket, name: string, index: number): Promise<void> {
   const up = { up: true } as const
   const link = (await listLinks(netlink)).find(({ data }) => data.index === index)
   if (link?.data.flags?.up === true) return
-  await netlink.ask(`bring up device ${name}`, () =>
-    netlink.socket.setLink({ index, flags: up, change: up }, {}, requestOptions),
+  await netlink.ask(`bring up device ${name}`, (socket) =>
+    socket.setLink({ index, flags: up, change: up }, {}, requestOptions),
   )
 }
 
@@ -98,8 +102,8 @@ async function addAddress(netlink: RouteSocket, device: DeviceSpec, index: numbe
   // Scope "link" keeps the kernel from choosing it as the source of packets that leave by other devices.
   const data = { family: familyIpv4, prefixlen: 32, scope: scopes.link, index }
   await ignoring('EEXIST', () =>
-    netlink.ask(`put ${device.address} on ${device.name}`, () =>
-      netlink.socket.newAddress(data, { local: address, address }, createNew),
+    netlink.ask(`put ${device.address} on ${device.name}`, (socket) =>
+      socket.newAddress(data, { local: address, address }, createNew),
     ),
   )
 }
@@ -113,8 +117,8 @@ async function ensureLocalRoute(netlink: RouteSocket, device: DeviceSpec, index:
   if (exists) return
   const data = { family: familyIpv4, dstLen, table: tables.local, type: 'LOCAL' as const, scope: scopes.host }
   await ignoring('EEXIST', () =>
-    netlink.ask(`route ${device.syntheticRange} to this node`, () =>
-      netlink.socket.newRoute({ ...data, protocol: routeProtocol }, { dst: bytesOf(base), oif: index }, createNew),
+    netlink.ask(`route ${device.syntheticRange} to this node`, (socket) =>
+      socket.newRoute({ ...data, protocol: routeProtocol }, { dst: bytesOf(base), oif: index }, createNew),
     ),
   )
 }
@@ -142,8 +146,8 @@ async function setHostRoutes(
   await Promise.all(
     stale.map((address) =>
       ignoring('ESRCH', () =>
-        netlink.ask(`remove the route to ${address}`, () =>
-          netlink.socket.delRoute(shape, { dst: bytesOf(address), oif: index }, requestOptions),
+        netlink.ask(`remove the route to ${address}`, (socket) =>
+          socket.delRoute(shape, { dst: bytesOf(address), oif: index }, requestOptions),
         ),
       ),
     ),
@@ -153,12 +157,25 @@ async function setHostRoutes(
     missing.map((address) => {
       const attrs = { dst: bytesOf(address), oif: index, ...(prefsrc === undefined ? {} : { prefsrc }) }
       return ignoring('EEXIST', () =>
-        netlink.ask(`route ${address} to ${device}`, () =>
-          netlink.socket.newRoute({ ...shape, type: 'UNICAST' }, attrs, createNew),
+        netlink.ask(`route ${address} to ${device}`, (socket) =>
+          socket.newRoute({ ...shape, type: 'UNICAST' }, attrs, createNew),
         ),
       )
     }),
   )
+}
+
+/** Text that differs whenever a link, an address or a route does; counters and lifetimes are no part of it. */
+async function fingerprintOf(netlink: RouteSocket): Promise<string> {
+  const [links, addresses, routes] = await listAll(netlink)
+  return JSON.stringify([
+    links.map((link) => [link.data.index, interfaceOf(link, addresses)]),
+    routes.map(({ data: { table, dstLen, type, protocol }, attrs }) => {
+      const { dst, oif, gateway, prefsrc, multipath } = attrs
+      const addressed = [dst, gateway, prefsrc].map(textOf)
+      return [table, dstLen, type, protocol, oif, addressed, nextHopsOf(multipath)].join()
+    }),
+  ])
 }
 
 function viewOf(links: Links, addresses: Addresses, routes: Routes): NetworkView {

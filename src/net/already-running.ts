@@ -18,7 +18,8 @@ export async function acquireInstanceLock(name: string): Promise<AsyncDisposable
   const server = createServer((socket) => socket.destroy())
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {
-      if (cause.code === 'EADDRINUSE') reject(new AlreadyRunningError(`the lock "edgemesh-${name}"`, { cause }))
+      // The cause says no more, and says it with the zero byte of the socket's name, which logs cannot show.
+      if (cause.code === 'EADDRINUSE') reject(new AlreadyRunningError(`the lock "edgemesh-${name}"`))
       else reject(new Error(`Cannot take the lock "edgemesh-${name}"`, { cause }))
     })
     server.listen(`\0edgemesh-${name}`, resolve)

@@ -1,4 +1,5 @@
 import * as client from 'prom-client'
+import { addProcessMetrics } from './process-metrics.ts'
 
 /** A number that only grows. Labels must be few and bounded. */
 export interface Counter {
@@ -17,9 +18,13 @@ export interface Metrics {
   render(): Promise<string>
 }
 
-/** A registry of its own, so that two of them in one process (tests) do not mix. Names get the prefix `edgemesh_`. */
+/**
+ * A registry of its own, so that two of them in one process (tests) do not mix. Names get the prefix `edgemesh_`;
+ * what the process takes is there from the start, under the usual names.
+ */
 export function createMetrics(): Metrics {
   const registry = new client.Registry()
+  addProcessMetrics(registry)
   return {
     counter(name, help, labelNames = []) {
       const counter = findOrMake(registry, name, (full) => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { open } from 'node:fs/promises'
 import { test } from 'node:test'
 import { createHealth } from './health.ts'
 import { describeError } from './logger.ts'
@@ -32,4 +33,18 @@ test('metrics render as Prometheus text and one name is one metric', async () =>
   const text = await metrics.render()
   assert.match(text, /edgemesh_dns_dropped_total\{reason="malformed"\} 3/)
   assert.match(text, /edgemesh_flows 7/)
+})
+
+test('metrics tell what the process takes at the moment they are rendered', async () => {
+  const metrics = createMetrics()
+  const read = async (name: string) => Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(await metrics.render())?.[1])
+  const held = await Promise.all(Array.from({ length: 50 }, () => open('/dev/null')))
+  const openFiles = await read('process_open_fds')
+  await Promise.all(held.map((file) => file.close()))
+  // The test runner opens and closes files of its own meanwhile.
+  const closedFiles = openFiles - (await read('process_open_fds'))
+  assert.ok(closedFiles > 40 && closedFiles < 60, `${closedFiles} fewer open files after 50 were closed`)
+  assert.ok((await read('process_resident_memory_bytes')) > (await read('nodejs_heap_size_used_bytes')))
+  assert.ok((await read('nodejs_heap_size_used_bytes')) > 1_000_000)
+  assert.ok((await read('nodejs_external_memory_bytes')) > 0)
 })

@@ -146,6 +146,28 @@ test('the device stands at once, but no rules are touched before the Services ar
   assert.equal(proxy.status().problem, undefined)
 })
 
+test('Services that are known already have their rules when the start is done, and it is ready', async () => {
+  const { events, catalog, health, options } = setUp()
+  catalog.replace('nodes', [])
+  catalog.replace('endpointSlices', [slice(['edge-a1', '10.244.1.2'])])
+  catalog.replace('services', [service])
+  await using _proxy = await startServiceProxy(options)
+  assert.ok(events.includes('apply 10.244.1.2'), events.join('\n'))
+  assert.deepEqual(health.waitingFor(), [])
+})
+
+test('rules that cannot be applied do not fail the start', async () => {
+  const { errors, failures, catalog, health, options } = setUp()
+  catalog.replace('nodes', [])
+  catalog.replace('endpointSlices', [])
+  catalog.replace('services', [service])
+  failures.apply = [new Error('no memory')]
+  await using proxy = await startServiceProxy(options)
+  assert.equal(errors.length, 1)
+  assert.equal(proxy.status().problem, 'no memory')
+  assert.deepEqual(health.waitingFor(), ['rules for Services'])
+})
+
 test('the userspace proxy knows its routes before packets are sent there', async () => {
   const { events, happened, catalog, options } = setUp()
   catalog.replace('nodes', [])

@@ -58,9 +58,9 @@ const burstMs = 20
 const retry = { firstMs: 500, maxMs: 30_000, jitter: 0.2 }
 
 /**
- * Resolves when the device stands and the userspace proxy listens; rules follow as soon as the catalog knows the
- * Services, so that rules of an earlier run are not emptied before. Rejects when the user may not change the
- * kernel, nft is missing, or the bridge address is taken.
+ * Resolves when the device stands, the userspace proxy listens, and the rules are in place if the catalog knows the
+ * Services already; else they follow once it does, so that rules of an earlier run are not emptied before. Rejects
+ * when the user may not change the kernel, nft is missing, or the bridge address is taken.
  */
 export async function startServiceProxy(options: ServiceProxyOptions): Promise<ServiceProxy> {
   const booting = AbortSignal.timeout(30_000)
@@ -72,7 +72,7 @@ export async function startServiceProxy(options: ServiceProxyOptions): Promise<S
   const userspace = await listen(options)
   try {
     const proxy = new RunningServiceProxy(options, userspace, network)
-    await proxy.start()
+    await proxy.start(booting)
     return proxy
   } catch (error) {
     await userspace[Symbol.asyncDispose]()
@@ -145,7 +145,7 @@ class RunningServiceProxy implements ServiceProxy {
     this.#ready = health.block('rules for Services')
   }
 
-  async start(): Promise<void> {
+  async start(signal: AbortSignal): Promise<void> {
     const { kernel, catalog } = this.#options
     this.#held.use(
       await kernel.network.watch(() => {
@@ -154,7 +154,9 @@ class RunningServiceProxy implements ServiceProxy {
       }),
     )
     this.#held.use(catalog.subscribe(() => this.#wake()))
-    this.#tasks.run('service proxy', (signal) => this.#keepReconciled(signal))
+    // A client that takes "ready" at its word would lose its first packet, and a second until it sends the next.
+    if (catalog.isSynced) await this.#tryReconcile(signal)
+    this.#tasks.run('service proxy', (stopped) => this.#keepReconciled(stopped))
   }
 
   status(): ServiceProxyStatus {

@@ -40,6 +40,8 @@ export interface Tunnel extends AsyncDisposable {
   /** Dials a target on another node by `nodeName`; rejects with `DialError`. */
   readonly dialer: Dialer
   status(): TunnelStatus
+  /** Waits until no peer has a flow to this node any more, or the signal aborts. */
+  drain(signal: AbortSignal): Promise<void>
   /** Forgets the identity that a node name or a server address (`host:port`) is bound to; false when none was. */
   unpin(name: string): boolean
 }

@@ -128,7 +128,10 @@ test('a second agent on the node is refused and the first goes on', async (t) =>
   await using first = await startEdge(t)
   const second = await edgemesh(edge, 'agent', '--config', configFileOf(edge))
   assert.equal(second.code, 69, second.stderr)
-  assert.match(second.stderr, /^edgemesh: Cannot start: another instance is running, it holds the lock/m)
+  assert.match(
+    second.stderr,
+    /^edgemesh: Cannot start: another instance is running, it holds the lock "edgemesh-agent"$/m,
+  )
   assert.equal(first.exit, undefined)
   assert.equal(await bodyFrom(client, local), 'web-edge-a1')
   assert.equal(await bodyFrom(client, remote), 'web-edge-b1')

@@ -38,7 +38,7 @@ const health = createHealth()
 const common = { bridgeDeviceName: 'edgemesh0', bridgeDeviceIP: '169.254.96.16' }
 
 await using running = new AsyncDisposableStack()
-const kernel = running.use(await openKernel({ table: tableName, deviceName: common.bridgeDeviceName }))
+const kernel = running.use(await openKernel({ table: tableName, deviceName: common.bridgeDeviceName }, logger))
 const catalog = running.use(createCatalog())
 catalog.replace('nodes', [])
 fill(scene)

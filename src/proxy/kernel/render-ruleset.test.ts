@@ -107,11 +107,17 @@ test('the source is translated only where answers would miss this node', () => {
 })
 
 test('who knocks at the userspace proxy without our translation finds nothing', () => {
-  assert.deepEqual(chain(renderRuleset({ ...empty, listenPort: 24005 }), 'filter-input').slice(1), [
+  assert.deepEqual(chain(renderRuleset({ ...empty, listenPort: 24005, dns: undefined }), 'filter-input').slice(1), [
     'ct status dnat return',
     'tcp dport 24005 drop',
     'ip daddr 169.254.64.0/19 drop',
   ])
+})
+
+test('questions from foreign interfaces are dropped, before anything lets them pass', () => {
+  const drop = 'iifname { "eth0", "wlan0" } ip daddr 169.254.96.16 drop'
+  assert.equal(chain(renderRuleset(empty), 'filter-input')[1], drop)
+  assert.ok(!renderRuleset({ ...empty, foreignInterfaces: [] }).includes('ip daddr 169.254.96.16 drop'))
 })
 
 test('DNS on the bridge address is not tracked, and only where this node answers it', () => {

@@ -138,6 +138,7 @@ function renderFilters(input: RulesetInput): string[] {
     ...renderChain('filter-output', [hook('output'), refuse]),
     ...renderChain('filter-input', [
       hook('input'),
+      ...refuseForeignQuestions(input),
       // Only our translation leads to the userspace proxy; who knocks directly finds nothing.
       'ct status dnat return',
       `tcp dport ${input.listenPort} drop`,
@@ -161,10 +162,16 @@ function renderUntracked({ dns }: RulesetInput): string[] {
   ]
 }
 
-const skipForeign = ({ foreignInterfaces }: RulesetInput): string[] =>
+const skipForeign = (input: RulesetInput): string[] => fromForeign(input, 'return')
+
+/** A neighbour may route the bridge address through this node. */
+const refuseForeignQuestions = (input: RulesetInput): string[] =>
+  input.dns === undefined ? [] : fromForeign(input, `ip daddr ${input.dns.address} drop`)
+
+const fromForeign = ({ foreignInterfaces }: RulesetInput, statement: string): string[] =>
   foreignInterfaces.length === 0
     ? []
-    : [`iifname { ${foreignInterfaces.map((name) => `"${name}"`).join(', ')} } return`]
+    : [`iifname { ${foreignInterfaces.map((name) => `"${name}"`).join(', ')} } ${statement}`]
 
 const renderChain = (name: string, rules: readonly string[]): string[] => [
   `  chain ${name} {`,

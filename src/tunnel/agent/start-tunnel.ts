@@ -168,11 +168,12 @@ async function nameOf(book: RecordBook, peerId: string, signal: AbortSignal): Pr
 }
 
 function tunnelOf(parts: Parts, running: AsyncDisposableStack): Tunnel {
-  const { options, paths, outbound, book } = parts
+  const { options, paths, inbound, outbound, book } = parts
   const { logger, metrics } = options
   return {
     dialer: createFlowDialer({ carriers: paths, open: outbound, timeoutMs: flowTimeoutMs, logger, metrics }),
     status: () => statusOf(parts),
+    drain: (signal) => inbound.idle(signal),
     unpin: (name) => book.unpin(name) || book.unpinServer(name),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   }

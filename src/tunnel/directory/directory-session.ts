@@ -36,15 +36,20 @@ export async function runDirectorySession(options: DirectorySessionOptions, sign
   using _own = options.onOwnRecord(() => {
     if (stream.writableLength < maxQueuedBytes) void send(stream, ownMessage(ownRecord()), signal).catch(() => {})
   })
+  const ended = new AbortController()
+  const running = AbortSignal.any([signal, ended.signal])
   let lastHeard = Date.now()
-  const reading = readMessages(options, signal, () => {
+  const reading = readMessages(options, running, () => {
     lastHeard = Date.now()
   })
-  const pinging = probe(options, signal, () => lastHeard)
-  // Whichever fails first ends the session; the other one's failure is a consequence.
-  pinging.catch(() => {})
-  reading.catch(() => {})
-  return await Promise.race([reading, pinging])
+  const pinging = probe(options, running, () => lastHeard)
+  try {
+    return await Promise.race([reading, pinging])
+  } finally {
+    // Whichever fails first ends the session; the other one's failure is a consequence.
+    ended.abort(new Error('session ended'))
+    await Promise.allSettled([reading, pinging])
+  }
 }
 
 async function readMessages(

@@ -17,6 +17,10 @@ import { inPieces } from './messages.ts'
 const root = await mkdtemp(join(tmpdir(), 'edgemesh-directory-'))
 after(() => rm(root, { recursive: true, force: true }))
 
+// A session that no test ends would keep the process until its next ping.
+const agents = new DisposableStack()
+after(() => agents.dispose())
+
 const never = new AbortController().signal
 let folders = 0
 
@@ -89,6 +93,7 @@ async function enter(server: TestServer, name: string, identity: Identity) {
     stop.signal,
   )
   session.catch(() => {})
+  agents.use({ [Symbol.dispose]: () => stop.abort(new Error('test ended')) })
   return {
     book,
     connected,
@@ -105,7 +110,11 @@ async function enter(server: TestServer, name: string, identity: Identity) {
 }
 
 async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise((resolve) => setImmediate(resolve))
+  const deadline = Date.now() + 5000
+  while (!holds()) {
+    assert.ok(Date.now() < deadline, `not within 5 s: ${holds}`)
+    await new Promise((resolve) => setTimeout(resolve, 1))
+  }
 }
 
 const [one, two] = await Promise.all(['one', 'two'].map((name) => loadIdentity(join(root, name))))

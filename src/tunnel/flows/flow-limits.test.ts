@@ -23,3 +23,24 @@ test('a peer at its limit leaves room for others, and the total is a limit for a
   entered[0]?.[Symbol.dispose]()
   assert.notEqual(counter.enter('c'), undefined)
 })
+
+test('waiting for idleness ends with the last flow, or when the signal aborts', async () => {
+  const counter = new FlowCounter({ total: 10, perPeer: 10 })
+  const never = new AbortController().signal
+  await counter.idle(never)
+  const flows = [counter.enter('a'), counter.enter('b')]
+  let isIdle = false
+  const idle = counter.idle(never).then(() => {
+    isIdle = true
+  })
+  flows[0]?.[Symbol.dispose]()
+  await Promise.resolve()
+  assert.equal(isIdle, false)
+  await counter.idle(AbortSignal.abort())
+  const stop = new AbortController()
+  const givenUp = counter.idle(stop.signal)
+  stop.abort()
+  await givenUp
+  flows[1]?.[Symbol.dispose]()
+  await idle
+})

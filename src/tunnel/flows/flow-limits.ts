@@ -8,6 +8,7 @@ export interface FlowLimits {
 export class FlowCounter {
   readonly #limits: FlowLimits
   readonly #byPeer = new Map<string, number>()
+  readonly #waiting = new Set<() => void>()
   #total = 0
 
   constructor(limits: FlowLimits) {
@@ -38,10 +39,21 @@ export class FlowCounter {
     }
   }
 
+  /** Resolves when no flow is open, or when the signal aborts. */
+  async idle(signal: AbortSignal): Promise<void> {
+    if (this.#total === 0 || signal.aborted) return
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#waiting.add(resolve)
+    signal.addEventListener('abort', () => resolve(), { once: true })
+    await promise
+    this.#waiting.delete(resolve)
+  }
+
   #leave(peerId: string): void {
     this.#total -= 1
     const count = this.ofPeer(peerId) - 1
     if (count > 0) this.#byPeer.set(peerId, count)
     else this.#byPeer.delete(peerId)
+    if (this.#total === 0) for (const resume of this.#waiting) resume()
   }
 }

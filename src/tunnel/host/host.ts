@@ -1,7 +1,7 @@
 import type { Connection } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
-import type { ByteStream } from '../../net/index.ts'
+import { type ByteStream, listenErrorOf } from '../../net/index.ts'
 import { type CreatedNode, createNode, type NodeOptions } from './create-node.ts'
 import { type PeerConnection, peerConnectionOf } from './peer-connection.ts'
 import { StreamDuplex } from './stream-duplex.ts'
@@ -70,7 +70,9 @@ function hostOf({ node, internals, relay }: CreatedNode, port: number): Host {
       try {
         await node.start()
       } catch (error) {
-        throw new TunnelListenError(`Cannot listen on TCP port ${port} for the tunnel`, { cause: error })
+        throw new TunnelListenError(`Cannot listen on TCP port ${port} for the tunnel`, {
+          cause: reasonOf(error, port),
+        })
       }
     },
     listening,
@@ -106,6 +108,13 @@ function hostOf({ node, internals, relay }: CreatedNode, port: number): Host {
       await node.stop()
     },
   }
+}
+
+/** The library says why it cannot listen only in its text, among advice that is not for our users and stacks. */
+function reasonOf(error: unknown, port: number): unknown {
+  const code = /\b(?:EADDRINUSE|EADDRNOTAVAIL|EACCES)\b/.exec(String(error))?.[0]
+  if (code === undefined) return error
+  return listenErrorOf(Object.assign(new Error(code), { code }), 'tcp', '0.0.0.0', port)
 }
 
 function isOpen(connection: PeerConnection): boolean {

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
 import type { PrivateKey } from '@libp2p/interface'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
-import { readFileIfExists, writeFileAtomically } from '../state/state-file.ts'
+import { readFileIfExists, writeFileAtomically } from '../../runtime/index.ts'
 
 /** Who this node is to its peers. */
 export interface Identity {

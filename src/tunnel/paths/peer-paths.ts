@@ -1,19 +1,30 @@
 import { DialError } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
-import type { ServerLink } from '../agent/server-link.ts'
 import { type Carrier, type CarrierSource, flowProtocol } from '../flows/carrier.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
+import type { ServerAddress } from '../host/server-address.ts'
 import type { NameRecord } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
-import type { PeerPath } from '../tunnel.ts'
+import type { PeerPath, ServerStatus } from '../tunnel.ts'
 import { type DirectConnector, isDirect } from './direct-connector.ts'
+
+/** A server that may relay for us. */
+export interface RelayLink {
+  readonly address: ServerAddress
+  /** Its identity once known. */
+  readonly peerId: string | undefined
+  readonly isUp: boolean
+  /** True when the node is connected to it too. */
+  reaches(nodeName: string): boolean
+  status(): ServerStatus
+}
 
 /** What choosing paths needs. */
 export interface PeerPathsOptions {
   readonly host: Host
   readonly book: RecordBook
-  readonly links: readonly ServerLink[]
+  readonly links: readonly RelayLink[]
   readonly direct: DirectConnector
   readonly logger: Logger
   /** How long a flow waits for a node to become known or connected, before it fails. */
@@ -121,7 +132,7 @@ export class PeerPaths implements CarrierSource {
   }
 
   /** One attempt per peer and relay at a time, shared by all flows that need it. */
-  #relayed({ name, peerId }: NameRecord, link: ServerLink): Promise<PeerConnection> {
+  #relayed({ name, peerId }: NameRecord, link: RelayLink): Promise<PeerConnection> {
     const key = `${link.address.text} ${peerId}`
     const running = this.#relaying.get(key)
     if (running !== undefined) return running
@@ -180,7 +191,7 @@ export class PeerPaths implements CarrierSource {
   }
 }
 
-function serversText(links: readonly ServerLink[]): string {
+function serversText(links: readonly RelayLink[]): string {
   if (links.length === 0) return 'no server is configured'
   const states = links.map((link) => `${link.address.text} (${link.status().lastError ?? 'connecting'})`)
   return `no server is connected: ${states.join(', ')}`

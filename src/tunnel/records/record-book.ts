@@ -2,7 +2,7 @@ import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
 import { type Counter, describeError, type Logger, type Metrics } from '../../observability/index.ts'
-import { readFileIfExists, writeFileAtomically } from '../state/state-file.ts'
+import { readFileIfExists, writeFileAtomically } from '../../runtime/index.ts'
 import { type NameRecord, openRecord, type SignedRecord } from './name-record.ts'
 
 /** What became of a record that was offered. */

@@ -57,11 +57,25 @@ export async function createSite(spec: LabSpec = siteSpec, names: readonly strin
   }
 }
 
-/** Starts the server on `relay` and an agent on each node; returns the server. */
-export async function startMesh(lab: Lab, names: readonly string[] = nodes): Promise<LabProcess> {
+/** What `startMesh` has started. */
+export interface Mesh {
+  readonly server: LabProcess
+  /** The agent that was started on a node. */
+  agent(node: string): LabProcess
+}
+
+/** Starts the server on `relay` and an agent on each node. */
+export async function startMesh(lab: Lab, names: readonly string[] = nodes): Promise<Mesh> {
   const server = await lab.startServer('relay')
-  await Promise.all(names.map((node) => lab.startAgent(node)))
-  return server
+  const agents = new Map(await Promise.all(names.map(async (node) => [node, await lab.startAgent(node)] as const)))
+  return {
+    server,
+    agent(node) {
+      const agent = agents.get(node)
+      assert.ok(agent !== undefined, `no agent was started on ${node}`)
+      return agent
+    },
+  }
 }
 
 /** Where a Service sends: a port of a host, meant on a node. */
@@ -164,8 +178,8 @@ export async function kernelStateOf(host: Host): Promise<readonly string[]> {
   const commands = [
     'nft --stateless list ruleset',
     'iptables -S',
-    'ip -brief link',
-    'ip -4 -brief address',
+    'ip -brief link | awk \'{ $2 = ""; print }\'',
+    'ip -4 -brief address | awk \'{ $2 = ""; print }\'',
     'ip -4 route show table all',
     'ip -4 rule',
     'cat /proc/sys/net/ipv4/ip_local_reserved_ports',

@@ -8,7 +8,9 @@ const socket = connect({ host: address, port: Number(port) })
 let sent = 0
 let seen = 0
 socket.on('connect', () => setInterval(() => socket.write(`${++sent}\n`), 50))
-createInterface({ input: socket }).on('line', (line) => {
+const lines = createInterface({ input: socket })
+lines.on('error', () => {}) // Those of the socket, which are told below.
+lines.on('line', (line) => {
   seen += 1
   console.log(Number(line) === seen ? `echo ${seen}` : `lost: got ${line} instead of ${seen}`)
 })

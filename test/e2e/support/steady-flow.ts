@@ -7,6 +7,8 @@ import type { Host, LabProcess } from '../../lab/index.ts'
 export interface SteadyFlow extends AsyncDisposable {
   /** Waits until lines sent from now on have come back; rejects when the connection has ended or stalls. */
   carries(timeoutMs?: number): Promise<void>
+  /** Waits until the connection is broken and says how. */
+  ended(timeoutMs: number): Promise<string>
 }
 
 /** Opens one and waits until it carries. */
@@ -21,6 +23,7 @@ export async function startSteadyFlow(host: Host, address: string, port: number)
       await client.waitForLine(new RegExp(`^echo ${next}$`), timeoutMs)
       assert.doesNotMatch(client.output(), /^(lost|broken|closed)/m)
     },
+    ended: (timeoutMs) => client.waitForLine(/^broken/, timeoutMs),
     [Symbol.asyncDispose]: () => client[Symbol.asyncDispose](),
   }
 }

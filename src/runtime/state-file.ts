@@ -4,29 +4,35 @@ import { dirname } from 'node:path'
 
 /**
  * Replaces a file so that a reader, also one after a power cut, sees the old content or the new one and never a part.
- * The file is readable by its owner only; the folder is made when it is missing.
+ * The file is readable by its owner only; the folder is made when it is missing. When it rejects, for example because
+ * the disk is full, the old content stays and nothing else is left.
  */
-export async function writeFileAtomically(path: string, content: string): Promise<void> {
+export async function writeFileAtomically(path: string, content: string | Uint8Array): Promise<void> {
   const folder = dirname(path)
   await mkdir(folder, { recursive: true, mode: 0o700 })
   const temporary = `${path}.new`
   // One left by a crash may have other permissions, which open() would keep.
   await unlink(temporary).catch(ignoreMissing)
-  const file = await open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
   try {
-    await file.writeFile(content)
-    await file.sync()
-  } finally {
-    await file.close()
+    await writeDurably(temporary, content)
+    await rename(temporary, path)
+  } catch (error) {
+    // A part of a file would keep space that a full disk does not have.
+    await unlink(temporary).catch(() => {})
+    throw error
   }
-  await rename(temporary, path)
   await syncFolder(folder)
 }
 
 /** The text of a file; undefined when it does not exist. */
 export async function readFileIfExists(path: string): Promise<string | undefined> {
+  return (await readBytesIfExists(path))?.toString('utf8')
+}
+
+/** The bytes of a file; undefined when it does not exist. */
+export async function readBytesIfExists(path: string): Promise<Buffer | undefined> {
   try {
-    return await readFile(path, 'utf8')
+    return await readFile(path)
   } catch (error) {
     ignoreMissing(error)
     return undefined
@@ -35,6 +41,16 @@ export async function readFileIfExists(path: string): Promise<string | undefined
 
 function ignoreMissing(error: unknown): void {
   if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
+}
+
+async function writeDurably(path: string, content: string | Uint8Array): Promise<void> {
+  const file = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
+  try {
+    await file.writeFile(content)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
 }
 
 async function syncFolder(folder: string): Promise<void> {

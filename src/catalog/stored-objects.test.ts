@@ -1,0 +1,135 @@
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import type { ClusterNode, Endpoint, EndpointPort, EndpointSlice, Service, ServicePort } from '../model/index.ts'
+import {
+  type ObjectLists,
+  parseStoredObjects,
+  renderStoredObjects,
+  StoredObjectsError,
+  storedObjectsVersion,
+} from './index.ts'
+import { sampleNode, sampleService, sampleSlice } from './samples.ts'
+
+// Every field, so that a new one in the model stops the compiler here: does an older file still mean the same?
+const servicePort: Required<ServicePort> = {
+  name: 'http',
+  protocol: 'tcp',
+  port: 80,
+  nodePort: 30080,
+  appProtocol: 'http',
+}
+const service: Required<Service> = {
+  namespace: 'shop',
+  name: 'web',
+  labels: { app: 'web', 'kubernetes.io/name': 'Ladenstraße 🛒' },
+  type: 'LoadBalancer',
+  clusterIPs: ['10.96.0.1', 'fd00::1'],
+  headless: false,
+  externalName: 'web.example.org',
+  ports: [servicePort],
+  publishNotReadyAddresses: true,
+  clientIPAffinitySeconds: 10800,
+}
+const endpointPort: Required<EndpointPort> = { name: 'http', protocol: 'udp', port: 8080 }
+const endpoint: Required<Endpoint> = {
+  addresses: ['10.0.0.1'],
+  ready: true,
+  serving: true,
+  terminating: false,
+  nodeName: 'edge-a',
+  hostname: 'web-0',
+  zone: 'north',
+  pod: { namespace: 'shop', name: 'web-0' },
+}
+const slice: Required<EndpointSlice> = {
+  namespace: 'shop',
+  name: 'web-1',
+  serviceName: 'web',
+  fromEndpoints: true,
+  addressType: 'IPv4',
+  ports: [endpointPort],
+  endpoints: [endpoint],
+}
+const node: Required<ClusterNode> = {
+  name: 'edge-a',
+  labels: { zone: 'north' },
+  internalIPs: ['192.0.2.1'],
+  podCIDRs: ['10.244.1.0/24'],
+}
+const objects: ObjectLists = { services: [service], endpointSlices: [slice], nodes: [node] }
+const documentOf = (changes: object) => JSON.stringify({ version: storedObjectsVersion, savedAt: 1, ...changes })
+
+suite('stored objects', () => {
+  test('come back with every field they had', () => {
+    const stored = { savedAt: 1_700_000_000_000, objects }
+    assert.deepEqual(parseStoredObjects(renderStoredObjects(stored)), stored)
+  })
+
+  test('come back without the fields they did not have', () => {
+    const plain = { services: [sampleService()], endpointSlices: [sampleSlice()], nodes: [sampleNode('edge-a')] }
+    assert.deepEqual(parseStoredObjects(renderStoredObjects({ savedAt: 0, objects: plain })).objects, plain)
+  })
+
+  test('of an older program lack kinds that came later, and of a newer one may have more', () => {
+    const empty = { services: [], endpointSlices: [], nodes: [] }
+    assert.deepEqual(parseStoredObjects(documentOf({})).objects, empty)
+    assert.deepEqual(parseStoredObjects(documentOf({ walruses: [{ name: 'w' }] })).objects, empty)
+  })
+
+  test('of another version are refused by name', () => {
+    for (const version of [0, 2, '1', undefined, null]) {
+      const text = JSON.stringify({ version, savedAt: 1 })
+      assert.throws(() => parseStoredObjects(text), StoredObjectsError)
+    }
+    assert.throws(() => parseStoredObjects('{"version":2}'), /version 2, only 1 is known/)
+  })
+
+  test('that are no such document are refused', () => {
+    for (const text of ['', 'null', '[]', '7', '{', documentOf({ savedAt: null }), documentOf({ savedAt: '1' })]) {
+      assert.throws(() => parseStoredObjects(text), StoredObjectsError, text)
+    }
+  })
+
+  test('are refused when any field that the model requires is missing or of another type', () => {
+    let cases = 0
+    for (const [kind, [object]] of Object.entries(objects)) {
+      for (const broken of brokenVariantsOf(object)) {
+        assert.throws(() => parseStoredObjects(documentOf({ [kind]: [broken] })), new RegExp(kind))
+        cases += 1
+      }
+      assert.throws(() => parseStoredObjects(documentOf({ [kind]: { 0: object } })), new RegExp(kind))
+    }
+    assert.ok(cases > 60, `${cases} cases`)
+  })
+})
+
+const optional = [
+  'nodePort',
+  'appProtocol',
+  'externalName',
+  'clientIPAffinitySeconds',
+  'nodeName',
+  'hostname',
+  'zone',
+  'pod',
+]
+
+/** The object without each of its required fields, and with each replaced by something else, to its leaves. */
+function* brokenVariantsOf(value: unknown): Generator<unknown> {
+  if (typeof value !== 'object' || value === null) return
+  if (Array.isArray(value)) {
+    for (const broken of [7, ...brokenVariantsOf(value[0])]) yield [broken]
+    return
+  }
+  for (const [field, inner] of Object.entries(value)) {
+    if (optional.includes(field)) continue
+    const { [field]: _, ...rest } = value as Record<string, unknown>
+    yield rest
+    for (const wrong of [null, wrongFor(inner)]) yield { ...rest, [field]: wrong }
+    if (field !== 'labels') for (const broken of brokenVariantsOf(inner)) yield { ...rest, [field]: broken }
+  }
+}
+
+function wrongFor(value: unknown): unknown {
+  return typeof value === 'string' ? 7 : 'text'
+}

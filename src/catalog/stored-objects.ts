@@ -1,0 +1,86 @@
+import type { EndpointPort, ServicePort } from '../model/index.ts'
+import type { KubeObjects, ObjectKind } from './object-sink.ts'
+import { type ObjectLists, objectKinds } from './objects.ts'
+import { hasShape, isRecord, type Shape } from './shape.ts'
+
+/** The objects of an earlier moment, as they are kept for a start without the API. */
+export interface StoredObjects {
+  /** When they were written, in milliseconds since 1970 by the clock of this node. */
+  readonly savedAt: number
+  readonly objects: ObjectLists
+}
+
+/**
+ * Raise it when a field changes its meaning; that an old file lacks a new field is noticed by its shape. Kinds that
+ * are new need no new version: a file without them has none of their objects.
+ */
+export const storedObjectsVersion = 1
+
+const port: Shape<ServicePort> & Shape<EndpointPort> = { name: 'string', protocol: 'string', port: 'number' }
+
+const shapes: { readonly [K in ObjectKind]: Shape<KubeObjects[K]> } = {
+  services: {
+    namespace: 'string',
+    name: 'string',
+    labels: 'record',
+    type: 'string',
+    clusterIPs: ['string'],
+    headless: 'boolean',
+    ports: [port],
+    publishNotReadyAddresses: 'boolean',
+  },
+  endpointSlices: {
+    namespace: 'string',
+    name: 'string',
+    serviceName: 'string',
+    fromEndpoints: 'boolean',
+    addressType: 'string',
+    ports: [port],
+    endpoints: [{ addresses: ['string'], ready: 'boolean', serving: 'boolean', terminating: 'boolean' }],
+  },
+  nodes: { name: 'string', labels: 'record', internalIPs: ['string'], podCIDRs: ['string'] },
+}
+
+/** Stored objects are damaged, or of a version that this one does not read. */
+export class StoredObjectsError extends Error {
+  override readonly name = 'StoredObjectsError'
+  readonly code = 'EDGEMESH_STORED_OBJECTS'
+
+  constructor(problem: string, options?: ErrorOptions) {
+    super(`Cannot use the stored objects: ${problem}`, options)
+  }
+}
+
+/** The objects as JSON. */
+export function renderStoredObjects({ savedAt, objects }: StoredObjects): string {
+  return JSON.stringify({ version: storedObjectsVersion, savedAt, ...objects })
+}
+
+/**
+ * The objects of `renderStoredObjects`, also of another version of the program. Whoever stores the text sees to it
+ * that it is whole; throws a `StoredObjectsError` when it holds something else.
+ */
+export function parseStoredObjects(text: string): StoredObjects {
+  const document = parseJson(text)
+  if (!isRecord(document)) throw new StoredObjectsError('they are no JSON object')
+  const { version, savedAt } = document
+  if (version !== storedObjectsVersion) {
+    throw new StoredObjectsError(`version ${JSON.stringify(version)}, only ${storedObjectsVersion} is known`)
+  }
+  if (typeof savedAt !== 'number' || !Number.isFinite(savedAt)) throw new StoredObjectsError('savedAt is no number')
+  const entries = objectKinds.map((kind) => [kind, listOf(kind, document[kind] ?? [])])
+  return { savedAt, objects: Object.fromEntries(entries) as ObjectLists }
+}
+
+function listOf<K extends ObjectKind>(kind: K, value: unknown): readonly KubeObjects[K][] {
+  if (!hasShape(value, [shapes[kind]])) throw new StoredObjectsError(`${kind} are not what this version stores`)
+  return value as readonly KubeObjects[K][]
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new StoredObjectsError('they are no JSON', { cause: error })
+  }
+}
