@@ -1,32 +1,29 @@
 /**
  * How src/ becomes the one script inside the executable. CommonJS, because a single executable application starts
- * a CommonJS main script; dynamic imports become lazy blocks of the same file.
+ * CommonJS; dynamic imports become lazy blocks of the same file.
  */
 import { readFile } from 'node:fs/promises'
+import { dirname, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('.', import.meta.url))
 
 /**
- * netlink finds its native addon with node-gyp-build, which looks for files beside the package. Inside the bundle
- * there are none: both architectures' addons are embedded and src/linux/native-addon.ts loads the right one.
+ * netlink finds its native addon with node-gyp-build, which looks for files beside the package. The bundle has no such
+ * files: the executable carries the addon, and src/linux/native-addon.ts loads it. Two thirds of netlink are tables for
+ * Wi-Fi and WireGuard, which nobody asks for.
  */
-const embeddedNetlinkAddon = {
-  name: 'embedded-netlink-addon',
+const netlinkInTheExecutable = {
+  name: 'netlink-in-the-executable',
   setup(build) {
     build.onLoad({ filter: /node_modules\/netlink\/dist\/raw\.js$/ }, async ({ path }) => {
       const source = await readFile(path, 'utf8')
       const load = "require('node-gyp-build')(__dirname + '/..')"
       if (!source.includes(load)) throw new Error(`${path} no longer loads its addon the way this plugin replaces`)
-      const replacement = `(() => {
-        const { loadNativeAddon } = require(${JSON.stringify(`${root}src/linux/native-addon.ts`)})
-        return loadNativeAddon('netlink', {
-          x64: require(${JSON.stringify(`${root}node_modules/netlink/prebuilds/linux-x64/node.napi.node`)}),
-          arm64: require(${JSON.stringify(`${root}node_modules/netlink/prebuilds/linux-arm64/node.napi.node`)}),
-        })
-      })()`
-      return { contents: source.replace(load, replacement), loader: 'js' }
+      const loader = relative(dirname(path), `${root}src/linux/native-addon.ts`)
+      return { contents: source.replace(load, `require(${JSON.stringify(loader)}).loadEmbeddedAddon('netlink')`) }
     })
+    build.onLoad({ filter: /node_modules\/netlink\/dist\/(nl80211|wg)\// }, () => ({ contents: '' }))
   },
 }
 
@@ -44,13 +41,15 @@ export function bundleOptions(build) {
     format: 'cjs',
     target: 'node24',
     // Node 24 has `using`. What esbuild makes of it for older ones throws the error of an earlier turn of a loop again.
-    supported: { using: true },
+    supported: { using: true, 'dynamic-import': false },
     minify: true,
     keepNames: true,
     legalComments: 'none',
-    loader: { '.node': 'binary' },
+    // The executable's first script (scripts/executable/start.cjs) calls the bundle as Node calls a CommonJS module.
+    banner: { js: '(function (exports, require, module, __filename, __dirname) {' },
+    footer: { js: '})' },
     define: { EDGEMESH_BUILD: JSON.stringify(build) },
-    plugins: [embeddedNetlinkAddon],
+    plugins: [netlinkInTheExecutable],
     metafile: true,
     logLevel: 'warning',
   }
