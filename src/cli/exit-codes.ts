@@ -32,6 +32,8 @@ const codesByErrorCode: Readonly<Record<string, number>> = {
   EDGEMESH_NOT_PERMITTED: exitCodes.permission,
   EACCES: exitCodes.permission,
   EPERM: exitCodes.permission,
+  ENOSPC: exitCodes.system,
+  EROFS: exitCodes.system,
 }
 
 /**

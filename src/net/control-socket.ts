@@ -1,8 +1,9 @@
-import { chmod, mkdir, unlink } from 'node:fs/promises'
+import { chmod, unlink } from 'node:fs/promises'
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { makeFolder } from '../runtime/index.ts'
 import { AlreadyRunningError } from './already-running.ts'
 
 /** An answer of the control socket. */
@@ -46,7 +47,7 @@ export async function startControlServer(options: {
 }): Promise<AsyncDisposable> {
   const { path, handler } = options
   refuseLongPath(path)
-  await mkdir(dirname(path), { recursive: true, mode: 0o755 })
+  await makeFolder(dirname(path), 0o755)
   const server = createServer((incoming, outgoing) => void answer(incoming, outgoing, handler))
   await listenReplacingDead(server, path)
   server.on('error', () => {})

@@ -1,12 +1,14 @@
 /**
- * Lifecycle tools without domain words: owned background tasks, retry with back-off, abortable sleep, and files
- * that survive a power cut. Everything that starts in this product is owned by one of these and stops with it.
+ * Lifecycle tools without domain words: owned background tasks, retry with back-off, abortable sleep, files
+ * that survive a power cut, folders watched for changes. Everything that starts in this product is owned by one of these and stops with it.
  *
  * Read next: `task-group.ts`, `state-file.ts`.
  *
  * @module
  */
 export * from './backoff.ts'
+export * from './folder-watch.ts'
+export * from './make-folder.ts'
 export * from './sleep.ts'
 export * from './state-file.ts'
 export * from './task-group.ts'

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs'
-import { mkdir, open, readFile, rename, unlink } from 'node:fs/promises'
+import { open, readFile, rename, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { makeFolder } from './make-folder.ts'
 
 /**
  * Replaces a file so that a reader, also one after a power cut, sees the old content or the new one and never a part.
@@ -9,7 +10,7 @@ import { dirname } from 'node:path'
  */
 export async function writeFileAtomically(path: string, content: string | Uint8Array): Promise<void> {
   const folder = dirname(path)
-  await mkdir(folder, { recursive: true, mode: 0o700 })
+  await makeFolder(folder, 0o700)
   const temporary = `${path}.new`
   // One left by a crash may have other permissions, which open() would keep.
   await unlink(temporary).catch(ignoreMissing)
