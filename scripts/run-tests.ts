@@ -27,7 +27,8 @@ if (group === undefined) throw new Error(`unknown test group "${name}"; known: $
 const files = only.length > 0 ? only : globSync([...group.files]).sort()
 
 const counts = { passed: 0, failed: 0, skipped: 0 }
-const stream = run({ files, concurrency: group.concurrency, timeout: group.timeoutMs })
+const stall = new AbortController()
+const stream = run({ files, concurrency: group.concurrency, timeout: group.timeoutMs, signal: stall.signal })
 stream.on('test:pass', (event) => {
   if (event.details.type === 'suite') return
   if (event.skip !== undefined || event.todo !== undefined) counts.skipped += 1
@@ -36,7 +37,28 @@ stream.on('test:pass', (event) => {
 stream.on('test:fail', () => {
   counts.failed += 1
 })
+
+// A file whose process neither ends nor reports anything would keep the run for ever.
+const running = new Set<string>()
+let lastEventAt = Date.now()
+stream.on('test:start', ({ file = '' }) => {
+  running.add(file)
+  lastEventAt = Date.now()
+})
+stream.on('test:complete', ({ file = '', name: title }) => {
+  if (title === file || file.endsWith(title)) running.delete(file)
+  lastEventAt = Date.now()
+})
+const watchdog = setInterval(() => {
+  if (Date.now() - lastEventAt < group.timeoutMs + 30_000 || stall.signal.aborted) return
+  process.stdout.write(`${name}: no test ended for ${group.timeoutMs / 1000 + 30} s; started last:\n`)
+  process.stdout.write(`${[...running].slice(-group.concurrency).join('\n')}\n`)
+  counts.failed += 1
+  stall.abort()
+  setTimeout(() => process.exit(1), 10_000).unref()
+}, 5_000)
 await pipeline(stream.compose(new spec()), process.stdout, { end: false })
+clearInterval(watchdog)
 
 process.stdout.write(`${name}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped\n`)
 if (counts.passed === 0) process.stdout.write(`${name}: no test ran\n`)
