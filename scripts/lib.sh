@@ -54,6 +54,14 @@ ensure_cross_build_commands() {
 ensure_lab_commands() {
   ensure_commands ip=iproute2 nft=nftables iptables=iptables curl=curl dig=bind9-dnsutils ps=procps unshare=util-linux
 }
+# Commands of the tests against a real kube-apiserver. Kubernetes' own programs are unpacked from ../shared/envtest, or
+# found through KUBEBUILDER_ASSETS, by the tests themselves.
+ensure_envtest_commands() {
+  ensure_commands openssl=openssl
+  [ "${EDGEMESH_WITHOUT_ENVTEST:-}" = 1 ] && return 0
+  ensure_commands xz=xz-utils
+  [ -x "${KUBEBUILDER_ASSETS:-}/etcd" ] || ensure_commands etcd=etcd-server
+}
 ensure_emulation_commands() {
   [ "$(host_arch)" = arm64 ] && return 0
   ensure_commands qemu-aarch64-static=qemu-user-static \

@@ -15,7 +15,8 @@ async function main(): Promise<void> {
     env: process.env,
     signal: stop.signal,
   })
-  process.exit(exitCode)
+  // What was written to a pipe may still wait for its reader.
+  process.stdout.write('', () => process.exit(exitCode))
 }
 
 /** The first signal asks for an orderly end, the second does not wait for it. */

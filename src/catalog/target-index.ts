@@ -32,21 +32,32 @@ export function updateTargetIndex(
   index: TargetIndex,
   changes: readonly { readonly before: ServiceState; readonly after: ServiceState }[],
 ): TargetIndex {
-  const edits = new Map<string, { removed: Set<ServicePortId>; added: Set<ServicePortId> }>()
-  const editOf = (key: string) => {
-    const edit = edits.get(key) ?? { removed: new Set(), added: new Set() }
+  const edits = new Map<string, Edit>()
+  const editOf = (key: string): Edit => {
+    const known = edits.get(key)
+    if (known !== undefined) return known
+    const edit = { removed: [], added: [] }
     edits.set(key, edit)
     return edit
   }
   for (const { before, after } of changes) {
-    eachTarget(before, (key, id) => editOf(key).removed.add(id))
-    eachTarget(after, (key, id) => editOf(key).added.add(id))
+    eachTarget(before, (key, id) => editOf(key).removed.push(id))
+    eachTarget(after, (key, id) => editOf(key).added.push(id))
   }
-  return index.updated(edits.keys(), (key, ids = []) => {
-    const { removed, added } = editOf(key)
-    const next = new Set([...ids.filter((id) => !removed.has(id)), ...added])
-    return next.size === 0 ? undefined : [...next].sort()
-  })
+  return index.updated(edits.keys(), (key, ids = []) => editedIds(ids, editOf(key)))
+}
+
+/** What changes of one target; a ServicePort that stays is in both. */
+interface Edit {
+  readonly removed: ServicePortId[]
+  readonly added: ServicePortId[]
+}
+
+function editedIds(ids: readonly ServicePortId[], { removed, added }: Edit): readonly ServicePortId[] | undefined {
+  // Most targets belong to one ServicePort, and at start there are very many of them.
+  if (ids.length === 0 && added.length === 1) return [...added]
+  const next = new Set([...ids.filter((id) => !removed.includes(id)), ...added])
+  return next.size === 0 ? undefined : [...next].sort()
 }
 
 function eachTarget({ service, slices }: ServiceState, visit: (key: string, id: ServicePortId) => void): void {

@@ -6,6 +6,7 @@ import type { Tunnel } from '../tunnel/index.ts'
 import type { Boot } from './boot.ts'
 import type { BuildInfo } from './command.ts'
 import { startControl } from './control.ts'
+import type { MetricsServer } from './metrics-server.ts'
 import { headOf, type MetadataStatus, type StatusDocument } from './status-document.ts'
 
 /** The parts of a running agent; absent ones are off. */
@@ -15,11 +16,13 @@ export interface AgentParts {
   readonly dns: DnsServer | undefined
   readonly proxy: ServiceProxy | undefined
   readonly tunnel: Tunnel | undefined
+  readonly metricsServer: MetricsServer
 }
 
 /** Serves the agent's status on its control socket. */
 export function startAgentControl(base: Boot<'agent'>, build: BuildInfo, parts: AgentParts): Promise<AsyncDisposable> {
   const { metrics, health, config } = base
+  metrics.observe('services', 'Services known', [], () => [{ value: parts.catalog.current.services.size }])
   return startControl({
     runtimeDir: config.runtimeDir,
     metrics,
@@ -32,20 +35,31 @@ export function startAgentControl(base: Boot<'agent'>, build: BuildInfo, parts: 
 function agentStatusOf(base: Boot<'agent'>, build: BuildInfo, parts: AgentParts): StatusDocument {
   const dns = parts.dns?.status()
   const proxy = parts.proxy?.status()
+  const scraped = parts.metricsServer.status()
   return {
     ...headOf('agent', base, build),
     metadata: metadataOf(parts.catalog, parts.source.status()),
     ...(dns !== undefined && { dns: { listening: [`${dns.address}:${dns.port}`], upstreams: dns.upstreams } }),
     ...(proxy !== undefined && { proxy }),
     ...(parts.tunnel !== undefined && { tunnel: parts.tunnel.status() }),
+    ...(scraped !== undefined && { metrics: scraped }),
   }
 }
 
 function metadataOf({ current }: Catalog, source: ObjectSourceStatus): MetadataStatus {
+  const counts = { services: current.services.size, nodes: current.nodes.size }
+  if (source.kind === 'manifests') {
+    const problems = source.errors.map(({ file, line, message }) => `${file}:${line}: ${message}`)
+    return { source: `${source.files} files in ${source.directory}`, ...counts, problems }
+  }
+  const { origin, url, reason, resources } = source
+  const problems = resources.flatMap(({ kind, lastError, malformed }) => [
+    ...(lastError === undefined ? [] : [`${kind}: ${lastError}`]),
+    ...(malformed === 0 ? [] : [`${kind}: ${malformed} objects cannot be used, see the log`]),
+  ])
   return {
-    source: `${source.files} files in ${source.directory}`,
-    services: current.services.size,
-    nodes: current.nodes.size,
-    problems: source.errors.map(({ file, line, message }) => `${file}:${line}: ${message}`),
+    source: origin === undefined ? `no API yet (${reason})` : `${origin} ${url} (${reason})`,
+    ...counts,
+    problems,
   }
 }

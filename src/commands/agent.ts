@@ -3,12 +3,14 @@ import { startDns } from '../dns/index.ts'
 import { startManifestsSource } from '../kube/index.ts'
 import { type Kernel, openKernel, watchAddresses } from '../linux/index.ts'
 import { acquireInstanceLock, createDirectDialer, createNodeAwareDialer, type Dialer } from '../net/index.ts'
-import { type ServiceProxy, startServiceProxy, tableName } from '../proxy/index.ts'
+import { type ServiceProxy, type ServiceProxyOptions, startServiceProxy, tableName } from '../proxy/index.ts'
 import { aborted } from '../runtime/index.ts'
 import { startTunnel, type Tunnel } from '../tunnel/index.ts'
 import { startAgentControl } from './agent-control.ts'
+import { startAgentReload } from './agent-reload.ts'
 import { type Boot, boot } from './boot.ts'
 import type { CommandContext } from './command.ts'
+import { startMetricsServer } from './metrics-server.ts'
 import { noTunnel } from './no-tunnel.ts'
 
 /** The boot sequence of `edgemesh agent`; disposal stops in reverse order, also when a later start throws. */
@@ -45,8 +47,11 @@ export async function run(configFile: string, context: CommandContext): Promise<
         await startDns({ config: edgeDNS, address: bridgeDeviceIP, catalog, logger: dnsLogger, metrics, ownAddresses }),
       )
     : undefined
-  const proxy = edgeProxy.enable ? running.use(await beginProxy(base, kernel, catalog, dialer)) : undefined
-  running.use(await startAgentControl(base, context.build, { catalog, source, dns, proxy, tunnel }))
+  const { excludedAddresses } = running.use(startAgentReload(base, context.env, tunnel))
+  const proxied = { kernel, catalog, dialer, excludedAddresses }
+  const proxy = edgeProxy.enable ? running.use(await beginProxy(base, proxied)) : undefined
+  const metricsServer = running.use(startMetricsServer(base))
+  running.use(await startAgentControl(base, context.build, { catalog, source, dns, proxy, tunnel, metricsServer }))
 
   logger.info({ component: 'agent' }, 'agent ready')
   await aborted(signal)
@@ -83,9 +88,7 @@ async function beginTunnel(
 
 async function beginProxy(
   base: Boot<'agent'>,
-  kernel: Kernel,
-  catalog: Catalog,
-  dialer: Dialer,
+  parts: Pick<ServiceProxyOptions, 'kernel' | 'catalog' | 'dialer' | 'excludedAddresses'>,
 ): Promise<ServiceProxy> {
   const { config, metrics, health } = base
   const { edgeDNS, edgeProxy } = config.modules
@@ -94,9 +97,7 @@ async function beginProxy(
     common: config.commonConfig,
     nodeName: config.nodeName,
     dnsPort: edgeDNS.enable ? edgeDNS.listenPort : undefined,
-    catalog,
-    dialer,
-    kernel,
+    ...parts,
     logger: base.loggerOf('proxy'),
     metrics,
     health,

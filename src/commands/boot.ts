@@ -12,6 +12,7 @@ import type { CommandContext } from './command.ts'
 
 /** What every long-running command starts with. */
 export interface Boot<R extends Role> {
+  readonly loaded: LoadedConfig<R>
   readonly config: LoadedConfig<R>['config']
   readonly logger: Logger
   /** A logger whose lines name a part of the process. */
@@ -35,5 +36,6 @@ export function boot<R extends Role>(role: R, file: string, context: CommandCont
   loggerOf(role).info({ version, file }, 'starting')
   for (const notice of loaded.notices) loggerOf('config').warn({ reason: notice }, 'configuration notice')
   const { signal } = context
-  return { config, logger, loggerOf, metrics: createMetrics(), health: createHealth(), startedAt: new Date(), signal }
+  const startedAt = new Date()
+  return { loaded, config, logger, loggerOf, metrics: createMetrics(), health: createHealth(), startedAt, signal }
 }

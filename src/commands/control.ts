@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { defaultConfigFileOf, isRole, openConfig } from '../config/index.ts'
+import { defaultConfigFileOf, isRole, runtimeDirOf } from '../config/index.ts'
 import { type ControlResponse, startControlServer } from '../net/index.ts'
 import type { Health, Metrics } from '../observability/index.ts'
 import type { CommandContext, CommandInput } from './command.ts'
@@ -21,7 +21,7 @@ export function runningControlSocketOf(
 ): string {
   const known = isRole(role) ? role : 'agent'
   const file = String(options['config'] ?? defaultConfigFileOf(known))
-  return controlSocketOf(openConfig(known, file, env).config.runtimeDir)
+  return controlSocketOf(runtimeDirOf(known, file, env))
 }
 
 /** What a role lets people ask and change. */
@@ -51,16 +51,27 @@ async function answer(
   switch (`${method} ${pathname}`) {
     case 'GET /status':
       return { status: 200, contentType: 'application/json', body: JSON.stringify(status()) }
-    case 'GET /metrics':
+    case 'POST /unpin':
+      return unpin?.(searchParams.get('name') ?? '') === true ? text(200, 'unpinned\n') : text(404, 'not pinned\n')
+    default:
+      return method === 'GET' ? await answerProbe({ metrics, health }, pathname) : undefined
+  }
+}
+
+/** `/metrics`, `/readyz` and `/livez`: what may be asked without any right. */
+export async function answerProbe(
+  { metrics, health }: Pick<ControlOptions, 'metrics' | 'health'>,
+  pathname: string,
+): Promise<ControlResponse | undefined> {
+  switch (pathname) {
+    case '/metrics':
       return text(200, await metrics.render())
-    case 'GET /readyz': {
+    case '/readyz': {
       const waitingFor = health.waitingFor()
       return waitingFor.length === 0 ? text(200, 'ready\n') : text(503, `waits for ${waitingFor.join(', ')}\n`)
     }
-    case 'GET /livez':
+    case '/livez':
       return text(200, 'alive\n')
-    case 'POST /unpin':
-      return unpin?.(searchParams.get('name') ?? '') === true ? text(200, 'unpinned\n') : text(404, 'not pinned\n')
     default:
       return undefined
   }

@@ -78,4 +78,33 @@ export const commands: readonly CommandEntry[] = [
     example: 'edgemesh config schema agent > edgemesh-agent.schema.json',
     load: () => import('./config-schema.ts'),
   },
+  {
+    name: 'manifests',
+    group: 'Configuration',
+    summary: 'print the objects that run edgemesh in a Kubernetes cluster',
+    options: [
+      {
+        syntax: '--server <address>',
+        description: 'host[:20004] at which all nodes reach the server; several with commas',
+      },
+      { syntax: '--image <image>', description: 'container image that holds /usr/local/bin/edgemesh' },
+      { syntax: '--psk-file <file>', description: 'pre-shared key of the mesh (default: a new one is made)' },
+      { syntax: '--keep-psk', description: 'leave the key out, because the cluster has it already' },
+      { syntax: '--namespace <name>', description: 'where everything goes (default: kubeedge)' },
+      {
+        syntax: '--role <role>',
+        description: 'which part; crds are the Istio kinds, for clusters without Istio (default: all)',
+        choices: ['agent', 'server', 'all', 'crds'],
+      },
+    ],
+    example: 'edgemesh manifests --server mesh.example.org --image IMAGE | kubectl apply -f -',
+    load: () => import('./manifests.ts'),
+  },
+  {
+    name: 'licenses',
+    group: 'Other',
+    summary: 'print the licences of everything inside this executable',
+    example: 'edgemesh licenses | less',
+    load: () => import('./licenses.ts'),
+  },
 ]

@@ -4,6 +4,7 @@ import { startTunnelServer } from '../tunnel/index.ts'
 import { boot } from './boot.ts'
 import type { CommandContext } from './command.ts'
 import { startControl } from './control.ts'
+import { startMetricsServer } from './metrics-server.ts'
 import { headOf } from './status-document.ts'
 
 /** The boot sequence of `edgemesh server`; disposal stops in reverse order, also when a later start throws. */
@@ -24,7 +25,12 @@ export async function run(configFile: string, context: CommandContext): Promise<
       health,
     }),
   )
-  const status = () => ({ ...headOf('server', base, context.build), server: server.status() })
+  const metricsServer = running.use(startMetricsServer(base))
+  const status = () => {
+    const scraped = metricsServer.status()
+    const head = headOf('server', base, context.build)
+    return { ...head, server: server.status(), ...(scraped !== undefined && { metrics: scraped }) }
+  }
   running.use(await startControl({ runtimeDir: config.runtimeDir, metrics, health, status, unpin: server.unpin }))
 
   logger.info({ peer: server.status().peerId }, 'server ready')

@@ -3,6 +3,7 @@ import type { ServiceProxyStatus } from '../proxy/index.ts'
 import type { TunnelServerStatus, TunnelStatus } from '../tunnel/index.ts'
 import type { Boot } from './boot.ts'
 import type { BuildInfo } from './command.ts'
+import type { MetricsServerStatus } from './metrics-server.ts'
 
 /** What `edgemesh status` shows and `GET /status` of the control socket returns, as JSON. */
 export interface StatusDocument {
@@ -18,6 +19,7 @@ export interface StatusDocument {
   readonly dns?: { readonly listening: readonly string[]; readonly upstreams: readonly string[] }
   readonly proxy?: ServiceProxyStatus
   readonly tunnel?: TunnelStatus
+  readonly metrics?: MetricsServerStatus
   readonly server?: TunnelServerStatus
 }
 
@@ -51,6 +53,7 @@ export function renderStatus(status: StatusDocument): string {
     status.proxy && renderProxy(status.proxy),
     status.tunnel && renderTunnel(status.tunnel),
     status.server && renderServer(status.server),
+    status.metrics && renderMetrics(status.metrics),
   ]
   return `${sections.flatMap((section) => section ?? []).join('\n')}\n`
 }
@@ -101,6 +104,10 @@ function renderServer(server: TunnelServerStatus): string[] {
     `server    ${server.peerId}, listens on ${listOf(server.listen)}, ${server.reservations} reservations`,
     ...records,
   ]
+}
+
+function renderMetrics({ address, problem }: MetricsServerStatus): string[] {
+  return [`metrics   ${problem === undefined ? `on http://${address}/metrics` : `not served: ${problem}`}`]
 }
 
 function renderPath(path: TunnelStatus['peers'][number]['path']): string {

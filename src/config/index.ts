@@ -8,6 +8,7 @@
  *
  * @module
  */
+export * from './changed-keys.ts'
 export * from './check-files.ts'
 export * from './documents.ts'
 export {
@@ -18,6 +19,7 @@ export {
   openConfig,
   parseConfig,
   roleOfFile,
+  runtimeDirOf,
 } from './load-config.ts'
 export * from './problem.ts'
 export * from './samples.ts'

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import process from 'node:process'
 import { afterEach, beforeEach, suite, test } from 'node:test'
 import type { Role } from './documents.ts'
-import { defaultConfigFileOf, loadConfig, parseConfig, roleOfFile } from './load-config.ts'
+import { defaultConfigFileOf, loadConfig, parseConfig, roleOfFile, runtimeDirOf } from './load-config.ts'
 import { ConfigError } from './problem.ts'
 
 const env = { NODE_NAME: 'edge-a1' }
@@ -220,6 +220,11 @@ const meaningCases: readonly (readonly [name: string, text: string, ...expected:
     'DNS and SOCKS5 on one port',
     'modules: { edgeProxy: { socks5Proxy: { enable: true, listenPort: 53 } } }\n',
     'a.yaml:1:54: modules.edgeProxy.socks5Proxy.listenPort: 53 is also modules.edgeDNS.listenPort, on the same address; choose different ports',
+  ],
+  [
+    'metrics on an address that is none',
+    'modules: { edgeTunnel: { metricConfig: { address: everywhere } } }\n',
+    'a.yaml:1:42: modules.edgeTunnel.metricConfig.address: expected an IP address, got "everywhere"; write it like 0.0.0.0',
   ],
   [
     'metrics on the port of the tunnel',
@@ -477,6 +482,17 @@ suite('a file', () => {
     assert.equal(roleOfFile(write('x.yaml', 'kind: EdgeMeshServer')), 'server')
     assert.equal(roleOfFile(write('y.yaml', 'apiVersion: gateway.edgemesh.config.kubeedge.io/v1alpha1')), 'gateway')
     assert.equal(roleOfFile(write('edgemesh-agent.yaml', 'modules: {}')), 'agent')
+  })
+
+  test('tells where a running instance is, also when it has mistakes', () => {
+    const runtimeDirIn = (text: string) => runtimeDirOf('agent', write('running.yaml', text), env)
+    assert.equal(runtimeDirIn('runtimeDir: /run/a'), '/run/a')
+    assert.equal(runtimeDirIn('runtimeDir: /run/a\nlogLevel: loud\nunknown: 1'), '/run/a')
+    assert.equal(runtimeDirIn('logLevel: loud'), '/run/edgemesh/agent')
+    assert.equal(runtimeDirIn('runtimeDir: 5'), '/run/edgemesh/agent')
+    assert.throws(() => runtimeDirIn('runtimeDir: [/run/a'), /is not valid YAML/)
+    assert.throws(() => runtimeDirIn('kind: EdgeMeshServer\nlogLevel: loud'), /not of edgemesh agent/)
+    assert.throws(() => runtimeDirOf('agent', join(folder, 'absent.yaml'), env), /does not exist/)
   })
 
   test('that does not tell its role', () => {

@@ -50,6 +50,22 @@ export function parseConfig<R extends Role>(role: R, text: string, file: string,
   return validate(role, document, env)
 }
 
+/**
+ * The `runtimeDir` of a role for those who look for a running instance: that goes on when its file breaks, so this is
+ * found also in a file with mistakes. Throws a `ConfigError` when the file is no YAML at all, or of another role.
+ */
+export function runtimeDirOf(role: Role, file: string, env: Environment): string {
+  try {
+    return openConfig(role, file, env).config.runtimeDir
+  } catch (error) {
+    const read = readText(file, '')
+    const parsed = 'text' in read ? parseYaml(read.text, file) : undefined
+    if (parsed === undefined || !('document' in parsed) || checkHead(role, parsed.document).length > 0) throw error
+    const { runtimeDir } = parsed.document.value
+    return typeof runtimeDir === 'string' ? runtimeDir : parseConfig(role, 'nodeName: any', file, env).config.runtimeDir
+  }
+}
+
 /** Which role a file is for, by its `kind`, `apiVersion` or name. Throws a `ConfigError` when nothing tells. */
 export function roleOfFile(file: string): Role {
   const document = parseOrThrow(readOrThrow(file, 'check the path'), file)

@@ -31,7 +31,8 @@ suite('a key that changes nothing', () => {
   })
 
   test('is not named when nothing is asked for', () => {
-    const text = 'kubeAPIConfig: { master: "" }\nmodules: { edgeTunnel: { relayNodes: [], enableIpfsLog: false } }'
+    const text =
+      'kubeAPIConfig: { deleteKubeConfig: false }\nmodules: { edgeTunnel: { relayNodes: [], enableIpfsLog: false } }'
     assert.deepEqual(noticesOf(text), [])
   })
 
@@ -108,14 +109,9 @@ modules:
     meshCIDRConfig: { cloudCIDR: [10.244.0.0/16], edgeCIDR: [10.245.0.0/16] }
 `
     assert.deepEqual(pathsIn(noticesOf(text)), [
-      'kubeAPIConfig.master',
       'kubeAPIConfig.contentType',
-      'kubeAPIConfig.qps',
-      'kubeAPIConfig.burst',
-      'kubeAPIConfig.kubeConfig',
       'kubeAPIConfig.mode',
       'kubeAPIConfig.deleteKubeConfig',
-      'kubeAPIConfig.metaServer',
       'commonConfig.pprofConfig',
       'modules.edgeDNS.listenInterface',
       'modules.edgeDNS.kubeAPIConfig',
@@ -134,7 +130,6 @@ modules:
       'modules.edgeTunnel.maxCandidates',
       'modules.edgeTunnel.heartbeatPeriod',
       'modules.edgeTunnel.finderPeriod',
-      'modules.edgeTunnel.metricConfig',
       'modules.edgeCNI',
     ])
   })

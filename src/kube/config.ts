@@ -1,7 +1,5 @@
 import * as z from 'zod'
 
-const sourceComesLater = 'objects come from kubeAPIConfig.manifests only, API servers follow in a later version'
-
 /** `kubeAPIConfig`: where Services, endpoints and the rest come from. */
 export const kubeSchema = z.strictObject({
   manifests: z
@@ -14,31 +12,21 @@ export const kubeSchema = z.strictObject({
     .string()
     .regex(/^(https?:\/\/[^\s/]+.*)?$/)
     .default('')
-    .describe('URL of the kube-apiserver; overrides detection.')
-    .meta({ expects: 'an http or https URL', examples: ['https://192.0.2.10:6443'], noEffect: sourceComesLater }),
+    .describe('URL of the kube-apiserver; overrides detection, and the server that a kubeconfig names.')
+    .meta({ expects: 'an http or https URL', examples: ['https://192.0.2.10:6443'] }),
   kubeConfig: z
     .string()
     .regex(/^(\/.*)?$/)
     .default('')
-    .describe('Absolute path of a kubeconfig file.')
-    .meta({ expects: 'an absolute path', examples: ['/root/.kube/config'], noEffect: sourceComesLater }),
+    .describe('Kubeconfig file whose current context says where the API server is; overrides detection. Absolute path.')
+    .meta({ expects: 'an absolute path', examples: ['/root/.kube/config'] }),
   contentType: z
     .string()
     .default('')
     .describe('Encoding that the Go system asks the API server for.')
     .meta({ ignored: 'JSON is always used' }),
-  qps: z
-    .number()
-    .positive()
-    .default(100)
-    .describe('Requests a second to the API, on average.')
-    .meta({ noEffect: sourceComesLater }),
-  burst: z
-    .int()
-    .positive()
-    .default(200)
-    .describe('Requests to the API in a burst.')
-    .meta({ noEffect: sourceComesLater }),
+  qps: z.number().positive().default(100).describe('Requests a second to the API, on average.'),
+  burst: z.int().positive().default(200).describe('Requests to the API in a burst.'),
   deleteKubeConfig: z
     .boolean()
     .default(false)
@@ -81,8 +69,7 @@ export const kubeSchema = z.strictObject({
         .describe('How to authenticate to metaServer.'),
     })
     .prefault({})
-    .describe("KubeEdge's API on the node.")
-    .meta({ noEffect: sourceComesLater }),
+    .describe("KubeEdge's API on the node, used when it answers and nothing else is configured."),
 })
 
 /** Validated `kubeAPIConfig`. */

@@ -1,12 +1,13 @@
 /**
- * Turns an origin of Kubernetes objects into typed objects in an `ObjectSink`: today a watched folder of manifests,
- * through the interface that list-watch sources will share. Text and JSON become types here and nowhere else.
+ * Turns an origin of Kubernetes objects into typed objects in an `ObjectSink`: an API server or KubeEdge's metaServer,
+ * listed and watched, or a watched folder of manifests. Text and JSON become types here and nowhere else.
  * It keeps no index and answers no question about objects; `catalog/` does.
  *
- * Read next: `object-source.ts`, `manifests/manifests-source.ts`, `objects/service.ts`.
+ * Read next: `object-source.ts`, `api/reflector.ts`, `manifests/manifests-source.ts`, `objects/service.ts`.
  *
  * @module
  */
+export { type ApiSourceOptions, startApiSource } from './api/api-source.ts'
 export { ManifestsDirectoryError } from './manifests/errors.ts'
 export { type ManifestsSourceOptions, startManifestsSource } from './manifests/manifests-source.ts'
 export type * from './object-source.ts'

@@ -1,25 +1,29 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import process from 'node:process'
 
 /** A native addon could not be loaded from any folder; the message names each folder and what failed there. */
 export class NativeAddonError extends Error {
   override readonly name = 'NativeAddonError'
   readonly code = 'EDGEMESH_NATIVE_ADDON'
+  readonly exitCode = 71
+  readonly remedy = 'set EDGEMESH_ADDON_DIR to a folder on a mount without noexec'
+}
+
+const stateFolder = '/var/lib/edgemesh'
+
+/** Loads an addon that the executable carries for its own architecture (scripts/build.ts). */
+export function loadEmbeddedAddon(name: string): unknown {
+  const { getRawAsset } = process.getBuiltinModule('node:sea')
+  return loadNativeAddon(name, new Uint8Array(getRawAsset(`${name}.node`)), addonFolders())
 }
 
 /**
- * Loads an addon that is embedded in the executable, given its bytes by architecture. The dynamic linker loads from
- * files only, and not from mounts with `noexec` (often /run and /tmp), so folders are tried in turn; the file is
- * deleted as soon as it is mapped. `folders` are the places to try, best first.
+ * Loads an addon given its bytes. The dynamic linker loads from files only, and not from mounts with `noexec` (often
+ * /run and /tmp), so the folders are tried in turn; the file is deleted as soon as it is mapped.
  */
-export function loadNativeAddon(
-  name: string,
-  bytesOf: Readonly<Record<string, Uint8Array>>,
-  folders: readonly string[] = addonFolders(),
-): unknown {
-  const bytes = bytesOf[process.arch]
-  if (bytes === undefined) throw new NativeAddonError(`Cannot load ${name}: no build for ${process.arch}`)
+export function loadNativeAddon(name: string, bytes: Uint8Array, folders: readonly string[]): unknown {
   const failures: string[] = []
   for (const folder of folders) {
     try {
@@ -28,19 +32,18 @@ export function loadNativeAddon(
       failures.push(`${folder}: ${reasonOf(error)}`)
     }
   }
-  throw new NativeAddonError(
-    `Cannot load ${name} from any folder (${failures.join('; ')}); set EDGEMESH_ADDON_DIR to a folder on a mount without noexec`,
-  )
+  throw new NativeAddonError(`Cannot load ${name} from any folder: ${failures.join('; ')}`)
 }
 
-/** Where addons are tried: the operator's choice, memory, the state folders, the temporary folder. */
+/** Where addons are tried: the operator's choice, memory, the state folder, the temporary folder. */
 function addonFolders(): string[] {
   const chosen = process.env['EDGEMESH_ADDON_DIR']
-  const usual = ['/dev/shm', '/var/lib/edgemesh', tmpdir(), '/run']
+  const usual = ['/dev/shm', stateFolder, tmpdir(), '/run']
   return chosen === undefined || chosen === '' ? usual : [chosen, ...usual]
 }
 
 function loadFrom(folder: string, name: string, bytes: Uint8Array): unknown {
+  if (folder === stateFolder) mkdirSync(folder, { recursive: true, mode: 0o700 })
   const directory = mkdtempSync(join(folder, '.edgemesh-'))
   try {
     const file = join(directory, `${name}.node`)
@@ -55,5 +58,5 @@ function loadFrom(folder: string, name: string, bytes: Uint8Array): unknown {
 
 function reasonOf(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error)
-  return message.includes('failed to map segment') ? `${message} (mounted noexec)` : message
+  return message.includes('failed to map segment') ? 'it is mounted noexec' : message
 }

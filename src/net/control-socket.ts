@@ -48,7 +48,7 @@ export async function startControlServer(options: {
   const { path, handler } = options
   refuseLongPath(path)
   await makeFolder(dirname(path), 0o755)
-  const server = createServer((incoming, outgoing) => void answer(incoming, outgoing, handler))
+  const server = createServer((incoming, outgoing) => void answerHttp(incoming, outgoing, handler))
   await listenReplacingDead(server, path)
   server.on('error', () => {})
   await chmod(path, 0o600)
@@ -126,7 +126,12 @@ function isAnswered(path: string): Promise<boolean> {
   })
 }
 
-async function answer(incoming: IncomingMessage, outgoing: ServerResponse, handler: ControlHandler): Promise<void> {
+/** Answers a request over HTTP; also for listeners that are no control socket. */
+export async function answerHttp(
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  handler: ControlHandler,
+): Promise<void> {
   const { status, contentType, body } = await responseTo(incoming, handler)
   outgoing.writeHead(status, { 'content-type': contentType, connection: 'close' })
   outgoing.end(body)

@@ -37,6 +37,15 @@ export type DialFailure =
   /** The far end is at a limit. */
   | 'overloaded'
 
+/**
+ * What carried a stream is gone, so that the stream is reset although neither of its ends wanted that. The text says
+ * what was lost and why.
+ */
+export class PathLostError extends Error {
+  override readonly name = 'PathLostError'
+  readonly code = 'ECONNRESET'
+}
+
 /** A dial that failed; the message says what and where: `connect ECONNREFUSED 10.244.3.12:80 on edge-b1`. */
 export class DialError extends Error {
   override readonly name = 'DialError'

@@ -7,10 +7,18 @@
  * @module
  */
 export * from './already-running.ts'
-export * from './control-socket.ts'
+export {
+  type ControlHandler,
+  type ControlRequest,
+  type ControlResponse,
+  NotRunningError,
+  requestControl,
+  startControlServer,
+} from './control-socket.ts'
 export * from './datagram.ts'
 export * from './dialer.ts'
 export * from './direct-dialer.ts'
+export * from './http-listener.ts'
 export * from './listen-error.ts'
 export * from './memory-stream.ts'
 export * from './message-server.ts'

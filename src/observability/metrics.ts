@@ -11,10 +11,18 @@ export interface Gauge {
   set(value: number, labels?: Readonly<Record<string, string>>): void
 }
 
+/** What a gauge shows for one set of labels. */
+export interface Reading {
+  readonly value: number
+  readonly labels?: Readonly<Record<string, string>>
+}
+
 /** Makes metrics and renders them all as Prometheus text. Asking twice for one name gives the same metric. */
 export interface Metrics {
   counter(name: string, help: string, labelNames?: readonly string[]): Counter
   gauge(name: string, help: string, labelNames?: readonly string[]): Gauge
+  /** A gauge that is read whenever metrics are rendered; what is no longer read is gone. A second one replaces the first. */
+  observe(name: string, help: string, labelNames: readonly string[], read: () => readonly Reading[]): void
   render(): Promise<string>
 }
 
@@ -37,6 +45,20 @@ export function createMetrics(): Metrics {
         return new client.Gauge({ name: full, help, labelNames: [...labelNames], registers: [registry] })
       })
       return { set: (value, labels = {}) => gauge.set(labels, value) }
+    },
+    observe(name, help, labelNames, read) {
+      const full = `edgemesh_${name}`
+      registry.removeSingleMetric(full)
+      new client.Gauge({
+        name: full,
+        help,
+        labelNames: [...labelNames],
+        registers: [registry],
+        collect() {
+          this.reset()
+          for (const { value, labels = {} } of read()) this.set(labels, value)
+        },
+      })
     },
     render: () => registry.metrics(),
   }

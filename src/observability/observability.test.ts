@@ -35,6 +35,22 @@ test('metrics render as Prometheus text and one name is one metric', async () =>
   assert.match(text, /edgemesh_flows 7/)
 })
 
+test('an observed gauge shows what is read at that moment, and nothing that is gone', async () => {
+  const metrics = createMetrics()
+  const servers = new Map([
+    ['a', 1],
+    ['b', 0],
+  ])
+  const read = () => [...servers].map(([server, value]) => ({ labels: { server }, value }))
+  metrics.observe('connected', 'Connected', ['server'], () => [{ labels: { server: 'replaced' }, value: 1 }])
+  metrics.observe('connected', 'Connected', ['server'], read)
+  const shown = async () => (await metrics.render()).match(/^edgemesh_connected.*$/gm)
+  assert.deepEqual(await shown(), ['edgemesh_connected{server="a"} 1', 'edgemesh_connected{server="b"} 0'])
+  servers.delete('a')
+  servers.set('b', 1)
+  assert.deepEqual(await shown(), ['edgemesh_connected{server="b"} 1'])
+})
+
 test('metrics tell what the process takes at the moment they are rendered', async () => {
   const metrics = createMetrics()
   const read = async (name: string) => Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(await metrics.render())?.[1])

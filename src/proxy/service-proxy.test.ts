@@ -168,6 +168,20 @@ test('rules that cannot be applied do not fail the start', async () => {
   assert.deepEqual(health.waitingFor(), ['rules for Services'])
 })
 
+test('addresses that must not be intercepted are left alone as soon as they are told', async () => {
+  const { happened, catalog, options } = setUp()
+  catalog.replace('nodes', [])
+  catalog.replace('endpointSlices', [slice(['edge-a1', '10.244.1.2'])])
+  catalog.replace('services', [service])
+  let excluded: ReadonlySet<string> = new Set(['192.0.2.1'])
+  await using _proxy = await startServiceProxy({ ...options, excludedAddresses: () => excluded })
+  await happened(/^apply 10\.244\.1\.2$/)
+  excluded = new Set(['192.0.2.1', '10.96.0.10'])
+  await happened(/^apply $/)
+  excluded = new Set()
+  await happened(/^apply 10\.244\.1\.2$/, 2)
+})
+
 test('the userspace proxy knows its routes before packets are sent there', async () => {
   const { events, happened, catalog, options } = setUp()
   catalog.replace('nodes', [])

@@ -22,8 +22,8 @@ export interface ServiceProxyOptions {
   readonly nodeName: string
   /** Port of cluster DNS on the bridge address; absent when this node does not answer DNS. */
   readonly dnsPort?: number | undefined
-  /** Addresses never intercepted: our own API server, metaServer, servers and relays. */
-  readonly excludedAddresses?: ReadonlySet<string>
+  /** Addresses never intercepted: our own API server, metaServer, servers and relays. The same set until they change. */
+  readonly excludedAddresses?: () => ReadonlySet<string>
   readonly catalog: Catalog
   readonly dialer: Dialer
   readonly kernel: Kernel
@@ -56,6 +56,7 @@ export interface ServiceProxy extends AsyncDisposable {
 const checkIntervalMs = 500
 const burstMs = 20
 const retry = { firstMs: 500, maxMs: 30_000, jitter: 0.2 }
+const noAddresses: ReadonlySet<string> = new Set()
 
 /**
  * Resolves when the device stands, the userspace proxy listens, and the rules are in place if the catalog knows the
@@ -108,6 +109,7 @@ interface WantedState {
   readonly snapshot: Snapshot
   readonly facts: NetworkFacts
   readonly isDraining: boolean
+  readonly excludedAddresses: ReadonlySet<string>
   readonly planned: readonly PlannedServicePort[]
   readonly kernel: DesiredKernelState
   readonly routes: ReadonlyMap<string, UserspaceRoute>
@@ -243,9 +245,11 @@ class RunningServiceProxy implements ServiceProxy {
   /** The same object as long as nothing changed that it depends on. */
   #wantedFor(snapshot: Snapshot, facts: NetworkFacts): WantedState {
     const isDraining = this.#isDraining
+    const { config, common, dnsPort, nodeName } = this.#options
+    const excludedAddresses = this.#options.excludedAddresses?.() ?? noAddresses
     const last = this.#wanted
-    if (last?.snapshot === snapshot && last.facts === facts && last.isDraining === isDraining) return last
-    const { config, common, dnsPort, nodeName, excludedAddresses = new Set<string>() } = this.#options
+    const isSame = last?.snapshot === snapshot && last.facts === facts && last.isDraining === isDraining
+    if (isSame && last.excludedAddresses === excludedAddresses) return last
     const syntheticNetwork = this.#syntheticNetwork
     const planned = planServicePorts(snapshot, { ...config, nodeName, syntheticNetwork, excludedAddresses })
     const needing = planned.filter(({ userspace }) => userspace.length > 0).map(({ id }) => id)
@@ -261,7 +265,8 @@ class RunningServiceProxy implements ServiceProxy {
       clients: config.clients,
       isDraining,
     })
-    this.#wanted = { snapshot, facts, isDraining, planned, kernel, routes: userspaceRoutesOf(planned, synthetic) }
+    const routes = userspaceRoutesOf(planned, synthetic)
+    this.#wanted = { snapshot, facts, isDraining, excludedAddresses, planned, kernel, routes }
     return this.#wanted
   }
 

@@ -28,10 +28,15 @@ const metricSchema = z
   .strictObject({
     enable: z.boolean().default(false).describe('Serve Prometheus metrics over TCP.'),
     port: z.int().min(1).max(65535).default(9999).describe('TCP port of the metrics.'),
+    address: z
+      .string()
+      .refine((text) => z.ipv4().safeParse(text).success || z.ipv6().safeParse(text).success)
+      .default('127.0.0.1')
+      .describe('Address that the metrics are served on; 0.0.0.0 serves them to everybody who can reach this node.')
+      .meta({ expects: 'an IP address', examples: ['0.0.0.0'] }),
   })
   .prefault({})
   .describe('Where Prometheus may scrape.')
-  .meta({ noEffect: 'serving metrics over TCP follows in a later version' })
 
 /** Keys of the Go system's relay discovery, and those that it writes for itself. */
 const goTunnelFields = {

@@ -14,7 +14,7 @@
  */
 export { startTunnel } from './agent/start-tunnel.ts'
 export { TunnelListenError } from './host/host.ts'
-export { ServerAddressError } from './host/server-address.ts'
+export { ServerAddressError, serverHostsOf } from './host/server-address.ts'
 export { IdentityError } from './identity/identity.ts'
 export { PreSharedKeyError } from './identity/pre-shared-key.ts'
 export { startTunnelServer } from './server/start-tunnel-server.ts'

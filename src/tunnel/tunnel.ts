@@ -40,6 +40,11 @@ export interface Tunnel extends AsyncDisposable {
   /** Dials a target on another node by `nodeName`; rejects with `DialError`. */
   readonly dialer: Dialer
   status(): TunnelStatus
+  /**
+   * Makes these entries of `edgeTunnel.servers` the servers; links to those that stay are left alone. Rejects with a
+   * `ServerAddressError`, and changes nothing, when an entry is no address.
+   */
+  setServers(entries: readonly string[]): Promise<void>
   /** Waits until no peer has a flow to this node any more, or the signal aborts. */
   drain(signal: AbortSignal): Promise<void>
   /** Forgets the identity that a node name or a server address (`host:port`) is bound to; false when none was. */

@@ -8,13 +8,12 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { LoadReport } from './load/report.ts'
 import { type LeakSite, startLeakSite } from './support/leak-site.ts'
 import type { Observed } from './support/observed.ts'
-import { megabytes, openFilesOf, renderTable, slopeOf, type Usage, usageOf } from './support/usage.ts'
+import { megabytes, openFilesOf, renderTable, slopeOf, type Usage, usageOf, watchHeap } from './support/usage.ts'
 
 const scale = Number(process.argv[2] ?? 1)
 /** The first part of each kind of load is not counted: caches fill, code is compiled. */
 const warmUpPart = 0.3
 const samplesPerKind = 20
-const heapWatchMs = 300
 
 interface Kind {
   readonly name: string
@@ -78,25 +77,6 @@ async function observe({ name, count, run }: Kind): Promise<void> {
   const seconds = (performance.now() - startedMs) / 1000
   print(`  ${seconds.toFixed(0)} s, ${(count / seconds).toFixed(0)} a second, failures ${JSON.stringify(failures)}`)
   print(renderSlopes(samples, count))
-}
-
-/** Follows the heap of a process until told to end, and gives the least of it. */
-function watchHeap(observed: Observed): { end(): Promise<number> } {
-  const ended = new AbortController()
-  let floor = Number.POSITIVE_INFINITY
-  const watching = (async () => {
-    while (!ended.signal.aborted) {
-      floor = Math.min(floor, (await usageOf(observed)).heapUsed)
-      await delay(heapWatchMs, undefined, { signal: ended.signal }).catch(() => {})
-    }
-  })()
-  return {
-    async end() {
-      ended.abort()
-      await watching
-      return floor
-    },
-  }
 }
 
 function renderSample(host: string, taken: readonly Sample[]): string {

@@ -1,15 +1,12 @@
 /** The real executables of both architectures; arm64 runs under qemu-user. */
 import assert from 'node:assert/strict'
-import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
+import { architectures, executableOf, root, runCommand, runExecutable } from './executables.ts'
 
-const root = fileURLToPath(new URL('../..', import.meta.url))
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
-const emulator = ['qemu-aarch64-static', '-L', '/usr/aarch64-linux-gnu']
 let folder = ''
 
 before(() => {
@@ -17,24 +14,18 @@ before(() => {
 })
 after(() => rmSync(folder, { recursive: true, force: true }))
 
-function run(
-  architecture: 'x64' | 'arm64',
-  args: readonly string[],
-  env: NodeJS.ProcessEnv = {},
-): SpawnSyncReturns<string> {
-  const executable = join(root, 'dist', `edgemesh-linux-${architecture}`)
-  const command = architecture === process.arch ? [executable] : [...emulator, executable]
-  const [file = '', ...rest] = [...command, ...args]
-  return spawnSync(file, rest, { encoding: 'utf8', timeout: 60_000, env: { PATH: process.env['PATH'], ...env } })
+/** The highest version of a library's interface that the executable asks for: 28 of GLIBC_2.28. */
+function highestVersion(symbolVersions: string, pattern: RegExp): number {
+  return Math.max(...[...symbolVersions.matchAll(pattern)].map((match) => Number(match[1])))
 }
 
-for (const architecture of ['x64', 'arm64'] as const) {
+for (const architecture of architectures) {
   test(`${architecture}: is at most 115 MB`, () => {
-    assert.ok(statSync(join(root, 'dist', `edgemesh-linux-${architecture}`)).size <= 115_000_000)
+    assert.ok(statSync(executableOf(architecture)).size <= 115_000_000)
   })
 
   test(`${architecture}: --version tells version, commit, Node and platform`, () => {
-    const { stdout, stderr, status } = run(architecture, ['--version'])
+    const { stdout, stderr, status } = runExecutable(architecture, ['--version'])
     assert.equal(status, 0, stderr)
     assert.match(
       stdout,
@@ -45,21 +36,58 @@ for (const architecture of ['x64', 'arm64'] as const) {
     assert.equal(stderr, '')
   })
 
+  test(`${architecture}: starts from the code cache`, () => {
+    const env = { EDGEMESH_DEBUG: '1' }
+    assert.equal(runExecutable(architecture, ['--version'], env).stderr, '')
+    // Other V8 flags than those of the build show that a cache that is not used would be told.
+    const other = runExecutable(architecture, ['--node-options=--stack-size=900', '--version'], env)
+    assert.equal(other.stderr, 'code cache not used\n')
+    assert.match(other.stdout, /^edgemesh /)
+  })
+
   test(`${architecture}: check-config accepts a good file and names what is wrong in a bad one`, () => {
     const good = join(folder, `good-${architecture}.yaml`)
     const bad = join(folder, `bad-${architecture}.yaml`)
     writeFileSync(good, 'kind: EdgeMeshAgent\nmodules:\n  edgeDNS:\n    listenPort: 5353\n')
     writeFileSync(bad, 'kind: EdgeMeshAgent\nmodules:\n  edgeDNS:\n    listenPrt: 5353\n')
-    assert.equal(run(architecture, ['check-config', good]).status, 0)
-    const { status, stderr, stdout } = run(architecture, ['check-config', bad])
+    assert.equal(runExecutable(architecture, ['check-config', good]).status, 0)
+    const { status, stderr, stdout } = runExecutable(architecture, ['check-config', bad])
     assert.equal(status, 78)
     assert.match(stdout + stderr, /bad-\w+\.yaml:4:5: modules\.edgeDNS\.listenPrt/)
   })
+
+  test(`${architecture}: needs glibc 2.28, libstdc++ and libgcc, and nothing else`, () => {
+    const { stdout, status } = runCommand([
+      'readelf',
+      '--dynamic',
+      '--version-info',
+      '--wide',
+      executableOf(architecture),
+    ])
+    assert.equal(status, 0)
+    const needed = [...stdout.matchAll(/\(NEEDED\).*\[(.+?)\.so/g)].map((match) => match[1])
+    const known = [
+      'libdl',
+      'libstdc++',
+      'libm',
+      'libgcc_s',
+      'libpthread',
+      'libc',
+      'ld-linux-x86-64',
+      'ld-linux-aarch64',
+    ]
+    assert.deepEqual(
+      needed.filter((library = '') => !known.includes(library)),
+      [],
+    )
+    assert.ok(needed.includes('libc'))
+    assert.equal(highestVersion(stdout, /Name: GLIBC_2\.(\d+)/g), 28)
+    assert.ok(highestVersion(stdout, /Name: GLIBCXX_3\.4\.(\d+)/g) <= 25, 'libstdc++ of Debian 10')
+  })
 }
 
-test('Node options from the environment are not honoured', () => {
-  const intruder = join(folder, 'intruder.cjs')
-  writeFileSync(intruder, 'process.stdout.write("intruder\\n")')
-  const { stdout } = run(process.arch as 'x64', ['--version'], { NODE_OPTIONS: `--require ${intruder}` })
-  assert.doesNotMatch(stdout, /intruder/)
+test('no path of the machine that built it is in the executable', () => {
+  const bundle = readFileSync(join(root, '.cache', 'build', 'edgemesh.cjs'), 'latin1')
+  assert.ok(!bundle.includes('node_modules/'))
+  for (const architecture of architectures) assert.equal(readFileSync(executableOf(architecture)).indexOf(root), -1)
 })

@@ -156,7 +156,7 @@ test('a reset of the target reaches the client as a reset, not as an end', async
   b.serve('10.1.1.1', target.port)
   const stream = await dial(a, 'edge-b', target.port)
   stream.write('x')
-  await assert.rejects(readAll(stream), { code: 'ECONNRESET' })
+  await assert.rejects(readAll(stream), { name: 'Error', code: 'ECONNRESET', message: 'stream reset by the peer' })
 })
 
 test('an unknown node fails within moments and says what is missing', async () => {

@@ -2,11 +2,10 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ObjectSink } from '../../catalog/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
-import { TaskGroup } from '../../runtime/index.ts'
+import { FolderWatch, TaskGroup } from '../../runtime/index.ts'
 import type { ManifestProblem, ManifestsStatus, ObjectSource } from '../object-source.ts'
 import { ManifestsDirectoryError } from './errors.ts'
 import { FolderState } from './folder-state.ts'
-import { FolderWatch } from './folder-watch.ts'
 import { type ManifestFile, parseManifestFile } from './manifest-file.ts'
 import { type FolderScan, scanFolder } from './scan-folder.ts'
 
@@ -26,7 +25,7 @@ export interface ManifestsSourceOptions {
  * Reads a folder of manifests into the sink and follows its changes. While the folder is away, or a file is broken,
  * the last good objects stay in force. Rejects with a `ManifestsDirectoryError` when there is no folder at start.
  */
-export async function startManifestsSource(options: ManifestsSourceOptions): Promise<ObjectSource> {
+export async function startManifestsSource(options: ManifestsSourceOptions): Promise<ObjectSource<ManifestsStatus>> {
   const source = new ManifestsSource(options)
   try {
     await source.begin()
@@ -37,7 +36,7 @@ export async function startManifestsSource(options: ManifestsSourceOptions): Pro
   return source
 }
 
-class ManifestsSource implements ObjectSource {
+class ManifestsSource implements ObjectSource<ManifestsStatus> {
   readonly #options: ManifestsSourceOptions
   readonly #logger: Logger
   readonly #watch: FolderWatch

@@ -1,5 +1,6 @@
-import { lstat, readdir, stat } from 'node:fs/promises'
+import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileVersionOf, folderIdentityOf } from '../../runtime/index.ts'
 
 /** The manifest files of a folder at one moment. */
 export interface FolderScan {
@@ -13,7 +14,7 @@ const absent = 'absent'
 
 /** Lists the manifest files; links are followed, as ConfigMap volumes are made of them. Rejects when the folder is away. */
 export async function scanFolder(directory: string): Promise<FolderScan> {
-  const { dev, ino } = await stat(directory)
+  const identity = await folderIdentityOf(directory)
   const names = (await readdir(directory)).filter(isManifestName)
   const signatures = await Promise.all(names.map((name) => signatureOf(join(directory, name))))
   const files = new Map<string, string | undefined>()
@@ -21,7 +22,7 @@ export async function scanFolder(directory: string): Promise<FolderScan> {
     const signature = signatures[index]
     if (signature !== absent) files.set(name, signature)
   }
-  return { identity: `${dev}:${ino}`, files }
+  return { identity, files }
 }
 
 function isManifestName(name: string): boolean {
@@ -30,9 +31,7 @@ function isManifestName(name: string): boolean {
 
 async function signatureOf(path: string): Promise<string | undefined> {
   try {
-    const status = await stat(path, { bigint: true })
-    const { mtimeNs, ctimeNs, size, dev, ino } = status
-    return status.isFile() ? [mtimeNs, ctimeNs, size, dev, ino].join(':') : absent
+    return (await fileVersionOf(path)) ?? absent
   } catch {
     // Renamed between listing and looking, which is like never listed; or a link to nothing, which is a problem.
     return (await isLink(path)) ? undefined : absent

@@ -13,6 +13,7 @@ export function parseEndpointSlice(value: unknown): EndpointSlice | undefined {
   const serviceName = object.at('metadata', 'labels', 'kubernetes.io/service-name').text()
   const addressType = parseAddressType(object.at('addressType'))
   if (serviceName === '' || addressType === undefined) return undefined
+  const viaNode = parseViaNode(object)
   return {
     ...identity,
     serviceName,
@@ -22,7 +23,7 @@ export function parseEndpointSlice(value: unknown): EndpointSlice | undefined {
     endpoints: object
       .at('endpoints')
       .items()
-      .map((endpoint) => parseEndpoint(endpoint, addressType)),
+      .map((endpoint) => parseEndpoint(endpoint, addressType, viaNode)),
   }
 }
 
@@ -33,12 +34,24 @@ export function parseEndpointPort(port: Field): EndpointPort[] {
   return [{ name: port.at('name').text(), protocol, port: parsePortNumber(port.at('port')) }]
 }
 
+/**
+ * The node through which the endpoints outside the cluster are reached, such as a machine in that node's LAN; empty
+ * when nothing says so. An annotation of the slice or the Endpoints object.
+ */
+export function parseViaNode(object: Field): string {
+  const viaNode = object.at('metadata', 'annotations', 'edgemesh.kubeedge.io/via-node')
+  return viaNode.text() === '' ? '' : viaNode.dnsName()
+}
+
 /** What is known of the Pod and node behind an address: `nodeName`, `hostname`, `zone`, `targetRef`. */
-export function parsePlacement(endpoint: Field): Pick<Endpoint, 'nodeName' | 'hostname' | 'zone' | 'pod'> {
+export function parsePlacement(
+  endpoint: Field,
+  viaNode: string,
+): Pick<Endpoint, 'nodeName' | 'hostname' | 'zone' | 'pod'> {
   const topology = endpoint.at('deprecatedTopology').isAbsent
     ? endpoint.at('topology')
     : endpoint.at('deprecatedTopology')
-  const nodeName = endpoint.at('nodeName').text() || topology.at('kubernetes.io/hostname').text()
+  const nodeName = endpoint.at('nodeName').text() || topology.at('kubernetes.io/hostname').text() || viaNode
   const zone = endpoint.at('zone').text() || topology.at('topology.kubernetes.io/zone').text()
   const hostname = endpoint.at('hostname')
   const target = endpoint.at('targetRef')
@@ -63,7 +76,7 @@ function parseAddressType(field: Field): EndpointSlice['addressType'] | undefine
   }
 }
 
-function parseEndpoint(endpoint: Field, addressType: EndpointSlice['addressType']): Endpoint {
+function parseEndpoint(endpoint: Field, addressType: EndpointSlice['addressType'], viaNode: string): Endpoint {
   const conditions = endpoint.at('conditions')
   const ready = conditions.at('ready').flag(true)
   return {
@@ -75,7 +88,7 @@ function parseEndpoint(endpoint: Field, addressType: EndpointSlice['addressType'
     // Absent in older clusters, where an endpoint serves exactly while it is ready.
     serving: conditions.at('serving').flag(ready),
     terminating: conditions.at('terminating').flag(false),
-    ...parsePlacement(endpoint),
+    ...parsePlacement(endpoint, viaNode),
   }
 }
 

@@ -1,5 +1,5 @@
 import type { Endpoint, EndpointPort, EndpointSlice } from '../../model/index.ts'
-import { parseEndpointPort, parsePlacement } from './endpoint-slice.ts'
+import { parseEndpointPort, parsePlacement, parseViaNode } from './endpoint-slice.ts'
 import { Field } from './field.ts'
 import { parseIdentity } from './metadata.ts'
 
@@ -12,17 +12,18 @@ type Identity = ReturnType<typeof parseIdentity>
 export function parseEndpoints(value: unknown): EndpointSlice[] {
   const object = new Field(value)
   const identity = parseIdentity(object)
+  const viaNode = parseViaNode(object)
   return object
     .at('subsets')
     .items()
-    .flatMap((subset, index) => slicesOfSubset(identity, subset, index))
+    .flatMap((subset, index) => slicesOfSubset(identity, viaNode, subset, index))
 }
 
-function slicesOfSubset(identity: Identity, subset: Field, index: number): EndpointSlice[] {
+function slicesOfSubset(identity: Identity, viaNode: string, subset: Field, index: number): EndpointSlice[] {
   const ports = subset.at('ports').items().flatMap(parseEndpointPort)
   const endpoints = [
-    ...addressesOf(subset.at('addresses'), true),
-    ...addressesOf(subset.at('notReadyAddresses'), false),
+    ...addressesOf(subset.at('addresses'), true, viaNode),
+    ...addressesOf(subset.at('notReadyAddresses'), false, viaNode),
   ]
   return (['IPv4', 'IPv6'] as const).flatMap((addressType) => {
     const own = endpoints.filter(({ addresses }) => addresses[0]?.includes(':') === (addressType === 'IPv6'))
@@ -40,12 +41,12 @@ function sliceOf(
   return { namespace, name: `${name}:${suffix}`, serviceName: name, fromEndpoints: true, ...content }
 }
 
-function addressesOf(list: Field, ready: boolean): Endpoint[] {
+function addressesOf(list: Field, ready: boolean, viaNode: string): Endpoint[] {
   return list.items().map((entry) => ({
     addresses: [entry.at('ip').ip()],
     ready,
     serving: ready,
     terminating: false,
-    ...parsePlacement(entry),
+    ...parsePlacement(entry, viaNode),
   }))
 }

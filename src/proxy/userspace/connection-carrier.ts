@@ -1,5 +1,5 @@
-import { backendIdOf } from '../../model/index.ts'
-import { type ByteStream, DialError, type Dialer, resetStream, splice } from '../../net/index.ts'
+import { type Backend, backendIdOf } from '../../model/index.ts'
+import { type ByteStream, DialError, type Dialer, PathLostError, resetStream, splice } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
 import { type DialPolicy, dialFirstReachable, type FailedDial, NoBackendError } from '../l4/dial-first-reachable.ts'
 import type { UserspaceMetrics } from './metrics.ts'
@@ -25,11 +25,21 @@ export async function carryConnection(
   route: BalancedRoute,
   options: CarrierOptions,
 ): Promise<void> {
-  const upstream = await dialForClient(client, route, options)
-  if (upstream === undefined) return
-  const result = await splice(client, upstream, new AbortController().signal)
+  const dialled = await dialForClient(client, route, options)
+  if (dialled === undefined) return
+  const result = await splice(client, dialled.stream, new AbortController().signal)
   options.metrics.carried(result)
-  options.logger.debug({ servicePort: route.id, reason: result.ended }, 'connection ended')
+  const { ended, error } = result
+  options.logger.debug({ servicePort: route.id, reason: ended, error }, 'connection ended')
+  // A reset by the backend is its own affair; this one is ours.
+  if (error instanceof PathLostError) {
+    options.warnOfReset(route.id, `${dialled.backend.nodeName ?? 'backend'}: ${describeError(error)}`)
+  }
+}
+
+interface Dialled {
+  readonly stream: ByteStream
+  readonly backend: Backend
 }
 
 /** Undefined when there is nothing to carry; the client is closed then. */
@@ -37,17 +47,16 @@ async function dialForClient(
   client: ByteStream,
   route: BalancedRoute,
   options: CarrierOptions,
-): Promise<ByteStream | undefined> {
+): Promise<Dialled | undefined> {
   const dialing = new AbortController()
   const onClientGone = () => dialing.abort(new Error('the client went away'))
   client.once('close', onClientGone)
   try {
     const onFailure = (failure: FailedDial) => recordFailure(failure, route, options)
-    const dialled = await dialFirstReachable(
+    return await dialFirstReachable(
       { dialer: options.dialer, balancer: route.balancer, policy: options.dialPolicy, onFailure },
       dialing.signal,
     )
-    return dialled.stream
   } catch (error) {
     giveUp(client, route, error, options)
     return undefined

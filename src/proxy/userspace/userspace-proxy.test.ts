@@ -15,8 +15,10 @@ import type { Backend } from '../../model/index.ts'
 import {
   type ByteStream,
   createDirectDialer,
+  createMemoryStreamPair,
   DialError,
   type Dialer,
+  PathLostError,
   resetStream,
   startTcpListener,
   type TcpSocket,
@@ -194,11 +196,33 @@ test('a server that closes at accept gives an orderly end', async () => {
   assert.equal(await endOf(await connect()), 'orderly')
 })
 
-test('a reset by the server reaches the client as a reset', async () => {
+test('a reset by the server reaches the client as a reset, which is nothing to warn of', async () => {
   await using resources = new AsyncDisposableStack()
-  const { backend, connect, route } = await createFixture(resources)
-  route([await backend((socket) => resetStream(socket, new Error('on purpose')))])
-  assert.equal(await endOfNew(connect()), 'ECONNRESET')
+  const { backend, connect, route, warnings } = await createFixture(resources)
+  route([await backend((socket) => void socket.once('data', () => resetStream(socket, new Error('on purpose'))))])
+  const client = await connect()
+  client.write('a request')
+  assert.equal(await endOf(client), 'ECONNRESET')
+  assert.deepEqual(warnings, [])
+})
+
+test('a backend that is lost on the way is a reset for the client, and one warning says what was lost', async () => {
+  await using resources = new AsyncDisposableStack()
+  const lost = new PathLostError('the connection to the peer was lost', { cause: new Error('no answer') })
+  const dialer: Dialer = {
+    async dial() {
+      const [near, far] = createMemoryStreamPair()
+      setTimeout(() => near.destroy(lost), 20)
+      far.on('error', () => {}).resume()
+      return near
+    },
+  }
+  const { route, connect, warnings } = await createFixture(resources, { dialer })
+  route([{ nodeName: 'edge-b1', address: '10.0.0.1', port: 80 }])
+  assert.deepEqual([await endOfNew(connect()), await endOfNew(connect())], ['ECONNRESET', 'ECONNRESET'])
+  assert.deepEqual(warnings, [
+    { servicePort: 'shop/web:80/tcp', reason: 'edge-b1: the connection to the peer was lost: no answer', count: 1 },
+  ])
 })
 
 test('a reset by the client reaches the server as a reset', async () => {

@@ -56,6 +56,7 @@ export class ServerLink {
   #lastError: string | undefined
   #lastLogged = { text: '', at: 0 }
   #failedHandshakes = 0
+  #retryNow = () => {}
 
   constructor(options: ServerLinkOptions) {
     this.#options = options
@@ -99,14 +100,27 @@ export class ServerLink {
         if (signal.aborted) return
         failures += 1
         this.#noteFailure(error)
-        await sleep(retryDelayMs(error, failures), signal).catch(() => {})
+        await this.#pause(retryDelayMs(error, failures), signal)
       }
     }
+  }
+
+  /** Ends the wait for the next attempt: what kept this link from standing may be gone. */
+  retry(): void {
+    this.#retryNow()
+  }
+
+  async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
+    const retry = new AbortController()
+    this.#retryNow = () => retry.abort()
+    await sleep(delayMs, AbortSignal.any([signal, retry.signal])).catch(() => {})
   }
 
   async #runOnce(signal: AbortSignal, onUp: () => void): Promise<never> {
     const { host, book, ownRecord, standing, onChange, logger } = this.#options
     const connection = await this.#connect(signal)
+    const cut = () => connection.abort(new Error('the link to the server ends'))
+    signal.addEventListener('abort', cut, { once: true })
     try {
       this.#claim(connection.peerId)
       await host.reserve(connection.peerId)
@@ -130,6 +144,7 @@ export class ServerLink {
         signal,
       )
     } finally {
+      signal.removeEventListener('abort', cut)
       this.#isUp = false
       this.#connected.clear()
       if (standing.get(connection.peerId) === this) standing.delete(connection.peerId)

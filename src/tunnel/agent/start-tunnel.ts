@@ -6,7 +6,6 @@ import { createFlowDialer } from '../flows/flow-dialer.ts'
 import { FlowCounter } from '../flows/flow-limits.ts'
 import { createTargetCheck } from '../flows/target-check.ts'
 import { createHost, type Host } from '../host/host.ts'
-import { parseServerAddress } from '../host/server-address.ts'
 import { loadMembership, type Membership } from '../identity/load-membership.ts'
 import { announcedAddressesOf, ownMultiaddressesOf } from '../paths/announced-addresses.ts'
 import { DirectConnector } from '../paths/direct-connector.ts'
@@ -15,7 +14,8 @@ import { RecordBook } from '../records/record-book.ts'
 import type { Tunnel, TunnelOptions, TunnelStatus } from '../tunnel.ts'
 import { tunnelLimitsOf } from './limits.ts'
 import { OwnRecord } from './own-record.ts'
-import { ServerLink } from './server-link.ts'
+import type { ServerLink } from './server-link.ts'
+import { ServerLinks } from './server-links.ts'
 
 const addressPollMs = 2000
 const flowTimeoutMs = 10_000
@@ -46,7 +46,7 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   await using starting = new AsyncDisposableStack()
   using _listening = options.health.block('tunnel listens')
   const parts = await createParts(options, starting)
-  const { host, links, direct, tasks, paths, book } = parts
+  const { host, direct, tasks, paths, book } = parts
   await host.handle(flowHandlerOf(parts))
   await host.listen()
   const ownRecord = await createOwnRecord(parts)
@@ -57,12 +57,13 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
       direct.wake()
     }),
   )
-  links.push(...createLinks(parts, ownRecord))
-  for (const link of links) tasks.run(`server ${link.address.text}`, (signal) => link.run(signal))
+  const servers = createServerLinks(parts, ownRecord)
+  await servers.set(options.config.servers)
   tasks.run('direct connections', (signal) => direct.run(signal))
   tasks.run('own addresses', (signal) => pollOwnAddresses(parts, ownRecord, signal))
   options.logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'tunnel listens')
-  return tunnelOf(parts, starting.move())
+  observe(parts)
+  return tunnelOf(parts, servers, starting.move())
 }
 
 async function createParts(options: TunnelOptions, starting: AsyncDisposableStack): Promise<Parts> {
@@ -116,22 +117,18 @@ function flowHandlerOf(parts: Parts) {
   }
 }
 
-function createLinks(parts: Parts, ownRecord: OwnRecord): ServerLink[] {
-  const { options, host, book, paths, membership } = parts
-  const standing = new Map<string, ServerLink>()
-  return options.config.servers.map(
-    (entry) =>
-      new ServerLink({
-        address: parseServerAddress(entry),
-        host,
-        book,
-        ownRecord,
-        hasPreSharedKey: membership.preSharedKey !== undefined,
-        standing,
-        onChange: () => paths.changed(),
-        logger: options.logger,
-      }),
-  )
+function createServerLinks(parts: Parts, ownRecord: OwnRecord): ServerLinks {
+  const { options, host, book, paths, membership, tasks, links } = parts
+  return new ServerLinks({
+    host,
+    book,
+    ownRecord,
+    hasPreSharedKey: membership.preSharedKey !== undefined,
+    onChange: () => paths.changed(),
+    logger: options.logger,
+    tasks,
+    links,
+  })
 }
 
 async function createOwnRecord(parts: Parts): Promise<OwnRecord> {
@@ -167,16 +164,27 @@ async function nameOf(book: RecordBook, peerId: string, signal: AbortSignal): Pr
   return book.nameOf(peerId)
 }
 
-function tunnelOf(parts: Parts, running: AsyncDisposableStack): Tunnel {
+function tunnelOf(parts: Parts, servers: ServerLinks, running: AsyncDisposableStack): Tunnel {
   const { options, paths, inbound, outbound, book } = parts
   const { logger, metrics } = options
   return {
     dialer: createFlowDialer({ carriers: paths, open: outbound, timeoutMs: flowTimeoutMs, logger, metrics }),
     status: () => statusOf(parts),
+    setServers: (entries) => servers.set(entries),
     drain: (signal) => inbound.idle(signal),
     unpin: (name) => book.unpin(name) || book.unpinServer(name),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   }
+}
+
+function observe({ options: { metrics }, links, inbound, outbound }: Parts): void {
+  metrics.observe('tunnel_server_connected', 'Whether a server is connected', ['server'], () =>
+    links.map((link) => ({ labels: { server: link.address.text }, value: Number(link.isUp) })),
+  )
+  metrics.observe('tunnel_open_flows', 'Flows that are open, by who opened them', ['direction'], () => [
+    { labels: { direction: 'in' }, value: inbound.total },
+    { labels: { direction: 'out' }, value: outbound.total },
+  ])
 }
 
 function statusOf({ options, host, links, book, paths, inbound, outbound }: Parts): TunnelStatus {

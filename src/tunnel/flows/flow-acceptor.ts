@@ -1,6 +1,6 @@
 import { type ByteStream, DialError, type Dialer, resetStream, splice } from '../../net/index.ts'
 import { type Counter, describeError, type Logger, type Metrics } from '../../observability/index.ts'
-import type { TaskGroup } from '../../runtime/index.ts'
+import { type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import type { FlowCounter } from './flow-limits.ts'
 import { answerError, answerOk, type OpenRequest, readOpenRequest, targetTextOf } from './open-message.ts'
 import type { Refusal } from './target-check.ts'
@@ -64,24 +64,38 @@ export class FlowAcceptor {
   }
 
   async #serve(stream: ByteStream, peer: FlowPeer, hasRoom: boolean, stopping: AbortSignal): Promise<void> {
-    const handshake = AbortSignal.any([stopping, AbortSignal.timeout(this.#options.handshakeTimeoutMs)])
+    const upstream = await this.#open(stream, peer, hasRoom, stopping)
+    if (upstream !== undefined) await splice(stream, upstream, stopping)
+  }
+
+  /** The dialled target, after the dialler was told; undefined when there is none and the stream is done with. */
+  async #open(
+    stream: ByteStream,
+    peer: FlowPeer,
+    hasRoom: boolean,
+    stopping: AbortSignal,
+  ): Promise<ByteStream | undefined> {
+    using limit = new TimeLimit(this.#options.handshakeTimeoutMs, stopping)
+    const handshake = limit.signal
     const request = await readOpenRequest(stream, handshake)
     if (request === undefined) {
       stream.destroy()
-      return
+      return undefined
     }
     const dialling = AbortSignal.any([handshake, whenClosed(stream)])
     const upstream = await this.#dial(request, peer, hasRoom, dialling).catch(asDialError)
-    if (upstream instanceof DialError) {
-      if (stream.destroyed) return
+    if (!(upstream instanceof DialError)) {
+      await this.#answerOk(stream, upstream, handshake)
+      return upstream
+    }
+    if (!stream.destroyed) {
       await answerError(stream, upstream, handshake)
       await drained(stream, handshake)
-      return
     }
-    await this.#relay(stream, upstream, handshake, stopping)
+    return undefined
   }
 
-  async #relay(stream: ByteStream, upstream: ByteStream, handshake: AbortSignal, stopping: AbortSignal): Promise<void> {
+  async #answerOk(stream: ByteStream, upstream: ByteStream, handshake: AbortSignal): Promise<void> {
     try {
       await answerOk(stream, handshake)
     } catch (error) {
@@ -89,7 +103,6 @@ export class FlowAcceptor {
       throw error
     }
     this.#accepted.add()
-    await splice(stream, upstream, stopping)
   }
 
   async #dial(request: OpenRequest, peer: FlowPeer, hasRoom: boolean, signal: AbortSignal): Promise<ByteStream> {
@@ -98,14 +111,11 @@ export class FlowAcceptor {
     if (isStopping()) throw new DialError('overloaded', `Cannot connect to ${place}: ${nodeName} is stopping`)
     if (!hasRoom) throw new DialError('overloaded', `Cannot connect to ${place}: too many open flows on ${nodeName}`)
     await this.#check(request, peer, signal)
-    const deadline = AbortSignal.timeout(dialTimeoutMs)
+    using limit = new TimeLimit(dialTimeoutMs, signal)
     try {
-      return await localDialer.dial(
-        { protocol: 'tcp', address: request.address, port: request.port },
-        AbortSignal.any([signal, deadline]),
-      )
+      return await localDialer.dial({ protocol: 'tcp', address: request.address, port: request.port }, limit.signal)
     } catch (error) {
-      if (deadline.aborted) {
+      if (limit.isOver) {
         throw new DialError('unreachable', `connect ${place}: no answer within ${dialTimeoutMs} ms`, { cause: error })
       }
       const failure = error instanceof DialError ? error.failure : 'unreachable'

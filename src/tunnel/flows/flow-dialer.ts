@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events'
 import { type ByteStream, DialError, type Dialer, type DialTarget, resetStream } from '../../net/index.ts'
 import { type Counter, describeError, type Logger, type Metrics } from '../../observability/index.ts'
+import { TimeLimit } from '../../runtime/index.ts'
 import type { Carrier, CarrierSource } from './carrier.ts'
 import type { FlowCounter } from './flow-limits.ts'
 import { type OpenRequest, requestOpen, targetTextOf } from './open-message.ts'
@@ -27,16 +28,15 @@ export function createFlowDialer(options: FlowDialerOptions): Dialer {
   return {
     async dial(target, signal) {
       const request = requestOf(target)
-      const deadline = AbortSignal.timeout(options.timeoutMs)
-      const either = AbortSignal.any([signal, deadline])
-      setMaxListeners(0, either)
+      using limit = new TimeLimit(options.timeoutMs, signal)
+      setMaxListeners(0, limit.signal)
       try {
-        const stream = await openFlow(options, request, either)
+        const stream = await openFlow(options, request, limit.signal)
         flows.add(1, { result: 'ok' })
         return stream
       } catch (error) {
         signal.throwIfAborted()
-        const failure = dialErrorOf(error, request, deadline)
+        const failure = dialErrorOf(error, request, limit)
         countFailure(flows, failure)
         throw failure
       }
@@ -71,8 +71,9 @@ async function openCarrier(
   const failures: unknown[] = []
   for (let attempt = 0; attempt < maxCarriers; attempt++) {
     const carrier = await carriers.carrierTo(request.nodeName, signal)
+    using limit = new TimeLimit(carrierTimeoutMs, signal)
     try {
-      const stream = await carrier.open(AbortSignal.any([signal, AbortSignal.timeout(carrierTimeoutMs)]))
+      const stream = await carrier.open(limit.signal)
       return { carrier, stream }
     } catch (error) {
       signal.throwIfAborted()
@@ -95,9 +96,9 @@ function requestOf({ protocol, nodeName, address, port }: DialTarget): OpenReque
   return { protocol, nodeName, address, port }
 }
 
-function dialErrorOf(error: unknown, request: OpenRequest, deadline: AbortSignal): DialError {
+function dialErrorOf(error: unknown, request: OpenRequest, limit: TimeLimit): DialError {
   if (error instanceof DialError) return error
-  const reason = deadline.aborted ? 'no answer in time' : describeError(error)
+  const reason = limit.isOver ? 'no answer in time' : describeError(error)
   return new DialError('unreachable', `Cannot connect to ${placeOf(request)}: ${reason}`, { cause: error })
 }
 

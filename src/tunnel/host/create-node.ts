@@ -1,5 +1,5 @@
 import { noise } from '@chainsafe/libp2p-noise'
-import { type CircuitRelayService, circuitRelayServer, circuitRelayTransport } from '@libp2p/circuit-relay-v2'
+import { type CircuitRelayService, circuitRelayTransport } from '@libp2p/circuit-relay-v2'
 import { identify } from '@libp2p/identify'
 import type { Connection, Libp2p, PeerId, StreamMuxerFactory } from '@libp2p/interface'
 import { ping } from '@libp2p/ping'
@@ -12,6 +12,7 @@ import type { Identity } from '../identity/identity.ts'
 import { createHandshakeWatch } from './handshake-watch.ts'
 import { createSilentLibraryLogger } from './library-logger.ts'
 import { privateNetwork } from './private-network.ts'
+import { relayServer } from './relay-server.ts'
 
 /** How a node of the peer-to-peer network is made. */
 export interface NodeOptions {
@@ -52,6 +53,12 @@ const manyConnections = 16_384
 
 /** Below the dialler's patience: a handshake that hangs, as it may with another pre-shared key, is to fail on both sides. */
 const handshakeTimeoutMs = 4000
+
+/**
+ * A peer that vanished without a word is given up within 13 s. The library would wait longer and longer, for all peers,
+ * once one of them has failed.
+ */
+const probes = { pingInterval: 5000, pingTimeout: { minTimeout: 8000, maxTimeout: 8000 } }
 
 const reservationLifetimeMs = 12 * 3600 * 1000
 
@@ -102,7 +109,7 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
       reconnectRetries: 0,
     },
     // Agents probe their connections; the server only answers, and drops agents that fell silent.
-    connectionMonitor: { enabled: !options.isRelay },
+    connectionMonitor: { enabled: !options.isRelay, ...probes },
     services: servicesOf(options),
   })
   const relay: unknown = Reflect.get(node.services, 'relay')
@@ -126,7 +133,7 @@ function servicesOf({ isRelay }: NodeOptions) {
   if (!isRelay) return common
   return {
     ...common,
-    relay: circuitRelayServer({
+    relay: relayServer({
       reservations: {
         applyDefaultLimit: false,
         maxReservations: manyConnections,

@@ -1,4 +1,5 @@
-import type { Connection } from '@libp2p/interface'
+import type { CircuitRelayService } from '@libp2p/circuit-relay-v2'
+import type { Connection, PeerId } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
 import { type ByteStream, listenErrorOf } from '../../net/index.ts'
@@ -56,6 +57,7 @@ export async function createHost(options: NodeOptions): Promise<Host> {
 }
 
 function hostOf({ node, internals, relay }: CreatedNode, port: number): Host {
+  if (relay !== undefined) node.addEventListener('peer:disconnect', ({ detail }) => dropReservation(relay, detail))
   const listening = () => internals.transportManager.getAddrs().map(String)
   return {
     peerId: node.peerId.toString(),
@@ -108,6 +110,13 @@ function hostOf({ node, internals, relay }: CreatedNode, port: number): Host {
       await node.stop()
     },
   }
+}
+
+/** The library keeps the reservation of a peer that left for hours; nobody can be reached through it. */
+function dropReservation({ reservations }: CircuitRelayService, peer: PeerId): void {
+  // Else it would remove the reservation of a later connection when its time is up.
+  reservations.get(peer)?.signal.clear()
+  reservations.delete(peer)
 }
 
 /** The library says why it cannot listen only in its text, among advice that is not for our users and stacks. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { parseServerAddress } from './server-address.ts'
+import { parseServerAddress, serverHostsOf } from './server-address.ts'
 
 const peerId = '12D3KooWErZ4m27CEinjcnXNvem2KFUJUFRBcd9NdcWnYRqyr1Sn'
 
@@ -28,3 +28,16 @@ for (const entry of ['', ':20004', 'host:0', 'host:70000', 'host:port', '2001:db
     assert.throws(() => parseServerAddress(entry), { code: 'EDGEMESH_SERVER_ADDRESS' })
   })
 }
+
+test('the IPv4 hosts of servers are found, whatever port or identity stands behind them', () => {
+  const entries = [
+    '192.0.2.1',
+    '192.0.2.2:4001',
+    `192.0.2.3/p2p/${peerId}`,
+    '192.0.2.1:4002',
+    'mesh.example.org',
+    '[2001:db8::1]',
+  ]
+  assert.deepEqual([...serverHostsOf(entries)], ['192.0.2.1', '192.0.2.2', '192.0.2.3'])
+  assert.throws(() => serverHostsOf(['not an address']), { code: 'EDGEMESH_SERVER_ADDRESS' })
+})

@@ -36,6 +36,12 @@ export function parseServerAddress(entry: string): ServerAddress {
   }
 }
 
+/** The IPv4 addresses among the hosts of entries of `edgeTunnel.servers`; throws a `ServerAddressError`. */
+export function serverHostsOf(entries: readonly string[]): ReadonlySet<string> {
+  const hosts = entries.map((entry) => parseServerAddress(entry).text.replace(/:\d+$/, ''))
+  return new Set(hosts.filter((host) => ipv4ToNumber(host) !== undefined))
+}
+
 /** `/ip4/A/tcp/P`, or the same with `ip6` or `dns`. */
 export function tcpMultiaddressOf(host: string, port: number): string {
   if (ipv4ToNumber(host) !== undefined) return `/ip4/${host}/tcp/${port}`

@@ -1,5 +1,6 @@
 import { Duplex } from 'node:stream'
 import type { Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface'
+import { PathLostError } from '../../net/index.ts'
 
 /**
  * Largest piece handed to the library at once: with the muxer's and the cipher's heads it still fits one Noise
@@ -12,7 +13,7 @@ const readAheadBytes = 256 * 1024
 
 /**
  * A libp2p stream as a Node stream: `end()` closes only our direction, `destroy()` before both directions are done
- * resets it, a reset or a lost connection arrives as an error with the code ECONNRESET.
+ * resets it, a reset arrives as an error with the code ECONNRESET, and so does a lost connection, as a `PathLostError`.
  */
 export class StreamDuplex extends Duplex {
   readonly #stream: Stream
@@ -110,13 +111,18 @@ export class StreamDuplex extends Duplex {
       }
       done()
     } catch (error) {
-      done(toError(error))
+      done(this.#stream.status === 'open' ? toError(error) : this.#lossOf(error))
     }
   }
 
   #fail(cause: Error | undefined): void {
     if (this.destroyed || (this.readableEnded && this.writableFinished)) return
-    this.destroy(Object.assign(new Error('stream reset by the peer', { cause }), { code: 'ECONNRESET' }))
+    this.destroy(this.#lossOf(cause))
+  }
+
+  #lossOf(cause: unknown): Error {
+    if (this.#stream.status !== 'reset') return new PathLostError('the connection to the peer was lost', { cause })
+    return Object.assign(new Error('stream reset by the peer'), { code: 'ECONNRESET' })
   }
 }
 

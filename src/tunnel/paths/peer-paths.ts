@@ -1,5 +1,6 @@
 import { DialError } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
+import { TimeLimit } from '../../runtime/index.ts'
 import { type Carrier, type CarrierSource, flowProtocol } from '../flows/carrier.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
@@ -61,13 +62,14 @@ export class PeerPaths implements CarrierSource {
 
   async carrierTo(nodeName: string, signal: AbortSignal): Promise<Carrier> {
     this.#options.direct.want(nodeName)
-    const patience = AbortSignal.timeout(this.#options.patienceMs)
+    const patientUntil = performance.now() + this.#options.patienceMs
     for (;;) {
       const connection = await this.#connectionTo(nodeName, signal)
       if (connection !== undefined) return this.#carrierOf(connection)
       signal.throwIfAborted()
-      if (patience.aborted) throw this.#noPath(nodeName)
-      await this.#untilChanged(AbortSignal.any([signal, AbortSignal.timeout(retryMs)]))
+      if (performance.now() >= patientUntil) throw this.#noPath(nodeName)
+      using pause = new TimeLimit(retryMs, signal)
+      await this.#untilChanged(pause.signal)
     }
   }
 

@@ -39,6 +39,12 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
   })
   await host.listen()
   logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'server listens')
+  metrics.observe('relay_reservations', 'Nodes that can be reached through this relay', [], () => [
+    { value: host.reservations() },
+  ])
+  metrics.observe('directory_connected_nodes', 'Nodes that exchange records with this server', [], () => [
+    { value: directory.connected.length },
+  ])
   const running = starting.move()
   return {
     status() {

@@ -1,5 +1,6 @@
 /** What a running edgemesh takes, read from outside and from its own metrics, and how that grows. */
 import { readdir, readFile } from 'node:fs/promises'
+import { setTimeout as delay } from 'node:timers/promises'
 import { requestControl } from '../../../src/net/index.ts'
 import type { Observed } from './observed.ts'
 
@@ -16,6 +17,7 @@ export interface Usage {
 }
 
 const ticksPerSecond = 100
+const heapWatchMs = 300
 
 export async function usageOf({ pid, controlSocket }: Observed): Promise<Usage> {
   const { body } = await requestControl(controlSocket, { method: 'GET', url: '/metrics' }, AbortSignal.timeout(10_000))
@@ -40,6 +42,25 @@ export async function usageOf({ pid, controlSocket }: Observed): Promise<Usage> 
 
 export async function openFilesOf(pid: number): Promise<number> {
   return (await readdir(`/proc/${pid}/fd`)).length
+}
+
+/** Follows the heap of a process until told to end, and gives the least of it: what garbage collection cannot free. */
+export function watchHeap(observed: Observed): { end(): Promise<number> } {
+  const ended = new AbortController()
+  let floor = Number.POSITIVE_INFINITY
+  const watching = (async () => {
+    while (!ended.signal.aborted) {
+      floor = Math.min(floor, (await usageOf(observed)).heapUsed)
+      await delay(heapWatchMs, undefined, { signal: ended.signal }).catch(() => {})
+    }
+  })()
+  return {
+    async end() {
+      ended.abort()
+      await watching
+      return floor
+    },
+  }
 }
 
 /** Growth of `y` per unit of `x`, by least squares. */

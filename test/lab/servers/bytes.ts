@@ -2,14 +2,18 @@ import { createCipheriv, createHash } from 'node:crypto'
 
 const chunkBytes = 64 * 1024
 
-/** A stream of bytes that never repeats and is the same each time: lost, doubled or moved parts change its digest. */
-export function* testBytes(count: number, seed = 0): Generator<Buffer> {
+/** Gives the next bytes of a stream that never repeats and is the same each time. */
+export function testByteSource(seed = 0): (count: number) => Buffer {
   const iv = Buffer.alloc(16)
   iv.writeUInt32BE(seed)
   const cipher = createCipheriv('aes-128-ctr', Buffer.alloc(16), iv)
-  for (let left = count; left > 0; left -= chunkBytes) {
-    yield cipher.update(Buffer.alloc(Math.min(left, chunkBytes)))
-  }
+  return (count) => cipher.update(Buffer.alloc(count))
+}
+
+/** The first bytes of such a stream, in chunks: lost, doubled or moved parts change their digest. */
+export function* testBytes(count: number, seed = 0): Generator<Buffer> {
+  const next = testByteSource(seed)
+  for (let left = count; left > 0; left -= chunkBytes) yield next(Math.min(left, chunkBytes))
 }
 
 /** Hexadecimal SHA-256 of `testBytes`. */

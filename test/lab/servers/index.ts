@@ -2,8 +2,10 @@ import { join } from 'node:path'
 import process from 'node:process'
 import type { Host } from '../host.ts'
 import type { LabProcess } from '../lab-process.ts'
+import type { EndReport, Step } from './script.ts'
 
 export { sha256OfTestBytes, testBytes } from './bytes.ts'
+export type { EndReport, Step } from './script.ts'
 
 /**
  * - `http`: answers its name to `GET /`, the client's address:port to `GET /client`, `n` test bytes to
@@ -12,8 +14,10 @@ export { sha256OfTestBytes, testBytes } from './bytes.ts'
  * - `half-close`: TCP; reads to the end, then sends one line of JSON {name, bytes, sha256} and `answerBytes` test bytes.
  * - `reset`: TCP; resets each connection at its first bytes.
  * - `slow-accept`: TCP; takes one connection every `delayMs`, answers its name and ends; others wait in the kernel.
+ * - `script-server`: TCP; does what the script of the client says and prints an `EndReport` of each connection; closes
+ *   each connection to the port after its own at once.
  */
-export type TestServerKind = 'http' | 'echo' | 'half-close' | 'reset' | 'slow-accept'
+export type TestServerKind = 'http' | 'echo' | 'half-close' | 'reset' | 'slow-accept' | 'script-server'
 
 /** How a test server is started. */
 export interface TestServerOptions {
@@ -61,4 +65,61 @@ export async function runHalfCloseClient(
   if (code !== 0) throw new Error(`The half-close client failed on ${host.name}: ${stderr}`)
   const report: HalfCloseReport = JSON.parse(stdout)
   return report
+}
+
+/** A connection of the script client to a `script-server`. The server's test bytes have the seed after the client's. */
+export interface ScriptedConnection {
+  /** Names it in the reports of both ends. */
+  readonly id: string
+  readonly address: string
+  readonly port: number
+  readonly seed: number
+  readonly client: readonly Step[]
+  /** Absent: the server is not told anything. */
+  readonly server?: readonly Step[]
+}
+
+/** Runs connections at the same time, in one process; resolves with what each has seen. */
+export async function runScripts(
+  host: Host,
+  connections: readonly ScriptedConnection[],
+  timeoutMs = 30_000,
+): Promise<readonly EndReport[]> {
+  const argv = scriptArgv(connections, timeoutMs)
+  const { code, stdout, stderr } = await host.exec(argv, { timeoutMs: timeoutMs + 5_000 })
+  if (code !== 0) throw new Error(`The script client failed on ${host.name}: ${stderr}`)
+  const reports: readonly EndReport[] = JSON.parse(stdout)
+  return reports
+}
+
+/** A script client in the background. */
+export interface RunningScript extends AsyncDisposable {
+  /** Waits until a connection has come to a step that says this. */
+  said(text: string): Promise<void>
+  /** Waits until all connections are closed. */
+  reports(timeoutMs: number): Promise<readonly EndReport[]>
+}
+
+/** Starts connections and does not wait for their end. */
+export function startScripts(
+  host: Host,
+  connections: readonly ScriptedConnection[],
+  timeoutMs = 120_000,
+): RunningScript {
+  const client = host.spawn(scriptArgv(connections, timeoutMs))
+  return {
+    async said(text) {
+      await client.waitForLine(new RegExp(`^${text}$`))
+    },
+    async reports(limitMs) {
+      const reports: readonly EndReport[] = JSON.parse(await client.waitForLine(/^\[/, limitMs))
+      return reports
+    },
+    [Symbol.asyncDispose]: () => client[Symbol.asyncDispose](),
+  }
+}
+
+function scriptArgv(connections: readonly ScriptedConnection[], timeoutMs: number): readonly string[] {
+  const script = join(import.meta.dirname, 'script-client.ts')
+  return [process.execPath, script, JSON.stringify(connections), String(timeoutMs)]
 }

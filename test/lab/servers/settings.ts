@@ -17,6 +17,6 @@ export function readSettings(): Settings {
 }
 
 /** Listens and says so, which is what the lab waits for. */
-export function listen(server: Server, { address, port }: Settings, backlog = 511): void {
+export function listen(server: Server, { address, port }: Pick<Settings, 'address' | 'port'>, backlog = 511): void {
   server.listen({ host: address, port, backlog }, () => console.log(`listening on ${address}:${port}`))
 }

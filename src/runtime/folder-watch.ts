@@ -1,5 +1,6 @@
 import { type FSWatcher, watch } from 'node:fs'
-import { sleep } from '../../runtime/index.ts'
+import { stat } from 'node:fs/promises'
+import { sleep } from './sleep.ts'
 
 const quietMs = 50
 const longestMs = 500
@@ -62,4 +63,20 @@ export class FolderWatch implements Disposable {
     if (event.aborted) this.#event = new AbortController()
     return event.aborted
   }
+}
+
+/** Changes when a folder was replaced by another one of the same name; rejects when there is none. */
+export async function folderIdentityOf(directory: string): Promise<string> {
+  const { dev, ino } = await stat(directory)
+  return `${dev}:${ino}`
+}
+
+/**
+ * Text that changes whenever a file's content may have changed, also when a link now leads to another file; undefined
+ * for what is no regular file. Rejects when there is nothing.
+ */
+export async function fileVersionOf(path: string): Promise<string | undefined> {
+  const status = await stat(path, { bigint: true })
+  const { mtimeNs, ctimeNs, size, dev, ino } = status
+  return status.isFile() ? [mtimeNs, ctimeNs, size, dev, ino].join(':') : undefined
 }

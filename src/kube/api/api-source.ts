@@ -1,0 +1,145 @@
+import type { ObjectKind, ObjectSink } from '../../catalog/index.ts'
+import type { Logger, Metrics } from '../../observability/index.ts'
+import { TaskGroup } from '../../runtime/index.ts'
+import type { KubeConfig } from '../config.ts'
+import type { ApiStatus, ObjectSource } from '../object-source.ts'
+import { type ApiAccess, createCachedAccess } from './access/access.ts'
+import type { Environment } from './access/in-cluster.ts'
+import { ApiClient, type RequestTimeouts } from './api-client.ts'
+import { chooseOrigin, type Origin } from './choose-origin.ts'
+import { probeApi } from './list-objects.ts'
+import { Reflector, type ReflectorTiming } from './reflector.ts'
+import { type WatchedKind, watchedEndpointSlices, watchedNodes, watchedServices } from './resources.ts'
+import { TokenBucket } from './token-bucket.ts'
+
+/** Which API to follow and where its objects go. */
+export interface ApiSourceOptions {
+  readonly config: KubeConfig
+  readonly env: Environment
+  readonly sink: ObjectSink
+  readonly logger: Logger
+  readonly metrics: Metrics
+  /** How this program names itself to the API. */
+  readonly userAgent: string
+  /** Where a Pod's service account is mounted, when it is not where Kubernetes does. */
+  readonly serviceAccount?: string
+  /** True when the sink holds objects of an earlier run; false when absent. */
+  readonly isWarm?: () => boolean
+  readonly timing?: Partial<ReflectorTiming>
+}
+
+const usualTiming: ReflectorTiming = {
+  retry: { firstMs: 1_000, maxMs: 30_000, jitter: 0.5 },
+  watchSeconds: [300, 600],
+  recheckMs: 300_000,
+  shortWatchMs: 5_000,
+  random: Math.random,
+}
+
+/**
+ * Follows an API server or metaServer. Returns at once, because a node must work while its API is away: what is known
+ * stays in force until the API answers, however late that is.
+ */
+export function startApiSource(options: ApiSourceOptions): ObjectSource<ApiStatus> {
+  return new ApiSource(options)
+}
+
+/** A reflector of any kind. */
+type AnyReflector = Pick<Reflector<ObjectKind>, 'status' | 'run'>
+
+class ApiSource implements ObjectSource<ApiStatus> {
+  readonly #options: ApiSourceOptions
+  readonly #timing: ReflectorTiming
+  readonly #tasks: TaskGroup
+  readonly #rate: TokenBucket
+  #chosen: { readonly origin: Origin; readonly client: ApiClient } | undefined
+  #url = ''
+  #waitingFor = 'looking for an API'
+  #reflectors: readonly AnyReflector[] = []
+
+  constructor(options: ApiSourceOptions) {
+    const { logger, config } = options
+    this.#options = options
+    this.#timing = { ...usualTiming, ...options.timing }
+    this.#rate = new TokenBucket(config)
+    this.#tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'following the API ended'))
+    this.#tasks.run('choice of the API', (signal) => this.#begin(signal))
+  }
+
+  status(): ApiStatus {
+    return {
+      kind: 'api',
+      origin: this.#chosen?.origin.origin,
+      url: this.#url,
+      reason: this.#chosen?.origin.reason ?? this.#waitingFor,
+      resources: this.#reflectors.map((reflector) => reflector.status()),
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#tasks[Symbol.asyncDispose]()
+    this.#chosen?.client[Symbol.dispose]()
+  }
+
+  async #begin(signal: AbortSignal): Promise<void> {
+    const { config, env, serviceAccount, logger } = this.#options
+    const origin = await chooseOrigin(
+      {
+        config,
+        env,
+        ...(serviceAccount !== undefined && { serviceAccount }),
+        probe: (candidate, timeouts, ends) => this.#probe(candidate, timeouts, ends),
+        onWaiting: (reason) => this.#wait(reason),
+        random: this.#timing.random,
+      },
+      signal,
+    )
+    const access = this.#accessTo(origin, (url) => {
+      this.#url = url
+    })
+    const client = this.#clientOf(access)
+    this.#chosen = { origin, client }
+    // What is wrong with the files that say how to reach it, each reflector reports and tries again.
+    await access.connection().catch(() => {})
+    logger.info({ address: this.#url, reason: origin.reason }, 'following an API')
+    this.#reflectors = [
+      this.#startReflector(watchedNodes, client, origin),
+      this.#startReflector(watchedServices, client, origin),
+      this.#startReflector(watchedEndpointSlices, client, origin),
+    ]
+  }
+
+  #startReflector<K extends ObjectKind>(watched: WatchedKind<K>, client: ApiClient, { habits }: Origin): AnyReflector {
+    const { sink, logger, metrics, isWarm = () => false } = this.#options
+    const malformed = metrics.counter('kube_malformed_objects_total', 'Objects of the API that cannot be used', [
+      'kind',
+    ])
+    const onMalformed = () => malformed.add(1, { kind: watched.kind })
+    const timing = this.#timing
+    const reflector = new Reflector({ client, watched, sink, logger, habits, timing, isWarm, onMalformed })
+    this.#tasks.run(`following ${watched.kind}`, (signal) => reflector.run(signal))
+    return reflector
+  }
+
+  async #probe(origin: Origin, timeouts: RequestTimeouts, signal: AbortSignal): Promise<void> {
+    using client = this.#clientOf(this.#accessTo(origin))
+    await probeApi(client, timeouts, signal)
+  }
+
+  #wait(reason: string): void {
+    if (reason !== this.#waitingFor) this.#options.logger.warn({ reason }, 'no API answers yet')
+    this.#waitingFor = reason
+  }
+
+  #accessTo({ load }: Origin, onUrl: (url: string) => void = () => {}): ApiAccess {
+    return createCachedAccess(async (isRefused) => {
+      const connection = await load(isRefused)
+      onUrl(connection.url.origin)
+      return connection
+    }, this.#options.logger)
+  }
+
+  #clientOf(access: ApiAccess): ApiClient {
+    return new ApiClient({ access, rate: this.#rate, userAgent: this.#options.userAgent })
+  }
+}

@@ -1,0 +1,151 @@
+import type { KubeObjects, ObjectKind, ObjectSink } from '../../catalog/index.ts'
+import { keyOf, type ObjectKey } from '../../model/index.ts'
+import type { Logger } from '../../observability/index.ts'
+import { Field, ObjectParseError } from '../objects/field.ts'
+import type { ApiResource } from './resources.ts'
+
+/** Where a feed's objects go, and who is told of those that cannot be used. */
+export interface ObjectFeedOptions<K extends ObjectKind> {
+  readonly kind: K
+  readonly sink: ObjectSink
+  readonly logger: Logger
+  /** Called once for each object that cannot be used. */
+  readonly onMalformed: () => void
+}
+
+/** A list as it comes in. */
+export interface Listing {
+  add(value: unknown): void
+  /** All items are there: what was not among them is gone. */
+  complete(): void
+}
+
+type Parse<K extends ObjectKind> = ApiResource<K>['parse']
+
+/**
+ * Turns JSON of one kind into objects in the sink, and remembers only which keys it put there. An object that cannot
+ * be used is warned about once and leaves its last good form in force.
+ */
+export class ObjectFeed<K extends ObjectKind> {
+  readonly #options: ObjectFeedOptions<K>
+  /** By the API's key of an object, the sink's keys of what it became. */
+  #delivered = new Map<string, readonly ObjectKey[]>()
+  readonly #malformed = new Map<string, string>()
+  #isListed = false
+
+  constructor(options: ObjectFeedOptions<K>) {
+    this.#options = options
+  }
+
+  /** True once a list was complete. */
+  get isListed(): boolean {
+    return this.#isListed
+  }
+
+  /** How many objects of the API are known. */
+  get size(): number {
+    return this.#delivered.size
+  }
+
+  /** How many objects cannot be used now. */
+  get malformed(): number {
+    return this.#malformed.size
+  }
+
+  /** Begins a list. The first one reaches the sink as a whole, later ones as the differences that they make. */
+  startList(parse: Parse<K>): Listing {
+    const { kind, sink } = this.#options
+    const first: KubeObjects[K][] | undefined = this.#isListed ? undefined : []
+    const listed = new Map<string, readonly ObjectKey[]>()
+    const seen = new Set<string>()
+    return {
+      add: (value) => {
+        const key = this.#keyOf(value)
+        seen.add(key ?? nameless)
+        if (key === undefined) return
+        const objects = this.#parse(parse, key, value)
+        listed.set(key, objects?.map(sinkKeyOf) ?? this.#delivered.get(key) ?? [])
+        for (const object of objects ?? []) {
+          if (first === undefined) sink.put(kind, object)
+          else first.push(object)
+        }
+      },
+      complete: () => {
+        if (first === undefined) this.#removeAllBut(listed)
+        else sink.replace(kind, first)
+        this.#delivered = listed
+        this.#isListed = true
+        for (const key of this.#malformed.keys()) if (!seen.has(key)) this.#malformed.delete(key)
+      },
+    }
+  }
+
+  /** Takes an object that was added or changed. */
+  put(parse: Parse<K>, value: unknown): void {
+    const { kind, sink } = this.#options
+    const key = this.#keyOf(value)
+    if (key === undefined) return
+    const objects = this.#parse(parse, key, value)
+    const before = this.#delivered.get(key) ?? []
+    const after = objects?.map(sinkKeyOf) ?? before
+    for (const object of objects ?? []) sink.put(kind, object)
+    for (const gone of before) if (!after.includes(gone)) sink.remove(kind, gone)
+    this.#delivered.set(key, after)
+  }
+
+  /** Takes the last form of an object that was deleted. */
+  remove(value: unknown): void {
+    const key = this.#keyOf(value)
+    if (key === undefined) return
+    for (const gone of this.#delivered.get(key) ?? []) this.#options.sink.remove(this.#options.kind, gone)
+    this.#delivered.delete(key)
+    this.#malformed.delete(key)
+  }
+
+  #removeAllBut(listed: ReadonlyMap<string, readonly ObjectKey[]>): void {
+    const kept = new Set([...listed.values()].flat())
+    for (const key of [...this.#delivered.values()].flat()) {
+      if (!kept.has(key)) this.#options.sink.remove(this.#options.kind, key)
+    }
+  }
+
+  #parse(parse: Parse<K>, key: string, value: unknown): readonly KubeObjects[K][] | undefined {
+    try {
+      const objects = parse(value)
+      this.#malformed.delete(key)
+      return objects
+    } catch (error) {
+      if (!(error instanceof ObjectParseError)) throw error
+      this.#report(key, error.message)
+      return undefined
+    }
+  }
+
+  /** The API's key; undefined, with a warning, for something that is no object. */
+  #keyOf(value: unknown): string | undefined {
+    try {
+      const metadata = new Field(value).at('metadata')
+      const name = metadata.at('name').text()
+      if (name !== '') return `${metadata.at('namespace').text()}/${name}`
+    } catch (error) {
+      if (!(error instanceof ObjectParseError)) throw error
+    }
+    this.#report(nameless, value === undefined ? 'an item cannot be read' : 'an item has no name')
+    return undefined
+  }
+
+  #report(key: string, problem: string): void {
+    if (this.#malformed.get(key) === problem) return
+    this.#malformed.set(key, problem)
+    this.#options.onMalformed()
+    const reason = `${this.#options.kind} ${key}: ${problem}`
+    this.#options.logger.warn({ reason }, 'an object of the API is not usable; its last good form stays in force')
+  }
+}
+
+/** Stands for all items that have no key. */
+const nameless = ''
+
+function sinkKeyOf(object: KubeObjects[ObjectKind]): ObjectKey {
+  return 'namespace' in object ? keyOf(object) : object.name
+}

@@ -1,0 +1,82 @@
+import { type CircuitRelayServerInit, type CircuitRelayService, circuitRelayServer } from '@libp2p/circuit-relay-v2'
+import type { Stream } from '@libp2p/interface'
+import { splice } from '../../net/index.ts'
+import { StreamDuplex } from './stream-duplex.ts'
+
+/** The steps of the library's relay that its types do not show; pinned by its exact version and a test. */
+interface RelaySteps {
+  readonly shutdownController: AbortController
+  /** Answers a request to be connected: opens the stream to the target, answers, joins the two streams. */
+  handleConnect(request: { readonly stream: Unwrappable }, options: unknown): Promise<void>
+  /** Opens the stream to the target; undefined when the target refuses. */
+  stopHop(request: unknown, options: unknown): Promise<Stream | undefined>
+}
+
+interface Unwrappable {
+  unwrap(): Stream
+}
+
+type Components = Parameters<ReturnType<typeof circuitRelayServer>>[0]
+
+/**
+ * The library's relay, but the streams of a relayed connection are joined by `splice`. The library reads ahead of
+ * a slow receiver without a limit, and keeps every byte of one direction for as long as the connection lives.
+ */
+export function relayServer(init: CircuitRelayServerInit): (components: Components) => CircuitRelayService {
+  const create = circuitRelayServer(init)
+  return (components) => {
+    const service = create(components)
+    const steps = stepsOf(service)
+    const handleConnect = steps.handleConnect
+    Object.assign(service, {
+      handleConnect: (...[request, options]: Parameters<RelaySteps['handleConnect']>) => {
+        return connect(handleConnect, steps, request, options)
+      },
+    })
+    return service
+  }
+}
+
+/** Lets the library do all but the joining: it gets streams that are at their end, and joins those. */
+async function connect(
+  handleConnect: RelaySteps['handleConnect'],
+  steps: RelaySteps,
+  request: Parameters<RelaySteps['handleConnect']>[0],
+  options: unknown,
+): Promise<void> {
+  let target: Stream | undefined
+  const openTarget = async (...args: Parameters<RelaySteps['stopHop']>) => {
+    target = await steps.stopHop(...args)
+    return target === undefined ? undefined : endedStream()
+  }
+  const unwrap = () => {
+    const source = request.stream.unwrap()
+    if (target !== undefined) join(source, target, steps.shutdownController.signal)
+    return endedStream()
+  }
+  try {
+    const instead = Object.create(steps, { stopHop: { value: openTarget } })
+    await handleConnect.call(instead, { ...request, stream: { ...request.stream, unwrap } }, options)
+  } catch (error) {
+    target?.abort(error instanceof Error ? error : new Error(String(error)))
+    throw error
+  }
+}
+
+function join(source: Stream, target: Stream, signal: AbortSignal): void {
+  void splice(new StreamDuplex(source), new StreamDuplex(target), signal)
+}
+
+/** All that the joining library needs of a stream, with nothing to say and nowhere to send. */
+function endedStream(): Stream {
+  const stream: unknown = { source: [], sink: async () => {}, abort() {} }
+  return stream as Stream
+}
+
+function stepsOf(service: CircuitRelayService): RelaySteps {
+  const isThere = ['handleConnect', 'stopHop'].every((name) => typeof Reflect.get(service, name) === 'function')
+  if (isThere && Reflect.get(service, 'shutdownController') instanceof AbortController) {
+    return service as unknown as RelaySteps
+  }
+  throw new Error('Cannot use this version of libp2p: its relay server has other steps')
+}

@@ -1,0 +1,87 @@
+/**
+ * A short day: a twentieth of the load of test/bench/leak.ts leaves nothing behind in agents and server. The site is
+ * drawn in test/bench/support/leak-site.ts. The bounds are loose, as garbage comes and goes; the bench shows slopes.
+ */
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import type { LoadReport } from '../bench/load/report.ts'
+import { type LeakSite, startLeakSite } from '../bench/support/leak-site.ts'
+import { megabytes, openFilesOf, usageOf, watchHeap } from '../bench/support/usage.ts'
+import { eventually, ports, resolve, statusOf } from './support/site.ts'
+
+/** What collected heap may differ by from one moment to another without a leak. */
+const heapLimitBytes = 15e6
+/** A direct connection that both sides have opened at once counts twice for a while. */
+const spareFiles = 2
+
+let site: LeakSite
+let filesAtStart: readonly number[]
+
+before(async () => {
+  site = await startLeakSite()
+  await eventually(20_000, async () => {
+    const { tunnel } = await statusOf(site.lab.node('edge-a1'))
+    assert.equal(tunnel?.peers.find(({ name }) => name === 'edge-a2')?.path.kind, 'direct')
+  })
+  filesAtStart = await openFiles()
+})
+after(() => site[Symbol.asyncDispose]())
+
+test('connections over the relay and over the LAN all work and leave no memory behind', async () => {
+  await assertNoGrowth(() => Promise.all([site.connect('edge-b1', 1500), site.connect('edge-a2', 500)]))
+})
+
+test('DNS queries are all answered and leave no memory behind', async () => {
+  await assertNoGrowth(async () => [await site.query(2500)])
+})
+
+test('changed manifests and lost connections leave no memory behind', async () => {
+  await assertNoGrowth(() => Promise.all([site.change(100), site.reconnect(20)]))
+})
+
+test('bytes that crossed the relay are not kept by it', async () => {
+  const client = site.lab.pod('client-edge-a1')
+  const relay = site.observed.find(({ name }) => name === 'relay')
+  assert.ok(relay !== undefined)
+  const upload = `http://${await resolve(client, 'web-edge-b1')}:${ports.http}/sha256`
+  const before = await usageOf(relay)
+  for (let round = 0; round < 2; round++) {
+    const command = `head -c 48000000 /dev/zero | curl -sS -f --max-time 60 --data-binary @- ${upload}`
+    const { code, stderr } = await client.exec(['sh', '-c', command], { timeoutMs: 70_000 })
+    assert.equal(code, 0, stderr)
+  }
+  const grown = (await usageOf(relay)).rssAnon - before.rssAnon
+  assert.ok(grown < 48e6, `the relay grew by ${megabytes(grown)} MB when 96 MB crossed it`)
+})
+
+test('as many files are open as before', async () => {
+  await eventually(20_000, async () => {
+    const now = await openFiles()
+    for (const [at, { name }] of site.observed.entries()) {
+      const [count, start] = [now[at] ?? 0, filesAtStart[at] ?? 0]
+      assert.ok(count <= start + spareFiles, `${name} has ${count} open files, ${start} at the start`)
+    }
+  })
+})
+
+/** Puts the load on twice: what the second time adds to the heap, garbage aside, is a leak. */
+async function assertNoGrowth(load: () => Promise<readonly LoadReport[]>): Promise<void> {
+  const first = await heapFloorsDuring(load)
+  const second = await heapFloorsDuring(load)
+  for (const [at, { name }] of site.observed.entries()) {
+    const grown = (second[at] ?? 0) - (first[at] ?? 0)
+    assert.ok(grown < heapLimitBytes, `the heap of ${name} grew by ${megabytes(grown)} MB`)
+  }
+}
+
+async function heapFloorsDuring(load: () => Promise<readonly LoadReport[]>): Promise<number[]> {
+  const watches = site.observed.map(watchHeap)
+  const reports = await load()
+  const floors = await Promise.all(watches.map((watch) => watch.end()))
+  for (const { failures } of reports) assert.deepEqual(failures, {})
+  return floors
+}
+
+function openFiles(): Promise<number[]> {
+  return Promise.all(site.observed.map(({ pid }) => openFilesOf(pid)))
+}

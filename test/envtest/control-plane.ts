@@ -1,0 +1,215 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { request } from 'node:https'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { json } from 'node:stream/consumers'
+import { setTimeout as delay } from 'node:timers/promises'
+import { LabProcess } from '../lab/index.ts'
+import { findBinaries } from './binaries.ts'
+import { type CertificateFiles, createSigningKey, createTestAuthority, type TestAuthority } from './certificates.ts'
+
+/** Where a control plane runs. */
+export interface ControlPlaneOptions {
+  /** Address of the API server; default loopback. */
+  readonly address?: string
+  /** Starts a program there; default: here. `host.spawn` of a lab's host fits. */
+  readonly start?: (argv: readonly string[]) => LabProcess
+  /** Runs the controllers that make Endpoints, EndpointSlices and service account tokens. */
+  readonly controllers?: boolean
+}
+
+/** A user that the API server knows. */
+export interface ApiUser {
+  readonly name: string
+  readonly token: string
+  readonly groups: readonly string[]
+}
+
+/** May do everything. */
+export const admin: ApiUser = { name: 'admin', token: 'admin-token-of-the-test', groups: ['system:masters'] }
+/** May do nothing until a role says so. */
+export const agentUser: ApiUser = { name: 'edgemesh', token: 'agent-token-of-the-test', groups: ['edgemesh'] }
+
+const readyWithinMs = 60_000
+const apiPort = 6443
+
+/** A real etcd, kube-apiserver and, when asked for, kube-controller-manager. */
+export class ControlPlane implements AsyncDisposable {
+  readonly url: string
+  readonly authority: TestAuthority
+  readonly directory: string
+  readonly #start: (argv: readonly string[]) => LabProcess
+  readonly #apiServerCommand: readonly string[]
+  #apiServer: LabProcess
+  readonly #others: LabProcess[]
+
+  private constructor(options: {
+    readonly url: string
+    readonly authority: TestAuthority
+    readonly directory: string
+    readonly start: (argv: readonly string[]) => LabProcess
+    readonly apiServerCommand: readonly string[]
+    readonly etcd: LabProcess
+  }) {
+    this.url = options.url
+    this.authority = options.authority
+    this.directory = options.directory
+    this.#start = options.start
+    this.#apiServerCommand = options.apiServerCommand
+    this.#apiServer = options.start(options.apiServerCommand)
+    this.#others = [options.etcd]
+  }
+
+  /** Starts everything and waits until the API answers. */
+  static async start(options: ControlPlaneOptions = {}): Promise<ControlPlane> {
+    const { address = '127.0.0.1', start = startHere, controllers = false } = options
+    const binaries = await findBinaries()
+    const directory = await mkdtemp(join(tmpdir(), 'envtest-'))
+    const authority = await createTestAuthority(directory, 'cluster')
+    const serving = await authority.issue('kube-apiserver', { addresses: [address] })
+    await createSigningKey(join(directory, 'service-accounts.key'))
+    await writeFile(join(directory, 'tokens.csv'), [admin, agentUser].map(tokenLine).join(''))
+    const etcd = start(etcdCommand(binaries.etcd, join(directory, 'etcd')))
+    const apiServerCommand = [binaries.apiServer, ...apiServerFlags(directory, address, authority.ca, serving)]
+    const url = `https://${address}:${apiPort}`
+    const plane = new ControlPlane({ url, authority, directory, start, apiServerCommand, etcd })
+    try {
+      await plane.ready()
+      if (controllers) await plane.#startControllers(binaries.controllerManager)
+      return plane
+    } catch (error) {
+      await plane[Symbol.asyncDispose]()
+      throw error
+    }
+  }
+
+  /** Waits until the API server says that it is ready. */
+  async ready(): Promise<void> {
+    const giveUpAt = performance.now() + readyWithinMs
+    for (;;) {
+      const failure = await this.call('GET', '/readyz').catch((error: unknown) => error)
+      if (!(failure instanceof Error)) return
+      if (performance.now() > giveUpAt || this.#apiServer.exit !== undefined) {
+        throw new Error(`The API server is not ready: ${this.#apiServer.output().slice(-4000)}`, { cause: failure })
+      }
+      await delay(100)
+    }
+  }
+
+  /** Calls the API; rejects for an answer that is no success. */
+  async call(method: string, path: string, body?: unknown, user: ApiUser = admin): Promise<unknown> {
+    const ca = await readFile(this.authority.ca, 'utf8')
+    const isPatch = method === 'PATCH'
+    const headers = {
+      authorization: `Bearer ${user.token}`,
+      'content-type': isPatch ? 'application/merge-patch+json' : 'application/json',
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>()
+    const sent = request(`${this.url}${path}`, { method, headers, ca, agent: false, timeout: 10_000 }, (response) => {
+      const { statusCode = 0 } = response
+      const isJson = response.headers['content-type']?.startsWith('application/json') === true
+      const answer = isJson ? json(response) : response.resume() && Promise.resolve(undefined)
+      const refused = (text: unknown) => new Error(`${method} ${path}: ${statusCode} ${JSON.stringify(text)}`)
+      answer.then((value) => (statusCode < 300 ? resolve(value) : reject(refused(value))), reject)
+    })
+    sent.on('error', reject).on('timeout', () => sent.destroy(new Error(`${method} ${path}: no answer`)))
+    sent.end(body === undefined ? undefined : JSON.stringify(body))
+    return await promise
+  }
+
+  /** Ends the API server at once, as a power cut does; etcd keeps its data. */
+  async killApiServer(): Promise<void> {
+    await this.#apiServer.stop('SIGKILL')
+  }
+
+  /** Starts the API server again. */
+  async restartApiServer(): Promise<void> {
+    this.#apiServer = this.#start(this.#apiServerCommand)
+    await this.ready()
+  }
+
+  /** Writes a kubeconfig whose user is described by these fields; gives its path. */
+  async writeKubeconfig(name: string, user: Readonly<Record<string, unknown>>): Promise<string> {
+    const file = join(this.directory, `${name}.kubeconfig`)
+    const config = {
+      apiVersion: 'v1',
+      kind: 'Config',
+      clusters: [{ name: 'test', cluster: { server: this.url, 'certificate-authority': this.authority.ca } }],
+      users: [{ name, user }],
+      contexts: [{ name: 'test', context: { cluster: 'test', user: name } }],
+      'current-context': 'test',
+    }
+    await writeFile(file, JSON.stringify(config))
+    return file
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const running of [this.#apiServer, ...this.#others.reverse()]) await running.stop('SIGKILL')
+    await rm(this.directory, { recursive: true, force: true })
+  }
+
+  async #startControllers(binary: string): Promise<void> {
+    const kubeconfig = await this.writeKubeconfig('controllers', { token: admin.token })
+    const flags = {
+      kubeconfig,
+      controllers: 'endpoint,endpointslice,serviceaccount,namespace,serviceaccount-token',
+      'service-account-private-key-file': join(this.directory, 'service-accounts.key'),
+      'root-ca-file': this.authority.ca,
+      'leader-elect': 'false',
+      port: '0',
+    }
+    this.#others.push(this.#start([binary, ...flagsOf(flags)]))
+  }
+}
+
+function startHere(argv: readonly string[]): LabProcess {
+  const [command = '', ...rest] = argv
+  const child: ChildProcess = spawn(command, rest, { stdio: ['ignore', 'pipe', 'pipe'] })
+  return new LabProcess(command, child)
+}
+
+function tokenLine({ name, token, groups }: ApiUser): string {
+  return `${token},${name},${name},"${groups.join(',')}"\n`
+}
+
+function etcdCommand(binary: string, directory: string): string[] {
+  const client = 'http://127.0.0.1:2379'
+  const peer = 'http://127.0.0.1:2380'
+  const flags = {
+    'data-dir': directory,
+    'unsafe-no-fsync': 'true',
+    'listen-client-urls': client,
+    'advertise-client-urls': client,
+    'listen-peer-urls': peer,
+    'initial-advertise-peer-urls': peer,
+    'initial-cluster': `default=${peer}`,
+  }
+  return [binary, ...flagsOf(flags)]
+}
+
+function apiServerFlags(directory: string, address: string, ca: string, serving: CertificateFiles): string[] {
+  const serviceAccounts = join(directory, 'service-accounts.key')
+  return flagsOf({
+    'etcd-servers': 'http://127.0.0.1:2379',
+    'bind-address': address,
+    'advertise-address': address,
+    'secure-port': String(apiPort),
+    'cert-dir': join(directory, 'serving'),
+    'tls-cert-file': serving.cert,
+    'tls-private-key-file': serving.key,
+    'client-ca-file': ca,
+    'token-auth-file': join(directory, 'tokens.csv'),
+    'authorization-mode': 'RBAC',
+    'service-cluster-ip-range': '10.96.0.0/16',
+    'service-account-issuer': 'https://kubernetes.default.svc',
+    'service-account-signing-key-file': serviceAccounts,
+    'service-account-key-file': serviceAccounts,
+    'disable-admission-plugins': 'ServiceAccount',
+    'allow-privileged': 'true',
+  })
+}
+
+function flagsOf(flags: Readonly<Record<string, string>>): string[] {
+  return Object.entries(flags).map(([name, value]) => `--${name}=${value}`)
+}

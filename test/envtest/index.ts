@@ -1,0 +1,14 @@
+/**
+ * A real Kubernetes control plane for tests: etcd, kube-apiserver and the controllers that make endpoints. There is
+ * no kubelet: tests write Pods and their status themselves.
+ *
+ *     await using plane = await ControlPlane.start({ controllers: true })
+ *     await plane.call('POST', '/api/v1/namespaces/default/services', {...})
+ *
+ * Its ports are fixed, so it runs in namespaces of its own: under scripts/isolated.
+ *
+ * @module
+ */
+export * from './binaries.ts'
+export * from './certificates.ts'
+export * from './control-plane.ts'
