@@ -7,6 +7,7 @@ import { parseAllDocuments } from 'yaml'
 import { createCatalog } from '../src/catalog/index.ts'
 import { parseService, startManifestsSource } from '../src/kube/index.ts'
 import { silentLogger } from '../src/observability/index.ts'
+import { problemsOf } from './crd-schema.ts'
 
 const folder = new URL('../examples/', import.meta.url)
 const names = readdirSync(folder).filter((name) => name.endsWith('.yaml'))
@@ -122,6 +123,14 @@ test('each way of balancing is asked for in the words of its API', () => {
   assert.deepEqual(policyOf('consistenthash'), { consistentHash: { httpHeaderName: 'User-Agent' } })
   assert.equal(policyOf('sessionaffinity'), undefined)
   assert.equal(serviceOf('hostname-lb-sessionaffinity.yaml').spec.sessionAffinity, 'ClientIP')
+})
+
+test("the objects of Istio's kinds are what manifests/istio-crds.yaml defines", () => {
+  const text = readFileSync(new URL('../manifests/istio-crds.yaml', import.meta.url), 'utf8')
+  const definitions = parseAllDocuments(text).map((document): unknown => document.toJS())
+  const objects = names.flatMap(objectsOf).filter(({ kind }) => /^(DestinationRule|Gateway|VirtualService)$/.test(kind))
+  assert.equal(objects.length, 9)
+  for (const object of objects) assert.deepEqual(problemsOf(definitions, object), [])
 })
 
 test('the example for the folder of manifests is read without a complaint', async () => {

@@ -153,9 +153,9 @@ if (!isWithoutEnvtest()) {
             await restrictRole(t, resource === 'endpointslices' ? [resource, 'endpoints'] : [resource], verb)
             const { status } = await follow(t)
             await soon(() => {
-              const { state, lastError } = status().resources.find((each) => each.kind === kind) ?? {}
+              const { state, lastError, notOffered } = status().resources.find((each) => each.kind === kind) ?? {}
               assert.equal(state, 'waiting', JSON.stringify(status()))
-              assert.match(lastError ?? '', /403|forbidden/i)
+              assert.match(lastError ?? notOffered ?? '', /403|forbidden/i)
             })
           })
         }
@@ -187,45 +187,23 @@ if (!isWithoutEnvtest()) {
       }
     })
 
-    test('keep fields that EdgeMesh does not know, and give an object in either version', async () => {
-      const rule = {
-        apiVersion: 'networking.istio.io/v1alpha3',
-        kind: 'DestinationRule',
-        metadata: { name: 'odd', namespace: 'default' },
-        spec: {
-          host: 'odd.default.svc.cluster.local',
-          trafficPolicy: {
-            loadBalancer: { simple: 'LEAST_REQUEST', warmup: { duration: '30s' } },
-            outlierDetection: { consecutive5xxErrors: 7 },
-          },
-          subsets: [{ name: 'v1', labels: { version: 'v1' }, trafficPolicy: { tls: { mode: 'DISABLE' } } }],
-          workloadSelector: { matchLabels: { app: 'odd' } },
-        },
+    test('have structural schemas, so that the API server really checks and prunes by them', async () => {
+      for (const definition of await printManifests('--role', 'crds')) {
+        const types = (await conditionsOf(definition)).filter(({ status }) => status === 'True').map(({ type }) => type)
+        assert.deepEqual(types.sort(), ['Established', 'NamesAccepted'])
       }
-      await createObject(plane, rule)
-      const other = { ...rule, apiVersion: 'networking.istio.io/v1beta1' }
-      const { spec } = (await plane.call('GET', pathOf(other))) as typeof rule
-      assert.deepEqual(spec, rule.spec)
-      await deleteObjects(plane, [rule])
-    })
-
-    test('refuse a field of the wrong type', async () => {
-      const collection = '/apis/networking.istio.io/v1beta1/namespaces/default/gateways'
-      const servers = [{ port: { number: 'eighty', protocol: 'HTTP', name: 'http' }, hosts: ['*'] }]
-      const gateway = {
-        apiVersion: 'networking.istio.io/v1beta1',
-        kind: 'Gateway',
-        metadata: { name: 'wrong' },
-        spec: { servers },
-      }
-      await assert.rejects(plane.call('POST', collection, gateway), /422.*spec\.servers.*number/)
     })
   })
+
+  // Of Istio's kinds the API server of the tests takes the definitions but no object: reading the metadata of any
+  // custom resource crashes Kubernetes 1.20 when it is compiled with Go 1.18 or later. test/examples.test.ts checks them.
+  const isIstio = ({ apiVersion }: KubeObject) => apiVersion.startsWith('networking.istio.io/')
 
   suite('the API server takes as it is', () => {
     for (const name of readdirSync(new URL('examples/', root)).filter((file) => file.endsWith('.yaml'))) {
       test(`examples/${name}`, async () => {
-        const objects = readObjects(readFileSync(new URL(`examples/${name}`, root), 'utf8'))
+        const all = readObjects(readFileSync(new URL(`examples/${name}`, root), 'utf8'))
+        const objects = all.filter((object) => !isIstio(object))
         for (const object of objects) await createObject(plane, object)
         await deleteObjects(plane, objects)
       })
@@ -296,10 +274,14 @@ if (!isWithoutEnvtest()) {
   }
 
   async function assertServed(definition: KubeObject): Promise<void> {
+    const established = (await conditionsOf(definition)).find(({ type }) => type === 'Established')
+    assert.equal(established?.status, 'True')
+  }
+
+  async function conditionsOf(definition: KubeObject) {
     const { status } = (await plane.call('GET', pathOf(definition))) as {
       readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] }
     }
-    const established = status?.conditions?.find(({ type }) => type === 'Established')
-    assert.equal(established?.status, 'True')
+    return status?.conditions ?? []
   }
 }
