@@ -19,6 +19,7 @@ export function renderHelpTail(commands: readonly CommandEntry[]): string {
 
 const environment: readonly ParameterHelp[] = [
   { syntax: 'NODE_NAME', description: 'name of this node, when the configuration does not say it' },
+  { syntax: 'EDGEMESH_ADDON_DIR', description: 'folder on a mount without noexec, for native code' },
   { syntax: 'EDGEMESH_DEBUG', description: 'set to 1 to print where an error comes from' },
 ]
 
