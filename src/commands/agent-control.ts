@@ -4,6 +4,7 @@ import type { ObjectSource, ObjectSourceStatus } from '../kube/index.ts'
 import type { ServiceProxy } from '../proxy/index.ts'
 import type { Tunnel } from '../tunnel/index.ts'
 import type { Boot } from './boot.ts'
+import type { CatalogMemory } from './catalog-memory.ts'
 import type { BuildInfo } from './command.ts'
 import { startControl } from './control.ts'
 import type { MetricsServer } from './metrics-server.ts'
@@ -12,6 +13,8 @@ import { headOf, type MetadataStatus, type StatusDocument } from './status-docum
 /** The parts of a running agent; absent ones are off. */
 export interface AgentParts {
   readonly catalog: Catalog
+  /** Absent where a folder of manifests is the source. */
+  readonly memory: CatalogMemory | undefined
   readonly source: ObjectSource
   readonly dns: DnsServer | undefined
   readonly proxy: ServiceProxy | undefined
@@ -38,11 +41,19 @@ function agentStatusOf(base: Boot<'agent'>, build: BuildInfo, parts: AgentParts)
   const scraped = parts.metricsServer.status()
   return {
     ...headOf('agent', base, build),
-    metadata: metadataOf(parts.catalog, parts.source.status()),
+    metadata: { ...memoryOf(parts.memory), ...metadataOf(parts.catalog, parts.source.status()) },
     ...(dns !== undefined && { dns: { listening: [`${dns.address}:${dns.port}`], upstreams: dns.upstreams } }),
     ...(proxy !== undefined && { proxy }),
     ...(parts.tunnel !== undefined && { tunnel: parts.tunnel.status() }),
     ...(scraped !== undefined && { metrics: scraped }),
+  }
+}
+
+function memoryOf(memory: CatalogMemory | undefined): Pick<MetadataStatus, 'snapshotAgeSeconds' | 'snapshotProblem'> {
+  const { ageSeconds, problem } = memory?.status() ?? {}
+  return {
+    ...(ageSeconds !== undefined && { snapshotAgeSeconds: ageSeconds }),
+    ...(problem !== undefined && { snapshotProblem: problem }),
   }
 }
 

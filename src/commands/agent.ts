@@ -1,6 +1,5 @@
-import { type Catalog, createCatalog } from '../catalog/index.ts'
+import { type Catalog, createCatalog, type RememberedCatalog } from '../catalog/index.ts'
 import { startDns } from '../dns/index.ts'
-import { startManifestsSource } from '../kube/index.ts'
 import { type Kernel, openKernel, watchAddresses } from '../linux/index.ts'
 import { acquireInstanceLock, createDirectDialer, createNodeAwareDialer, type Dialer } from '../net/index.ts'
 import { type ServiceProxy, type ServiceProxyOptions, startServiceProxy, tableName } from '../proxy/index.ts'
@@ -9,7 +8,9 @@ import { startTunnel, type Tunnel } from '../tunnel/index.ts'
 import { startAgentControl } from './agent-control.ts'
 import { startAgentReload } from './agent-reload.ts'
 import { type Boot, boot } from './boot.ts'
+import { type CatalogMemory, startCatalogMemory } from './catalog-memory.ts'
 import type { CommandContext } from './command.ts'
+import { startMetadataSource } from './metadata-source.ts'
 import { startMetricsServer } from './metrics-server.ts'
 import { noTunnel } from './no-tunnel.ts'
 
@@ -26,10 +27,8 @@ export async function run(configFile: string, context: CommandContext): Promise<
     await openKernel({ table: tableName, deviceName: bridgeDeviceName }, base.loggerOf('linux')),
   )
   const catalog = running.use(createCatalog({ onError: (error) => logger.error({ error }, 'snapshot not taken') }))
-  const directory = config.kubeAPIConfig.manifests
-  const source = running.use(
-    await startManifestsSource({ directory, sink: catalog, logger: base.loggerOf('kube'), signal }),
-  )
+  const memory = await beginMemory(running, base, catalog)
+  const source = running.use(await startMetadataSource(base, context, catalog))
 
   const local = createDirectDialer()
   const tunnel = edgeTunnel.enable ? await beginTunnel(running, base, kernel, catalog, local) : undefined
@@ -51,7 +50,9 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const proxied = { kernel, catalog, dialer, excludedAddresses }
   const proxy = edgeProxy.enable ? running.use(await beginProxy(base, proxied)) : undefined
   const metricsServer = running.use(startMetricsServer(base))
-  running.use(await startAgentControl(base, context.build, { catalog, source, dns, proxy, tunnel, metricsServer }))
+  running.use(
+    await startAgentControl(base, context.build, { catalog, memory, source, dns, proxy, tunnel, metricsServer }),
+  )
 
   logger.info({ component: 'agent' }, 'agent ready')
   await aborted(signal)
@@ -59,6 +60,16 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const drained = AbortSignal.timeout(edgeProxy.drainTimeoutMs)
   await Promise.all([proxy?.drain(drained), tunnel?.drain(drained)])
   return 0
+}
+
+/** A folder of manifests is on disk itself: a second copy could only contradict it. */
+async function beginMemory(
+  running: AsyncDisposableStack,
+  { config, loggerOf }: Boot<'agent'>,
+  catalog: RememberedCatalog,
+): Promise<CatalogMemory | undefined> {
+  if (config.kubeAPIConfig.manifests !== '') return undefined
+  return running.use(await startCatalogMemory({ catalog, stateDir: config.stateDir, logger: loggerOf('catalog') }))
 }
 
 async function beginTunnel(

@@ -1,33 +1,40 @@
 import type { Catalog, ObjectSink } from '../catalog/index.ts'
+import type { KubeConfig } from '../kube/config.ts'
 import { type ObjectSource, startApiSource, startManifestsSource } from '../kube/index.ts'
 import type { Boot } from './boot.ts'
 import type { CommandContext } from './command.ts'
+
+/** What the source of objects depends on; a `Boot` has all of it. */
+export type MetadataBase = Pick<Boot<'agent'>, 'loggerOf' | 'metrics' | 'health' | 'signal'> & {
+  readonly config: { readonly kubeAPIConfig: KubeConfig }
+}
 
 /**
  * Starts the source of objects that the configuration asks for. A folder is read when this resolves; an API may be
  * away, and then readiness waits for its first list while everything else goes on.
  */
 export async function startMetadataSource(
-  base: Boot<'agent'>,
+  base: MetadataBase,
   { build, env }: Pick<CommandContext, 'build' | 'env'>,
   catalog: Catalog & ObjectSink,
 ): Promise<ObjectSource> {
-  const { signal, metrics } = base
+  const { metrics, signal } = base
   const config = base.config.kubeAPIConfig
-  const logger = base.loggerOf('kube')
-  const directory = config.manifests
-  if (directory !== '') return await startManifestsSource({ directory, sink: catalog, logger, signal })
+  const common = { sink: catalog, logger: base.loggerOf('kube') }
+  if (config.manifests !== '') return await startManifestsSource({ ...common, directory: config.manifests, signal })
   blockUntilSynced(base, catalog)
-  return startApiSource({ config, env, sink: catalog, logger, metrics, userAgent: `edgemesh/${build.version}` })
+  const userAgent = `edgemesh/${build.version}`
+  return startApiSource({ ...common, config, env, metrics, userAgent, isWarm: () => catalog.isSynced })
 }
 
 /** Ends by itself with the first list, and with the process otherwise. */
-function blockUntilSynced({ health }: Boot<'agent'>, catalog: Catalog): void {
+function blockUntilSynced({ health }: MetadataBase, catalog: Catalog): void {
   if (catalog.isSynced) return
   const waiting = health.block('the first list of objects')
   const subscription = catalog.subscribe(() => {
     if (!catalog.isSynced) return
     waiting[Symbol.dispose]()
-    queueMicrotask(() => subscription[Symbol.dispose]())
+    // The first call can only come later: it was not synced a moment ago.
+    subscription[Symbol.dispose]()
   })
 }

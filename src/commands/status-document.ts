@@ -29,6 +29,10 @@ export interface MetadataStatus {
   readonly services: number
   readonly nodes: number
   readonly problems: readonly string[]
+  /** Set while what is known comes from disk, because the API has not answered yet. */
+  readonly snapshotAgeSeconds?: number
+  /** Why what is known cannot be kept on disk. */
+  readonly snapshotProblem?: string
 }
 
 /** What the status of every role begins with. */
@@ -70,6 +74,10 @@ function renderHead(status: StatusDocument): string[] {
 function renderMetadata(metadata: MetadataStatus): string[] {
   return [
     `metadata  ${metadata.source}: ${metadata.services} Services, ${metadata.nodes} Nodes`,
+    ...(metadata.snapshotAgeSeconds === undefined
+      ? []
+      : [`          from disk, written ${metadata.snapshotAgeSeconds} s ago; the API has not answered yet`]),
+    ...(metadata.snapshotProblem === undefined ? [] : [`          problem: ${metadata.snapshotProblem}`]),
     ...metadata.problems.map((problem) => `          problem: ${problem}`),
   ]
 }

@@ -31,6 +31,13 @@ export const admin: ApiUser = { name: 'admin', token: 'admin-token-of-the-test',
 /** May do nothing until a role says so. */
 export const agentUser: ApiUser = { name: 'edgemesh', token: 'agent-token-of-the-test', groups: ['edgemesh'] }
 
+interface SecretList {
+  readonly items: readonly {
+    readonly metadata: { readonly annotations?: Readonly<Record<string, string>> }
+    readonly data?: Readonly<Record<string, string>>
+  }[]
+}
+
 const readyWithinMs = 60_000
 const apiPort = 6443
 
@@ -129,6 +136,31 @@ export class ControlPlane implements AsyncDisposable {
     await this.ready()
   }
 
+  /** Makes etcd forget everything but the present, so that watches from before are too old. */
+  async compactEtcd(): Promise<void> {
+    const post = async (path: string, body: object) => {
+      const response = await fetch(`http://127.0.0.1:2379${path}`, { method: 'POST', body: JSON.stringify(body) })
+      if (!response.ok) throw new Error(`etcd: ${path}: ${response.status} ${await response.text()}`)
+      return await response.json()
+    }
+    const range = await post('/v3/kv/range', { key: btoa('/'), limit: '1' })
+    const revision: unknown = Reflect.get(Object(Reflect.get(Object(range), 'header')), 'revision')
+    await post('/v3/kv/compaction', { revision, physical: true })
+  }
+
+  /** The token that the controllers have made for a service account. */
+  async serviceAccountToken(namespace: string, name: string): Promise<string> {
+    for (let turn = 0; turn < 100; turn++) {
+      const secrets = (await this.call('GET', `/api/v1/namespaces/${namespace}/secrets`)) as SecretList
+      const secret = secrets.items.find(
+        ({ metadata }) => metadata.annotations?.['kubernetes.io/service-account.name'] === name,
+      )
+      if (secret?.data?.['token'] !== undefined) return Buffer.from(secret.data['token'], 'base64').toString('utf8')
+      await delay(100)
+    }
+    throw new Error(`the controllers make no token for ${namespace}/${name}`)
+  }
+
   /** Writes a kubeconfig whose user is described by these fields; gives its path. */
   async writeKubeconfig(name: string, user: Readonly<Record<string, unknown>>): Promise<string> {
     const file = join(this.directory, `${name}.kubeconfig`)
@@ -193,7 +225,8 @@ function apiServerFlags(directory: string, address: string, ca: string, serving:
   return flagsOf({
     'etcd-servers': 'http://127.0.0.1:2379',
     'bind-address': address,
-    'advertise-address': address,
+    // What Pods would dial; loopback is refused as an endpoint.
+    'advertise-address': address.startsWith('127.') ? '192.0.2.10' : address,
     'secure-port': String(apiPort),
     'cert-dir': join(directory, 'serving'),
     'tls-cert-file': serving.cert,

@@ -64,8 +64,8 @@ function daemonSetOf(settings: ManifestSettings, configMap: KubeObject): KubeObj
           { name: 'NODE_NAME', valueFrom: { fieldRef: { fieldPath: 'spec.nodeName' } } },
           { name: 'NAMESPACE', valueFrom: { fieldRef: { fieldPath: 'metadata.namespace' } } },
         ],
-        // Rules, device and routes; DNS on port 53. The same as in systemd/edgemesh-agent.service.
-        capabilities: ['NET_ADMIN', 'NET_RAW', 'NET_BIND_SERVICE', 'DAC_READ_SEARCH'],
+        // Rules, device and routes; raw sockets for the older iptables, where a firewall uses it; DNS on port 53.
+        capabilities: ['NET_ADMIN', 'NET_RAW', 'NET_BIND_SERVICE'],
         ports: [{ name: 'tunnel', port: 20006, protocol: 'TCP' }],
         memory: { request: '128Mi', limit: '512Mi' },
         volumes: [

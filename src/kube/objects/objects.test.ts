@@ -275,3 +275,25 @@ test('equal addresses become equal text, and other text no address', () => {
   ]
   for (const [text, canonical] of cases) assert.equal(canonicalIpOf(text), canonical, text)
 })
+
+test('endpoints outside the cluster are reached through the node that an annotation names', () => {
+  const annotations = { 'edgemesh.kubeedge.io/via-node': 'edge-b' }
+  const outside = { addresses: ['192.168.1.50'] }
+  const inside = { addresses: ['10.0.0.1'], nodeName: 'edge-a' }
+  const labels = { 'kubernetes.io/service-name': 'plc' }
+  const slice = { metadata: { ...metadata, labels, annotations }, addressType: 'IPv4', endpoints: [outside, inside] }
+  assert.deepEqual(
+    parseEndpointSlice(slice)?.endpoints.map(({ nodeName }) => nodeName),
+    ['edge-b', 'edge-a'],
+  )
+  const subsets = [{ addresses: [{ ip: '192.168.1.50' }], notReadyAddresses: [{ ip: '10.0.0.1', nodeName: 'edge-a' }] }]
+  assert.deepEqual(
+    parseEndpoints({ metadata: { ...metadata, annotations }, subsets })[0]?.endpoints.map(({ nodeName }) => nodeName),
+    ['edge-b', 'edge-a'],
+  )
+  const wrong = { metadata: { ...metadata, annotations: { 'edgemesh.kubeedge.io/via-node': 'Edge B' } }, subsets }
+  assert.match(
+    refusal(() => parseEndpoints(wrong)).message,
+    /^metadata.annotations.edgemesh.kubeedge.io\/via-node: must/,
+  )
+})

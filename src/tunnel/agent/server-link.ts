@@ -41,8 +41,6 @@ const hopeless = [ServerIdentityError, SameServerError, DirectoryRefusedError]
 const retryPolicy: BackoffPolicy = { firstMs: 300, maxMs: 1000, jitter: 0.5 }
 const hopelessRetryMs = 15_000
 const connectTimeoutMs = 5000
-const pingIntervalMs = 5000
-const pongTimeoutMs = 3000
 /** The same failure is told again after this long. */
 const repeatLogMs = 60_000
 
@@ -138,8 +136,6 @@ export class ServerLink {
           onOwnRecord: (listener) => ownRecord.onChange(listener),
           connected: this.#connected,
           onPresence: onChange,
-          pingIntervalMs,
-          pongTimeoutMs,
         },
         signal,
       )

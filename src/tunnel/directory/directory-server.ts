@@ -28,8 +28,6 @@ export interface DirectoryServerOptions {
   readonly book: RecordBook
   readonly tasks: TaskGroup
   readonly logger: Logger
-  /** A session that is silent for this long is ended: the agent pings more often. */
-  readonly silenceMs: number
   /** Changes within this time travel together. */
   readonly debounceMs: number
 }
@@ -83,15 +81,9 @@ export class DirectoryServer {
   }
 
   async #readAll(session: Session, name: string, signal: AbortSignal): Promise<void> {
-    const { silenceMs } = this.#options
     for (;;) {
-      const silence = AbortSignal.timeout(silenceMs)
-      const message = await readMessage(session.stream, AbortSignal.any([signal, silence])).catch((error: unknown) => {
-        if (silence.aborted) session.peer.abort(new Error(`silent for ${silenceMs} ms`))
-        throw error
-      })
+      const message = await readMessage(session.stream, signal)
       if (message === undefined) return
-      if (message.type === 'ping') session.pong()
       if (message.type !== 'record') continue
       if (!(await this.#take(session.stream, session.peer, message.record, signal))) return
       this.#tellAll({ record: name })
@@ -145,7 +137,6 @@ class Session {
   readonly #known: Map<string, number>
   readonly #records = new Set<string>()
   readonly #presence = new Map<string, boolean>()
-  #owesPong = false
   #wake: () => void = () => {}
 
   constructor(stream: ByteStream, peer: SessionPeer, known: Map<string, number>) {
@@ -163,11 +154,6 @@ class Session {
     this.#wake()
   }
 
-  pong(): void {
-    this.#owesPong = true
-    this.#wake()
-  }
-
   replace(): void {
     this.peer.abort(new Error('replaced by a newer connection of the same node'))
   }
@@ -180,19 +166,15 @@ class Session {
     for (const up of more) await this.#send({ type: 'presence', reset: false, up, down: [] }, signal)
     for (const { record } of options.book.records) this.#records.add(record.name)
     for (;;) {
-      if (this.#owesPong) {
-        this.#owesPong = false
-        await this.#send({ type: 'pong' }, signal)
-      }
       await this.#sendPresence(signal)
       await this.#sendRecords(options.book, signal)
       if (!this.#hasNews()) await this.#untilWoken()
-      if (!this.#owesPong) await sleep(options.debounceMs, signal)
+      await sleep(options.debounceMs, signal)
     }
   }
 
   #hasNews(): boolean {
-    return this.#owesPong || this.#records.size > 0 || this.#presence.size > 0
+    return this.#records.size > 0 || this.#presence.size > 0
   }
 
   async #sendPresence(signal: AbortSignal): Promise<void> {

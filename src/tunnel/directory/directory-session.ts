@@ -1,5 +1,4 @@
 import type { ByteStream } from '../../net/index.ts'
-import { sleep } from '../../runtime/index.ts'
 import { readFrame, writeFrame } from '../frames.ts'
 import type { SignedRecord } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
@@ -21,11 +20,9 @@ export interface DirectorySessionOptions {
   /** Names of the nodes that the server is connected to; kept current while the session lasts. */
   readonly connected: Set<string>
   readonly onPresence: () => void
-  readonly pingIntervalMs: number
-  readonly pongTimeoutMs: number
 }
 
-/** Our own record and a frame of pings are small; more waiting than this means that the server does not read. */
+/** Our own record is small; more waiting than this means that the server does not read. */
 const maxQueuedBytes = 256 * 1024
 
 /** Exchanges records with a server until the connection or the signal ends it; always rejects. */
@@ -36,31 +33,9 @@ export async function runDirectorySession(options: DirectorySessionOptions, sign
   using _own = options.onOwnRecord(() => {
     if (stream.writableLength < maxQueuedBytes) void send(stream, ownMessage(ownRecord()), signal).catch(() => {})
   })
-  const ended = new AbortController()
-  const running = AbortSignal.any([signal, ended.signal])
-  let lastHeard = Date.now()
-  const reading = readMessages(options, running, () => {
-    lastHeard = Date.now()
-  })
-  const pinging = probe(options, running, () => lastHeard)
-  try {
-    return await Promise.race([reading, pinging])
-  } finally {
-    // Whichever fails first ends the session; the other one's failure is a consequence.
-    ended.abort(new Error('session ended'))
-    await Promise.allSettled([reading, pinging])
-  }
-}
-
-async function readMessages(
-  options: DirectorySessionOptions,
-  signal: AbortSignal,
-  onHeard: () => void,
-): Promise<never> {
   for (;;) {
-    const frame = await readFrame(options.stream, directoryFrameLimitBytes, signal)
+    const frame = await readFrame(stream, directoryFrameLimitBytes, signal)
     if (frame === undefined) throw new Error('the server ended the session')
-    onHeard()
     await take(options, parseServerMessage(frame))
   }
 }
@@ -81,22 +56,8 @@ async function take({ book, connected, onPresence }: DirectorySessionOptions, me
       return
     case 'refused':
       throw new DirectoryRefusedError(message.reason)
-    case 'pong':
-      return
     default:
       message satisfies never
-  }
-}
-
-/** A server that went without a word, by power or by route, is noticed here. */
-async function probe(options: DirectorySessionOptions, signal: AbortSignal, lastHeard: () => number): Promise<never> {
-  const { stream, pingIntervalMs, pongTimeoutMs } = options
-  for (;;) {
-    await sleep(pingIntervalMs, signal)
-    const pinged = Date.now()
-    if (stream.writableLength < maxQueuedBytes) void send(stream, { type: 'ping' }, signal).catch(() => {})
-    await sleep(pongTimeoutMs, signal)
-    if (lastHeard() < pinged) throw new Error(`no answer from the server for ${pongTimeoutMs} ms`)
   }
 }
 

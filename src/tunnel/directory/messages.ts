@@ -8,8 +8,6 @@ import { maxEncodedRecordLength } from '../records/name-record.ts'
  *    | <- records (those not known) ---- |
  *    | -- record (own, when changed) --> |
  *    | <- records, presence up/down ---- |   as other agents come, change and go
- *    | -- ping ------------------------> |   every few seconds; silence ends the session on either side
- *    | <- pong ------------------------- |
  */
 
 /** The protocol between agents and servers. */
@@ -35,7 +33,6 @@ const agentMessage = z.discriminatedUnion('type', [
     known: z.record(z.string().max(253), z.int().min(0)),
   }),
   z.strictObject({ type: z.literal('record'), record }),
-  z.strictObject({ type: z.literal('ping') }),
 ])
 
 const serverMessage = z.discriminatedUnion('type', [
@@ -43,7 +40,6 @@ const serverMessage = z.discriminatedUnion('type', [
   /** `reset` begins a complete list. */
   z.strictObject({ type: z.literal('presence'), reset: z.boolean(), up: names, down: names }),
   z.strictObject({ type: z.literal('refused'), reason: z.string().max(1024) }),
-  z.strictObject({ type: z.literal('pong') }),
 ])
 
 /** What an agent says. */

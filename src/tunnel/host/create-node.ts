@@ -54,12 +54,6 @@ const manyConnections = 16_384
 /** Below the dialler's patience: a handshake that hangs, as it may with another pre-shared key, is to fail on both sides. */
 const handshakeTimeoutMs = 4000
 
-/**
- * A peer that vanished without a word is given up within 13 s. The library would wait longer and longer, for all peers,
- * once one of them has failed.
- */
-const probes = { pingInterval: 5000, pingTimeout: { minTimeout: 8000, maxTimeout: 8000 } }
-
 const reservationLifetimeMs = 12 * 3600 * 1000
 
 // The library resets a stream that buffers more than its limit while its reader waits, so the window must be smaller.
@@ -108,8 +102,8 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
       // Lost connections are replaced by those who need them.
       reconnectRetries: 0,
     },
-    // Agents probe their connections; the server only answers, and drops agents that fell silent.
-    connectionMonitor: { enabled: !options.isRelay, ...probes },
+    // It would take a slow line for a dead one; we watch by ourselves.
+    connectionMonitor: { enabled: false },
     services: servicesOf(options),
   })
   const relay: unknown = Reflect.get(node.services, 'relay')

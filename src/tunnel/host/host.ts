@@ -5,6 +5,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { type ByteStream, listenErrorOf } from '../../net/index.ts'
 import { type CreatedNode, createNode, type NodeOptions } from './create-node.ts'
 import { type PeerConnection, peerConnectionOf } from './peer-connection.ts'
+import { type SilencePolicy, watchSilence } from './silence.ts'
 import { StreamDuplex } from './stream-duplex.ts'
 
 /** Who takes the streams of a protocol that peers open; the handler owns the stream. */
@@ -53,10 +54,15 @@ const libraryKeepAliveTag = 'keep-alive-circuit-relay'
 
 /** Makes the host; it neither listens nor dials before `listen`. */
 export async function createHost(options: NodeOptions): Promise<Host> {
-  return hostOf(await createNode(options), options.listenPort)
+  return hostOf(await createNode(options), options)
 }
 
-function hostOf({ node, internals, relay }: CreatedNode, port: number): Host {
+/** Agents ask for signs of life, which are those of the asker for the server. */
+const agentSilence: SilencePolicy = { probeAfterMs: 5000, limitMs: 12_000 }
+const serverSilence: SilencePolicy = { limitMs: 20_000 }
+
+function hostOf({ node, internals, relay }: CreatedNode, { listenPort: port, isRelay }: NodeOptions): Host {
+  const watching = new DisposableStack()
   if (relay !== undefined) node.addEventListener('peer:disconnect', ({ detail }) => dropReservation(relay, detail))
   const listening = () => internals.transportManager.getAddrs().map(String)
   return {
@@ -71,6 +77,8 @@ function hostOf({ node, internals, relay }: CreatedNode, port: number): Host {
     async listen() {
       try {
         await node.start()
+        const connections = () => node.getConnections().map(peerConnectionOf).filter(isOpen)
+        watching.use(watchSilence({ policy: isRelay ? serverSilence : agentSilence, connections }))
       } catch (error) {
         throw new TunnelListenError(`Cannot listen on TCP port ${port} for the tunnel`, {
           cause: reasonOf(error, port),
@@ -107,6 +115,7 @@ function hostOf({ node, internals, relay }: CreatedNode, port: number): Host {
     hasReservation: (relayPeerId) => internals.reservationStore.hasReservation(peerIdFromString(relayPeerId)),
     reservations: () => relay?.reservations.size ?? 0,
     async [Symbol.asyncDispose]() {
+      watching.dispose()
       await node.stop()
     },
   }

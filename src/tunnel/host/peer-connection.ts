@@ -11,6 +11,8 @@ export interface PeerConnection {
   /** The relay's peer ID when the connection runs through one. */
   readonly relayPeerId: string | undefined
   readonly isOpen: boolean
+  /** When something came from the peer for the last time, as `performance.now()` tells it. */
+  readonly lastHeardMs: number
   /** Opens a stream; the far end has agreed to the protocol when it resolves. */
   openStream(protocol: string, signal: AbortSignal): Promise<ByteStream>
   /** Ends the connection at once, and its streams with a reset. */
@@ -30,6 +32,10 @@ export function peerConnectionOf(connection: Connection): PeerConnection {
 
 function createPeerConnection(connection: Connection): PeerConnection {
   const address = connection.remoteAddr.toString()
+  let lastHeardMs = performance.now()
+  wireOf(connection).addEventListener('message', () => {
+    lastHeardMs = performance.now()
+  })
   return {
     id: connection.id,
     peerId: connection.remotePeer.toString(),
@@ -38,10 +44,20 @@ function createPeerConnection(connection: Connection): PeerConnection {
     get isOpen() {
       return connection.status === 'open'
     },
+    get lastHeardMs() {
+      return lastHeardMs
+    },
     async openStream(protocol, signal) {
       const stream = await connection.newStream(protocol, { signal, runOnLimitedConnection: true })
       return new StreamDuplex(stream)
     },
     abort: (reason) => connection.abort(reason),
   }
+}
+
+/** What the connection's bytes come from; not in the library's types, pinned by its exact version. */
+function wireOf(connection: Connection): EventTarget {
+  const wire: unknown = Reflect.get(connection, 'maConn')
+  if (wire instanceof EventTarget) return wire
+  throw new Error('Cannot use this version of libp2p: its connections do not show what comes from the peer')
 }

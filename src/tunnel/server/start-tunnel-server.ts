@@ -6,8 +6,6 @@ import { loadMembership } from '../identity/load-membership.ts'
 import { RecordBook } from '../records/record-book.ts'
 import type { TunnelServer, TunnelServerOptions } from '../tunnel.ts'
 
-/** Agents ping every 5 s. */
-const silenceMs = 20_000
 const debounceMs = 50
 
 /** Streams of one agent: one for each peer that it is relayed to, both ways, and the directory. */
@@ -31,7 +29,7 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
     }),
   )
   const tasks = starting.use(new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed')))
-  const directory = new DirectoryServer({ book, tasks, logger, silenceMs, debounceMs })
+  const directory = new DirectoryServer({ book, tasks, logger, debounceMs })
   await host.handle({
     protocol: directoryProtocol,
     maxStreams: 4,

@@ -5,7 +5,6 @@
  */
 import { join } from 'node:path'
 import process from 'node:process'
-import { setTimeout as delay } from 'node:timers/promises'
 import { silentLogger } from '../../../src/observability/index.ts'
 import { directoryProtocol } from '../../../src/tunnel/directory/messages.ts'
 import { writeFrame } from '../../../src/tunnel/frames.ts'
@@ -23,7 +22,6 @@ interface Settings {
 }
 
 const settings: Settings = JSON.parse(process.argv[2] ?? '')
-const pingIntervalMs = 5_000
 const never = new AbortController().signal
 
 for (let index = 0; index < settings.count; index++) {
@@ -55,12 +53,4 @@ async function enterMesh(name: string): Promise<void> {
   const addresses = [`/ip4/${settings.server}/tcp/${host.listeningPort()}`]
   const record = await signRecord({ name, role: 'agent', peerId, sequence: time, addresses, time }, privateKey)
   await writeFrame(stream, { type: 'hello', record: record.encoded, known: {} }, never)
-  void ping(stream)
-}
-
-async function ping(stream: Parameters<typeof writeFrame>[0]): Promise<void> {
-  while (!stream.destroyed) {
-    await delay(pingIntervalMs)
-    await writeFrame(stream, { type: 'ping' }, never).catch(() => {})
-  }
 }

@@ -223,7 +223,7 @@ export class ApiDouble implements AsyncDisposable {
     for (const watcher of [...this.#watchers].filter((candidate) => candidate.path === path)) {
       this.#watchers.delete(watcher)
       if (how === 'in order') watcher.response.end()
-      else watcher.response.socket?.resetAndDestroy()
+      else this.#reset(watcher.response)
     }
   }
 
@@ -259,7 +259,7 @@ export class ApiDouble implements AsyncDisposable {
   #fail(fault: Exclude<Fault, { kind: 'cut' }>, response: ServerResponse): void {
     if (fault.kind === 'status') sendStatus(response, fault.status, fault.headers)
     if (fault.kind === 'body') response.writeHead(200, { 'content-type': 'application/json' }).end(fault.text)
-    if (fault.kind === 'reset') response.socket?.resetAndDestroy()
+    if (fault.kind === 'reset') this.#reset(response)
   }
 
   #answerProperly(request: DoubleRequest, response: ServerResponse, cutAfter: number): void {
@@ -281,7 +281,7 @@ export class ApiDouble implements AsyncDisposable {
       ...(isZipped && { 'content-encoding': 'gzip' }),
     })
     if (cutAfter >= sent.length) this.#end(response, sent)
-    else response.write(sent.subarray(0, cutAfter), () => response.socket?.resetAndDestroy())
+    else response.write(sent.subarray(0, cutAfter), () => this.#reset(response))
   }
 
   #list({ query }: DoubleRequest, { objects }: Collection): unknown {
@@ -322,6 +322,11 @@ export class ApiDouble implements AsyncDisposable {
     if (this.habits.withoutHistory === true) return []
     if (version === '') return [...objects.values()].map((object) => ({ type: 'ADDED', object }))
     return changes.filter((change) => change.version > Number(version))
+  }
+
+  #reset({ socket }: ServerResponse): void {
+    if (this.#tls === undefined) socket?.resetAndDestroy()
+    else socket?.destroy()
   }
 
   #write(response: ServerResponse, text: string): void {
