@@ -50,7 +50,7 @@ export function nextParts(previous: SnapshotParts, changes: SnapshotChanges): Sn
   const parts = {
     sequence: previous.sequence + 1,
     services,
-    clusterIPs: areServicesSame ? previous.clusterIPs : onFirstUse(() => indexClusterIPs(services)),
+    clusterIPs: areServicesSame ? previous.clusterIPs : clusterIPIndexOf(services),
     nodes,
     slices,
   }
@@ -74,6 +74,11 @@ export function createSnapshot({ sequence, services, clusterIPs, nodes, slices, 
 
 function stateOf(parts: Pick<SnapshotParts, 'services' | 'slices'>, key: ObjectKey): ServiceState {
   return { service: parts.services.get(key), slices: (parts.slices.get(key) ?? noSlices).slices }
+}
+
+/** A function of its own: a closure made among others would keep alive what they use, here all snapshots before. */
+function clusterIPIndexOf(services: ReadonlyMap<ObjectKey, Service>): SnapshotParts['clusterIPs'] {
+  return onFirstUse(() => indexClusterIPs(services))
 }
 
 function indexClusterIPs(services: ReadonlyMap<ObjectKey, Service>): ReadonlyMap<string, Service> {

@@ -19,7 +19,8 @@ import {
   type WrittenObject,
 } from '../../src/kube/object-source.contract.ts'
 import { createMetrics, silentLogger } from '../../src/observability/index.ts'
-import { admin, agentUser, ControlPlane, isWithoutEnvtest } from '../envtest/index.ts'
+import { admin, agentUser, ControlPlane, curlUserAgent, isWithoutEnvtest } from '../envtest/index.ts'
+import { createLab } from '../lab/index.ts'
 import { requireIsolation } from '../lab/isolation.ts'
 
 let plane: ControlPlane
@@ -112,10 +113,23 @@ function registerTests(): void {
   })
   after(() => plane?.[Symbol.asyncDispose]())
 
-  describeObjectSource('a kube-apiserver', createOrigin, 45_000)
+  // First, because the controllers need up to a minute to recover from the restarts that follow.
   suite('from a kube-apiserver', registerChangeTests)
+  describeObjectSource('a kube-apiserver', createOrigin, 45_000)
   suite('a kube-apiserver that restarts', registerRestartTests)
   suite('a kube-apiserver lets in', registerUserTests)
+  test('a kube-apiserver in the cloud of a lab is reached from a node behind a NAT', reachesCloud)
+}
+
+async function reachesCloud(): Promise<void> {
+  await using lab = await createLab({ cloud: ['cloud-1'], lans: { a: { nodes: ['edge-a1'] } } })
+  await using cloud = await ControlPlane.start({ host: lab.node('cloud-1') })
+  await cloud.call('POST', services, { metadata: { name: 'web' }, spec: { ports: [{ port: 80 }] } })
+  const flags = ['-sS', '--cacert', cloud.authority.ca, '--user-agent', curlUserAgent]
+  const { stdout, stderr } = await lab
+    .node('edge-a1')
+    .exec(['curl', ...flags, '--header', `authorization: Bearer ${admin.token}`, `${cloud.url}${services}`])
+  assert.match(stdout, /"name": ?"web"/, stderr)
 }
 
 const collections: Readonly<Record<WrittenObject['kind'], string>> = {

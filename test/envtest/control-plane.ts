@@ -1,20 +1,17 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { request } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { json } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
-import { LabProcess } from '../lab/index.ts'
+import { type Host, LabProcess } from '../lab/index.ts'
 import { findBinaries } from './binaries.ts'
 import { type CertificateFiles, createSigningKey, createTestAuthority, type TestAuthority } from './certificates.ts'
+import { type Send, sendFrom, sendHere } from './transport.ts'
 
 /** Where a control plane runs. */
 export interface ControlPlaneOptions {
-  /** Address of the API server; default loopback. */
-  readonly address?: string
-  /** Starts a program there; default: here. `host.spawn` of a lab's host fits. */
-  readonly start?: (argv: readonly string[]) => LabProcess
+  /** A host of a lab, on whose address the API server listens; default: here, on loopback. */
+  readonly host?: Host
   /** Runs the controllers that make Endpoints, EndpointSlices and service account tokens. */
   readonly controllers?: boolean
 }
@@ -47,6 +44,7 @@ export class ControlPlane implements AsyncDisposable {
   readonly authority: TestAuthority
   readonly directory: string
   readonly #start: (argv: readonly string[]) => LabProcess
+  readonly #send: Send
   readonly #apiServerCommand: readonly string[]
   #apiServer: LabProcess
   readonly #others: LabProcess[]
@@ -56,6 +54,7 @@ export class ControlPlane implements AsyncDisposable {
     readonly authority: TestAuthority
     readonly directory: string
     readonly start: (argv: readonly string[]) => LabProcess
+    readonly send: Send
     readonly apiServerCommand: readonly string[]
     readonly etcd: LabProcess
   }) {
@@ -63,6 +62,7 @@ export class ControlPlane implements AsyncDisposable {
     this.authority = options.authority
     this.directory = options.directory
     this.#start = options.start
+    this.#send = options.send
     this.#apiServerCommand = options.apiServerCommand
     this.#apiServer = options.start(options.apiServerCommand)
     this.#others = [options.etcd]
@@ -70,7 +70,10 @@ export class ControlPlane implements AsyncDisposable {
 
   /** Starts everything and waits until the API answers. */
   static async start(options: ControlPlaneOptions = {}): Promise<ControlPlane> {
-    const { address = '127.0.0.1', start = startHere, controllers = false } = options
+    const { host, controllers = false } = options
+    const address = host?.address ?? '127.0.0.1'
+    const start = host === undefined ? startHere : (argv: readonly string[]) => host.spawn(argv)
+    const send = host === undefined ? sendHere : sendFrom(host)
     const binaries = await findBinaries()
     const directory = await mkdtemp(join(tmpdir(), 'envtest-'))
     const authority = await createTestAuthority(directory, 'cluster')
@@ -80,7 +83,7 @@ export class ControlPlane implements AsyncDisposable {
     const etcd = start(etcdCommand(binaries.etcd, join(directory, 'etcd')))
     const apiServerCommand = [binaries.apiServer, ...apiServerFlags(directory, address, authority.ca, serving)]
     const url = `https://${address}:${apiPort}`
-    const plane = new ControlPlane({ url, authority, directory, start, apiServerCommand, etcd })
+    const plane = new ControlPlane({ url, authority, directory, start, send, apiServerCommand, etcd })
     try {
       await plane.ready()
       if (controllers) await plane.#startControllers(binaries.controllerManager)
@@ -106,23 +109,9 @@ export class ControlPlane implements AsyncDisposable {
 
   /** Calls the API; rejects for an answer that is no success. */
   async call(method: string, path: string, body?: unknown, user: ApiUser = admin): Promise<unknown> {
-    const ca = await readFile(this.authority.ca, 'utf8')
-    const isPatch = method === 'PATCH'
-    const headers = {
-      authorization: `Bearer ${user.token}`,
-      'content-type': isPatch ? 'application/merge-patch+json' : 'application/json',
-    }
-    const { promise, resolve, reject } = Promise.withResolvers<unknown>()
-    const sent = request(`${this.url}${path}`, { method, headers, ca, agent: false, timeout: 10_000 }, (response) => {
-      const { statusCode = 0 } = response
-      const isJson = response.headers['content-type']?.startsWith('application/json') === true
-      const answer = isJson ? json(response) : response.resume() && Promise.resolve(undefined)
-      const refused = (text: unknown) => new Error(`${method} ${path}: ${statusCode} ${JSON.stringify(text)}`)
-      answer.then((value) => (statusCode < 300 ? resolve(value) : reject(refused(value))), reject)
-    })
-    sent.on('error', reject).on('timeout', () => sent.destroy(new Error(`${method} ${path}: no answer`)))
-    sent.end(body === undefined ? undefined : JSON.stringify(body))
-    return await promise
+    const type = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json'
+    const headers = { authorization: `Bearer ${user.token}`, 'content-type': type }
+    return await this.#request(method, `${this.url}${path}`, headers, body)
   }
 
   /** Ends the API server at once, as a power cut does; etcd keeps its data. */
@@ -138,11 +127,7 @@ export class ControlPlane implements AsyncDisposable {
 
   /** Makes etcd forget everything but the present, so that watches from before are too old. */
   async compactEtcd(): Promise<void> {
-    const post = async (path: string, body: object) => {
-      const response = await fetch(`http://127.0.0.1:2379${path}`, { method: 'POST', body: JSON.stringify(body) })
-      if (!response.ok) throw new Error(`etcd: ${path}: ${response.status} ${await response.text()}`)
-      return await response.json()
-    }
+    const post = (path: string, body: object) => this.#request('POST', `http://127.0.0.1:2379${path}`, {}, body)
     const range = await post('/v3/kv/range', { key: btoa('/'), limit: '1' })
     const revision: unknown = Reflect.get(Object(Reflect.get(Object(range), 'header')), 'revision')
     await post('/v3/kv/compaction', { revision, physical: true })
@@ -179,6 +164,20 @@ export class ControlPlane implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const running of [this.#apiServer, ...this.#others.reverse()]) await running.stop('SIGKILL')
     await rm(this.directory, { recursive: true, force: true })
+  }
+
+  async #request(
+    method: string,
+    url: string,
+    headers: Readonly<Record<string, string>>,
+    body: unknown,
+  ): Promise<unknown> {
+    const caFile = this.authority.ca
+    const ca = await readFile(caFile, 'utf8')
+    const content = body === undefined ? undefined : JSON.stringify(body)
+    const { status, text } = await this.#send({ method, url, headers, body: content, caFile, ca })
+    if (status < 200 || status > 299) throw new Error(`${method} ${url}: ${status} ${text}`)
+    return text.startsWith('{') ? JSON.parse(text) : text
   }
 
   async #startControllers(binary: string): Promise<void> {

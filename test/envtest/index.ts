@@ -5,10 +5,13 @@
  *     await using plane = await ControlPlane.start({ controllers: true })
  *     await plane.call('POST', '/api/v1/namespaces/default/services', {...})
  *
- * Its ports are fixed, so it runs in namespaces of its own: under scripts/isolated.
+ * Its ports are fixed, so it runs in namespaces of its own: under scripts/isolated, or on a host of a lab:
+ *
+ *     await using plane = await ControlPlane.start({ host: lab.node('cloud-1') })
  *
  * @module
  */
 export * from './binaries.ts'
 export * from './certificates.ts'
 export * from './control-plane.ts'
+export { curlUserAgent } from './transport.ts'

@@ -7,6 +7,7 @@ import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { after, before, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import { DialError } from '../../src/net/index.ts'
 import {
   dial,
@@ -101,6 +102,21 @@ test('a slow reader holds the sender back instead of filling memory', async () =
   stream.resume()
   await once(stream, 'close')
   assert.equal(read, total)
+})
+
+test('a reader that takes a little now and then gets all of it', async () => {
+  const size = 32 * 1024 * 1024
+  await using target = await startTcpServer((socket) => void socket.end(Buffer.alloc(size, 'x')))
+  b.serve('10.1.1.1', target.port)
+  const stream = await dial(a, 'edge-b', target.port)
+  let bytes = 0
+  for (let time = 0; time < 5; time++) {
+    // Long enough for the sender to run ahead as far as it may, and further if it is not held.
+    await delay(300)
+    bytes += stream.read()?.length ?? 0
+  }
+  bytes += (await readAll(stream)).length
+  assert.equal(bytes, size)
 })
 
 test('a target that refuses is told with its address and node', async () => {
