@@ -1,7 +1,11 @@
 /**
- * What a day does to the memory of agents and server, in minutes: `scripts/isolated node test/bench/leak.ts [scale]`,
- * for all of it with scale 1. Prints memory and open files at intervals and, for each kind of load, the slope after
- * warm-up; a leak shows as a slope that stays. Takes half an hour on two cores.
+ * What a day does to the memory of agents and server, in minutes:
+ *
+ *     scripts/isolated node test/bench/leak.ts [scale] [word...]
+ *
+ * Scale 1, the default, is all of it, and takes half an hour on two cores; words choose kinds of load by their names.
+ * Prints memory and open files at intervals and, for each kind of load, the slope after warm-up: a leak shows as a
+ * slope that stays. The heap is its floor, but a load that makes little garbage may see no collection at all.
  */
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -10,7 +14,8 @@ import { type LeakSite, startLeakSite } from './support/leak-site.ts'
 import type { Observed } from './support/observed.ts'
 import { megabytes, openFilesOf, renderTable, slopeOf, type Usage, usageOf, watchHeap } from './support/usage.ts'
 
-const scale = Number(process.argv[2] ?? 1)
+const [scaleText = '1', ...words] = process.argv.slice(2)
+const scale = Number(scaleText)
 /** The first part of each kind of load is not counted: caches fill, code is compiled. */
 const warmUpPart = 0.3
 const samplesPerKind = 20
@@ -48,7 +53,9 @@ function kindsOf(leakSite: LeakSite): Kind[] {
     { name: 'reconnects', count: 1_000, run: (count) => leakSite.reconnect(count) },
     { name: 'snapshot changes', count: 10_000, run: (count) => leakSite.change(count) },
   ]
-  return kinds.map((kind) => ({ ...kind, count: Math.round(kind.count * scale) }))
+  return kinds
+    .filter(({ name }) => words.length === 0 || words.some((word) => name.includes(word)))
+    .map((kind) => ({ ...kind, count: Math.round(kind.count * scale) }))
 }
 
 async function observe({ name, count, run }: Kind): Promise<void> {

@@ -26,12 +26,12 @@ const request: Scenario = {
 }
 
 const transfer: Scenario = {
-  name: '8 MB each way on 5 connections at once',
+  name: '2 MB each way on 5 connections at once',
   count: 5,
-  client: [{ send: 8 * MiB }, 'end', 'receive the end'],
-  server: [{ send: 8 * MiB }, 'end', 'receive the end'],
-  atClient: { bytes: 8 * MiB, end: 'in order' },
-  atServer: { bytes: 8 * MiB, end: 'in order' },
+  client: [{ send: 2 * MiB }, 'end', 'receive the end'],
+  server: [{ send: 2 * MiB }, 'end', 'receive the end'],
+  atClient: { bytes: 2 * MiB, end: 'in order' },
+  atServer: { bytes: 2 * MiB, end: 'in order' },
 }
 
 function specOf(a: Nat, b: Nat): LabSpec {

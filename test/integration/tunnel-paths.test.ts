@@ -13,6 +13,7 @@ import {
   startTcpServer,
   startTestAgent,
   startTestServer,
+  type TestAgent,
   TestFolder,
 } from './tunnel-mesh.ts'
 
@@ -69,6 +70,20 @@ test('neighbours connect directly by themselves, and meet again without any serv
   b.serve('10.1.1.1', target.port)
   assert.equal((await readAll(await dial(a, 'edge-b', target.port))).toString(), 'hello')
   assert.equal(pathTo(a, 'edge-b'), 'direct')
+})
+
+test('flows that wait for the first connection to a peer all open when it stands', async () => {
+  await using folder = await TestFolder.create()
+  await using server = await startTestServer(folder)
+  await using a = await startTestAgent(folder, 'edge-a', server.port)
+  await using b = await startTestAgent(folder, 'edge-b', server.port)
+  await using target = await greeting()
+  for (const agent of [a, b]) agent.serve('10.1.1.1', target.port)
+  await eventually('both are connected', () => isServerReady(a) && isServerReady(b))
+  await eventually('both are known', () => knows(a, 'edge-b') && knows(b, 'edge-a'))
+  const flow = async (from: TestAgent, to: string) => (await readAll(await dial(from, to, target.port))).toString()
+  const answers = await Promise.all(Array.from({ length: 50 }, () => [flow(a, 'edge-b'), flow(b, 'edge-a')]).flat())
+  assert.deepEqual(new Set(answers), new Set(['hello']))
 })
 
 test('flows go on through the relay when a direct connection dies, and a new one is made in time', async () => {

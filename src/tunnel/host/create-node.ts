@@ -115,6 +115,8 @@ async function muxerOf(name: 'yamux' | 'mplex', maxStreams: number): Promise<() 
   return yamux({
     maxInboundStreams: maxStreams,
     maxOutboundStreams: maxStreams,
+    // Flows that wait for a connection all open at once when it stands, before the far side has told its handlers.
+    maxEarlyStreams: maxStreams,
     streamOptions: { maxStreamWindowSize: maxWindowBytes, maxReadBufferLength: maxReadBufferBytes },
   })
 }

@@ -20,6 +20,9 @@ export class StreamDuplex extends Duplex {
   /** The far side ended its direction in order; without it, an end of the stream is a loss. */
   #remoteFinished = false
   #resumeWrite: (() => void) | undefined
+  /** The consumer is to read what it has before more comes. */
+  #isFull = false
+  #isResuming = false
 
   constructor(stream: Stream) {
     super({ allowHalfOpen: true, readableHighWaterMark: readAheadBytes, writableHighWaterMark: maxPieceBytes })
@@ -38,13 +41,18 @@ export class StreamDuplex extends Duplex {
   }
 
   override _read(): void {
-    if (this.#stream.readStatus !== 'paused') return
+    this.#isFull = false
+    if (this.#isResuming || this.#stream.readStatus !== 'paused') return
+    this.#isResuming = true
     try {
       this.#stream.resume()
     } catch (error) {
       // The connection went while we were paused; buffered bytes were delivered before the throw.
       if (this.#stream.status === 'open') this.destroy(toError(error))
+    } finally {
+      this.#isResuming = false
     }
+    this.#pauseWhenFull()
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
@@ -75,7 +83,13 @@ export class StreamDuplex extends Duplex {
     for (const bytes of data instanceof Uint8Array ? [data] : data) {
       hasRoom = this.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength))
     }
-    if (!hasRoom && this.#stream.readStatus === 'readable') this.#stream.pause()
+    this.#isFull = !hasRoom
+    this.#pauseWhenFull()
+  }
+
+  /** Not in the middle of `resume`, which hands over what is there first and would then undo the pause. */
+  #pauseWhenFull(): void {
+    if (this.#isFull && !this.#isResuming && this.#stream.readStatus === 'readable') this.#stream.pause()
   }
 
   readonly #onRemoteCloseWrite = (): void => {
