@@ -16,7 +16,7 @@ export interface ThirdPartyPackage {
 /** Licences that allow what we do: pass on the code inside an executable under other terms, with the texts beside it. */
 const accepted = ['MIT', 'Apache-2.0', 'ISC', 'BSD-2-Clause', 'BSD-3-Clause', '0BSD', 'BlueOak-1.0.0', 'Unlicense']
 
-const licenseFile = /^(licen[cs]e|copying|notice)/i
+const licenseFile = /^(un)?(licen[cs]e|copying|notice)/i
 
 /** Folders of the packages that have at least one file in the bundle; relative to the root, sorted. */
 export function packageFoldersOf(metafile: Metafile): string[] {

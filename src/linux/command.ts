@@ -7,6 +7,8 @@ export interface Command {
   readonly arguments: readonly string[]
   /** Written to standard input. */
   readonly input?: string
+  /** Added to this process's environment. */
+  readonly env?: Readonly<Record<string, string>>
   /** What it is for, as the rest of the sentence "Cannot ...". */
   readonly action: string
 }
@@ -31,7 +33,7 @@ interface Result {
 function collect(command: Command, signal: AbortSignal): Promise<Result> {
   return new Promise((resolve, reject) => {
     // Messages are read to tell errors apart, so they must not be translated.
-    const env = { ...process.env, LC_ALL: 'C' }
+    const env = { ...process.env, LC_ALL: 'C', ...command.env }
     const child = spawn(command.command, command.arguments, { env, signal, stdio: ['pipe', 'pipe', 'pipe'] })
     const stdout: Buffer[] = []
     const stderr: Buffer[] = []

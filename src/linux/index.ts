@@ -9,6 +9,7 @@
  */
 
 export * from './clean-up.ts'
+export { type Command, runCommand } from './command.ts'
 export * from './errors.ts'
 export * from './foreign-firewall.ts'
 export * from './interface-addresses.ts'

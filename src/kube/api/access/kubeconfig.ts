@@ -1,146 +1,95 @@
 import { readFile } from 'node:fs/promises'
-import { dirname, resolve } from 'node:path'
-import type { Cluster, KubeConfig, User } from '@kubernetes/client-node'
-import { parse } from 'yaml'
-import { TimeLimits } from '../time-limits.ts'
+import { dirname } from 'node:path'
 import type { ApiConnection, ApiTls, LoadConnection } from './access.ts'
+import { askCredentialPlugin, type PluginCredentials } from './credential-plugin.ts'
 import { bearerOf, readIfThere } from './files.ts'
+import {
+  type CurrentContext,
+  type KubeconfigCluster,
+  KubeconfigError,
+  type KubeconfigUser,
+  parseCurrentContext,
+} from './kubeconfig-file.ts'
 
-/** A kubeconfig file that names no usable API server. */
-export class KubeconfigError extends Error {
-  override readonly name = 'KubeconfigError'
-  readonly code = 'EDGEMESH_KUBECONFIG'
+export { KubeconfigError }
 
-  constructor(file: string, problem: string, options?: ErrorOptions) {
-    super(`Cannot use kubeconfig ${file}: ${problem}`, options)
-  }
+/** What is kept between two loads of the same file. */
+interface Known {
+  readonly text: string
+  readonly context: CurrentContext
+  credentials?: PluginCredentials
 }
-
-/** A credential plugin may have to ask a server of its own. */
-const pluginTimeoutMs = 30_000
 
 /**
  * The API server and user of a kubeconfig's current context. Files that it names are read each time, credential
  * plugins run when their last answer has expired or was refused. `server` takes the place of the file's server.
  */
 export function kubeconfigConnection(file: string, server: string = ''): LoadConnection {
-  let known: { readonly text: string; readonly config: KubeConfig } | undefined
+  let known: Known | undefined
   return async (isRefused) => {
     const text = await readFile(file, 'utf8')
-    // The library keeps a plugin's answer, so a refused one is forgotten with the object that keeps it.
-    if (isRefused || known?.text !== text) known = { text, config: await parseKubeconfig(file, text) }
+    if (isRefused || known?.text !== text) known = { text, context: parseCurrentContext(file, text) }
     return await connectionOf(file, known, server)
   }
 }
 
-async function parseKubeconfig(file: string, text: string): Promise<KubeConfig> {
-  const { KubeConfig: Config } = await import('@kubernetes/client-node')
-  const config = new Config()
-  try {
-    config.loadFromString(text)
-  } catch (error) {
-    throw new KubeconfigError(file, 'it is not valid', { cause: error })
+async function connectionOf(file: string, known: Known, server: string): Promise<ApiConnection> {
+  const { cluster, user, userName } = known.context
+  if (cluster['proxy-url']) throw new KubeconfigError(file, 'its cluster has a proxy-url; use a direct server')
+  if (user['auth-provider']) {
+    throw new KubeconfigError(file, `user ${userName} has an auth-provider; use exec or a token`)
   }
-  config.makePathsAbsolute(dirname(file))
-  return config
-}
-
-async function connectionOf(
-  file: string,
-  { text, config }: { readonly text: string; readonly config: KubeConfig },
-  server: string,
-): Promise<ApiConnection> {
-  const context = config.getCurrentContext()
-  const cluster = config.getCurrentCluster()
-  if (cluster === null) throw new KubeconfigError(file, `its current context ${JSON.stringify(context)} has no cluster`)
-  if (cluster.proxyUrl) throw new KubeconfigError(file, `cluster ${cluster.name} has a proxy-url; use a direct server`)
   const url = URL.parse(server || cluster.server)
   if (url === null) throw new KubeconfigError(file, `the server ${JSON.stringify(cluster.server)} is no URL`)
-  const user = config.getCurrentUser() ?? { name: '' }
-  const [tls, certificate, headers] = await Promise.all([
-    clusterTls(cluster),
-    clientCertificate(user),
-    headersOf(user, tokenFileOf(text, user.name, dirname(file))),
-  ])
-  const plugin = user.exec || user.authProvider ? await askPlugin(file, config, user) : { headers: {}, tls: {} }
-  return { url, headers: { ...plugin.headers, ...headers }, tls: { ...tls, ...certificate, ...plugin.tls } }
-}
-
-async function clusterTls(cluster: Cluster): Promise<ApiTls> {
-  const ca = await contentOf(cluster.caFile, cluster.caData)
+  const [tls, certificate, headers] = await Promise.all([clusterTls(cluster), clientCertificate(user), headersOf(user)])
+  const plugin = await pluginCredentials(file, known)
   return {
-    ...(ca !== undefined && { ca }),
-    ...(cluster.skipTLSVerify && { rejectUnauthorized: false }),
-    ...(cluster.tlsServerName && { servername: cluster.tlsServerName }),
+    url,
+    headers: { ...bearerOf(plugin?.token), ...headers },
+    tls: { ...tls, ...certificate, ...plugin?.certificate },
   }
 }
 
-async function clientCertificate(user: User): Promise<ApiTls> {
-  const cert = await contentOf(user.certFile, user.certData)
-  const key = await contentOf(user.keyFile, user.keyData)
+async function clusterTls(cluster: KubeconfigCluster): Promise<ApiTls> {
+  const ca = await contentOf(cluster['certificate-authority'], cluster['certificate-authority-data'])
+  return {
+    ...(ca !== undefined && { ca }),
+    ...(cluster['insecure-skip-tls-verify'] && { rejectUnauthorized: false }),
+    ...(cluster['tls-server-name'] && { servername: cluster['tls-server-name'] }),
+  }
+}
+
+async function clientCertificate(user: KubeconfigUser): Promise<ApiTls> {
+  const cert = await contentOf(user['client-certificate'], user['client-certificate-data'])
+  const key = await contentOf(user['client-key'], user['client-key-data'])
   return cert !== undefined && key !== undefined ? { cert, key } : {}
 }
 
 /** Inline data goes before a file, as in kubectl. */
 async function contentOf(file: string | undefined, data: string | undefined): Promise<string | undefined> {
   if (data) return Buffer.from(data, 'base64').toString('utf8')
-  return file ? await readFile(file, 'utf8') : undefined
+  return file === undefined ? undefined : await readFile(file, 'utf8')
 }
 
-async function headersOf(user: User, tokenFile: string | undefined): Promise<Record<string, string>> {
-  const token = (tokenFile === undefined ? undefined : await readIfThere(tokenFile)) ?? user.token
+async function headersOf(user: KubeconfigUser): Promise<Record<string, string>> {
+  const token = (user.tokenFile === undefined ? undefined : await readIfThere(user.tokenFile)) ?? user.token
   const basic = Buffer.from(`${user.username}:${user.password}`).toString('base64')
   return {
     ...(user.username && { authorization: `Basic ${basic}` }),
     ...bearerOf(token),
-    ...(user.impersonateUser && { 'impersonate-user': user.impersonateUser }),
+    ...(user.as && { 'impersonate-user': user.as }),
   }
 }
 
-/** The library does not know `tokenFile`. */
-function tokenFileOf(text: string, userName: string, directory: string): string | undefined {
-  const { users } = parse(text) as { readonly users?: readonly { name?: string; user?: { tokenFile?: unknown } }[] }
-  const tokenFile = users?.find(({ name }) => name === userName)?.user?.tokenFile
-  return typeof tokenFile === 'string' && tokenFile !== '' ? resolve(directory, tokenFile) : undefined
-}
-
-/** Has the library run the credential plugin. */
-async function askPlugin(
-  file: string,
-  config: KubeConfig,
-  user: User,
-): Promise<{ readonly headers: Readonly<Record<string, string>>; readonly tls: ApiTls }> {
-  tellPlugin(config, user)
-  const options: PluginAnswer = {}
-  using limits = new TimeLimits('it', pluginTimeoutMs, new AbortController().signal)
+/** The last answer of the credential plugin while it holds, else a new one; undefined without a plugin. */
+async function pluginCredentials(file: string, known: Known): Promise<PluginCredentials | undefined> {
+  const { user, userName } = known.context
+  if (!user.exec) return undefined
+  if (known.credentials !== undefined && known.credentials.expiresAt > Date.now()) return known.credentials
   try {
-    await limits.race(config.applyToHTTPSOptions(options))
+    known.credentials = await askCredentialPlugin(user.exec, dirname(file))
+    return known.credentials
   } catch (error) {
-    throw new KubeconfigError(file, `the credential plugin of user ${user.name} failed`, { cause: error })
+    throw new KubeconfigError(file, `the credential plugin of user ${userName} failed`, { cause: error })
   }
-  const { Authorization: authorization } = options.headers ?? {}
-  const { cert, key } = options
-  return {
-    headers: authorization === undefined ? {} : { authorization },
-    tls: cert !== undefined && key !== undefined ? { cert, key } : {},
-  }
-}
-
-/** Some plugins insist on being told how they are run, which the library does not do. */
-function tellPlugin(config: KubeConfig, { name, exec }: User): void {
-  if (typeof exec !== 'object' || exec === null) return
-  const variable = 'KUBERNETES_EXEC_INFO'
-  const apiVersion: unknown = Reflect.get(exec, 'apiVersion')
-  const value = JSON.stringify({ apiVersion, kind: 'ExecCredential', spec: { interactive: false } })
-  const env: unknown = Reflect.get(exec, 'env')
-  const others = (Array.isArray(env) ? env : []).filter((entry) => Reflect.get(Object(entry), 'name') !== variable)
-  config.users = config.users.map((user) =>
-    user.name === name ? { ...user, exec: { ...exec, env: [...others, { name: variable, value }] } } : user,
-  )
-}
-
-interface PluginAnswer {
-  headers?: Record<string, string>
-  cert?: string
-  key?: string
 }
