@@ -179,6 +179,29 @@ test('the agent across the LANs is killed', async (t) => {
   })
 })
 
+test('a slow uplink that is full for longer than any silence may last is not taken for a dead one', async (t) => {
+  const router = lab.router('a')
+  const shape = async (...args: string[]) => {
+    const { code, stderr } = await router.exec(['tc', 'qdisc', ...args])
+    assert.equal(code, 0, stderr)
+  }
+  await shape('add', 'dev', 'wan0', 'root', 'tbf', 'rate', '1mbit', 'burst', '16kb', 'latency', '10s')
+  const startedAt = performance.now()
+  const scenario: Scenario = {
+    name: 'upload',
+    count: 3,
+    client: [{ send: 768 * 1024 }, 'end', 'receive the end'],
+    server: ['receive the end', { send: 100 }, 'end'],
+    atClient: { bytes: 100, end: 'in order' },
+    atServer: { bytes: 768 * 1024, end: 'in order' },
+  }
+  await services.run([{ id: t.name, client, service: 'pod-edge-b1', scenario }], 60_000)
+  const tookMs = performance.now() - startedAt
+  await shape('del', 'dev', 'wan0', 'root')
+  t.diagnostic(`the uplink was full for ${tookMs.toFixed(0)} ms`)
+  assert.ok(tookMs > 13_000, 'the uplink was not slow')
+})
+
 /** Drops what a LAN and the relay send each other, without a word to either. */
 async function silenceRelay(lan: string): Promise<void> {
   const { address } = lab.node('relay')
