@@ -14,7 +14,7 @@ const groups: Record<
 > = {
   unit: {
     files: ['src/**/*.test.ts', 'test/*.test.ts', 'test/integration/**/*.test.ts'],
-    concurrency: 2,
+    concurrency: 4,
     timeoutMs: 60_000,
   },
   e2e: { files: ['test/e2e/**/*.test.ts'], concurrency: 1, timeoutMs: 600_000 },
