@@ -25,6 +25,7 @@ import {
   type Lab,
   type LabProcess,
   type NodeSpec,
+  publicPathOf,
   startTestServer,
 } from '../lab/index.ts'
 import type { ProxyScene, SceneService } from './service-proxy-process.ts'
@@ -407,8 +408,8 @@ suite('a node that cannot intercept', () => {
   const attempt = async (...prefix: string[]): Promise<string> => {
     const { code, stderr } = await scene.node.exec([
       ...prefix,
-      process.execPath,
-      script,
+      await publicPathOf(process.execPath),
+      await publicPathOf(script),
       join(scene.node.dir, 'scene.json'),
     ])
     assert.notEqual(code, 0)

@@ -31,6 +31,7 @@ import {
   type Lab,
   type LabSpec,
   planLab,
+  publicPathOf,
   runHalfCloseClient,
   serviceManifest,
   sha256OfTestBytes,
@@ -532,7 +533,7 @@ suite('scripts/isolated', () => {
   })
 
   test('says what it needs when it is not root', async () => {
-    const command = ['setpriv', '--reuid', '65534', '--clear-groups', isolated, 'true']
+    const command = ['setpriv', '--reuid', '65534', '--clear-groups', await publicPathOf(isolated), 'true']
     const child = promisify(execFile)(command[0] ?? '', command.slice(1), { env: { PATH: process.env['PATH'] ?? '' } })
     const error: unknown = await child.catch((reason: unknown) => reason)
     assert.ok(error instanceof Error && 'code' in error && 'stderr' in error)

@@ -15,7 +15,7 @@ import { after, before, describe, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { AgentConfig } from '../../src/config/index.ts'
 import type { DeepPartial } from '../lab/edgemesh.ts'
-import { edgemeshBinary, type Host, type Lab, type LabProcess } from '../lab/index.ts'
+import { edgemeshBinary, type Host, type Lab, type LabProcess, publicPathOf } from '../lab/index.ts'
 import { configFileOf, createSite, edgemesh, eventually, get, kernelStateOf, statusOf } from './support/site.ts'
 
 const nodes = ['edge-a1', 'edge-b1'] as const
@@ -89,7 +89,8 @@ describe('an agent that cannot start says why', () => {
 
   /** Does it again with the configuration file of the last start, and another environment. */
   async function failureIn(...prefix: readonly string[]): Promise<{ code: number; reason: string }> {
-    const { code, stderr } = await node.exec([...prefix, edgemeshBinary(), 'agent', '--config', configFileOf(node)])
+    const binary = await publicPathOf(edgemeshBinary())
+    const { code, stderr } = await node.exec([...prefix, binary, 'agent', '--config', configFileOf(node)])
     return { code, reason: stderr.trimEnd().split('\n').at(-1) ?? '' }
   }
 
