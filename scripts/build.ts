@@ -29,8 +29,11 @@ const cache = join(root, '.cache')
 const work = join(cache, 'build')
 const dist = join(root, 'dist')
 
-/** The young generation is capped: it would grow to 128 MB under load. */
-const v8Options = ['--max-semi-space-size=1']
+/**
+ * The young generation is capped: it would grow to 128 MB under load. The limit of the old one, far above what is ever
+ * needed, makes it grow in smaller steps: an agent that has carried 5,000 connections holds 69 MB instead of 125.
+ */
+const v8Options = ['--max-semi-space-size=1', '--max-old-space-size=1024']
 /** SIGUSR1 would open a debugger's port. */
 const nodeOptions = [...v8Options, '--disable-sigusr1']
 
