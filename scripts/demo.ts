@@ -4,7 +4,6 @@
  */
 import { readFileSync } from 'node:fs'
 import process from 'node:process'
-import { setTimeout as delay } from 'node:timers/promises'
 import { createSite, eventually, get, nodes, paths, resolve } from '../test/e2e/support/site.ts'
 import { edgemeshBinary, type Host, runHalfCloseClient } from '../test/lab/index.ts'
 
@@ -144,5 +143,8 @@ async function keep(): Promise<void> {
   end                 Ctrl-C here, or kill ${outer}`)
   const stopped = Promise.withResolvers<void>()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopped.resolve())
-  while ((await Promise.race([stopped.promise.then(() => 'stop'), delay(60_000, 'wait')])) === 'wait');
+  // A promise alone does not keep the process.
+  const alive = setInterval(() => {}, 60_000)
+  await stopped.promise
+  clearInterval(alive)
 }
