@@ -85,7 +85,12 @@ export const loopbackDialer: Dialer = {
 
 export async function startTestServer(
   folder: TestFolder,
-  options: { readonly name?: string; readonly port?: number; readonly psk?: string } = {},
+  options: {
+    readonly name?: string
+    readonly port?: number
+    readonly psk?: string
+    readonly muxers?: TunnelConfig['muxers']
+  } = {},
 ): Promise<TestServer> {
   const name = options.name ?? 'server'
   const log: LogLine[] = []
@@ -95,6 +100,7 @@ export async function startTestServer(
       enable: true,
       listenPort: options.port ?? 0,
       psk: { path: await folder.file(`psk-${name}`, options.psk ?? 'secret') },
+      ...(options.muxers && { muxers: options.muxers }),
     }),
     nodeName: name,
     stateDir,

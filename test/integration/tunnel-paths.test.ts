@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { finished } from 'node:stream/promises'
 import { test } from 'node:test'
 import type { NamedAddress } from '../../src/linux/index.ts'
+import type { TunnelConfig } from '../../src/tunnel/config.ts'
 import {
   dial,
   eventually,
@@ -139,4 +140,19 @@ test('a tunnel whose server cannot be reached starts at once', async () => {
   await using agent = await startTestAgent(folder, 'edge-a', 1)
   assert.ok(performance.now() - start < 2000)
   assert.equal(isServerReady(agent), false)
+})
+
+test('a mesh whose muxers are mplex carries flows, and one with yamux alone does not join it', async () => {
+  await using folder = await TestFolder.create()
+  const config = { muxers: ['mplex'] } satisfies { muxers: TunnelConfig['muxers'] }
+  await using server = await startTestServer(folder, config)
+  await using a = await startTestAgent(folder, 'edge-a', server.port, { config })
+  await using b = await startTestAgent(folder, 'edge-b', server.port, { config })
+  await using outsider = await startTestAgent(folder, 'edge-c', server.port)
+  await using target = await greeting()
+  b.serve('10.1.1.1', target.port)
+  await eventually('both are connected', () => isServerReady(a) && isServerReady(b) && knows(a, 'edge-b'))
+  assert.equal((await readAll(await dial(a, 'edge-b', target.port))).toString(), 'hello')
+  await eventually('the other has tried', () => outsider.tunnel.status().servers[0]?.lastError !== undefined)
+  assert.equal(isServerReady(outsider), false)
 })
