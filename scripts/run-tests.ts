@@ -34,8 +34,10 @@ stream.on('test:pass', (event) => {
   if (event.skip !== undefined || event.todo !== undefined) counts.skipped += 1
   else counts.passed += 1
 })
-stream.on('test:fail', () => {
-  counts.failed += 1
+stream.on('test:fail', ({ details }) => {
+  // A suite that fails only because a test in it does is not one more failure.
+  const failureType = 'failureType' in details.error ? details.error.failureType : undefined
+  if (details.type !== 'suite' || failureType !== 'subtestsFailed') counts.failed += 1
 })
 
 // A file whose process neither ends nor reports anything would keep the run for ever.
