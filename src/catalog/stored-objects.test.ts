@@ -29,6 +29,13 @@ const service: Required<Service> = {
   ports: [servicePort],
   publishNotReadyAddresses: true,
   clientIPAffinitySeconds: 10800,
+  externalIPs: ['192.0.2.80'],
+  loadBalancerIPs: ['192.0.2.81'],
+  loadBalancerSourceRanges: ['198.51.100.0/24'],
+  externalTrafficPolicy: 'Local',
+  internalTrafficPolicy: 'Local',
+  healthCheckNodePort: 32000,
+  trafficDistribution: 'PreferSameZone',
 }
 const endpointPort: Required<EndpointPort> = { name: 'http', protocol: 'udp', port: 8080 }
 const endpoint: Required<Endpoint> = {
@@ -39,6 +46,8 @@ const endpoint: Required<Endpoint> = {
   nodeName: 'edge-a',
   hostname: 'web-0',
   zone: 'north',
+  forZones: ['north'],
+  forNodes: ['edge-a'],
   pod: { namespace: 'shop', name: 'web-0' },
 }
 const slice: Required<EndpointSlice> = {

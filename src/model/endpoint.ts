@@ -17,6 +17,10 @@ export interface Endpoint {
   readonly nodeName?: string
   readonly hostname?: string
   readonly zone?: string
+  /** Zones that should use it, from `hints.forZones`; absent when there is no hint. */
+  readonly forZones?: readonly string[]
+  /** Nodes that should use it, from `hints.forNodes`; absent when there is no hint. */
+  readonly forNodes?: readonly string[]
   /** The Pod behind the endpoint, when there is one. */
   readonly pod?: { readonly namespace: string; readonly name: string }
 }
@@ -49,6 +53,11 @@ export interface Backend {
   readonly port: number
   readonly hostname?: string
   readonly podName?: string
+  /** The Pod's namespace, where there is a Pod. */
+  readonly podNamespace?: string
+  readonly zone?: string
+  readonly forZones?: readonly string[]
+  readonly forNodes?: readonly string[]
 }
 
 /** `node/address:port`, for logs and as a map key; addresses repeat across edge LANs, so the node is part of it. */

@@ -7,6 +7,9 @@
  *
  * @module
  */
+export * from './destination-rule.ts'
 export * from './endpoint.ts'
 export * from './ip.ts'
+export * from './pod.ts'
+export * from './secret.ts'
 export * from './service.ts'

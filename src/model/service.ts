@@ -34,6 +34,20 @@ export interface Service {
   readonly publishNotReadyAddresses: boolean
   /** Seconds that ClientIP affinity lasts; absent when the Service asks for none. */
   readonly clientIPAffinitySeconds?: number
+  /** `spec.externalIPs`; absent means none. */
+  readonly externalIPs?: readonly string[]
+  /** Addresses of `status.loadBalancer.ingress` whose traffic still carries them (`ipMode: VIP`); absent means none. */
+  readonly loadBalancerIPs?: readonly string[]
+  /** Networks that may use the load balancer addresses, as CIDR text; absent means everybody. */
+  readonly loadBalancerSourceRanges?: readonly string[]
+  /** Absent means `Cluster`. */
+  readonly externalTrafficPolicy?: 'Cluster' | 'Local'
+  /** Absent means `Cluster`. */
+  readonly internalTrafficPolicy?: 'Cluster' | 'Local'
+  /** Where a load balancer asks whether this node has endpoints; only with `externalTrafficPolicy: Local`. */
+  readonly healthCheckNodePort?: number
+  /** `spec.trafficDistribution`; values that are not known here count as absent. */
+  readonly trafficDistribution?: 'PreferSameZone' | 'PreferSameNode'
 }
 
 /** Names one ServicePort in the whole cluster, for people and as a map key: `namespace/service:port/protocol`. */

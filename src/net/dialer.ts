@@ -22,6 +22,24 @@ export interface Dialer {
   dial(target: DialTarget, signal: AbortSignal): Promise<ByteStream>
 }
 
+/**
+ * Datagrams to one target and back, as one client's session. Messages are dropped, never queued without bound, when the
+ * way is slow; their borders are kept. Disposal ends it on both sides.
+ */
+export interface DatagramChannel extends Disposable {
+  send(message: Uint8Array): void
+  /** Replaces who is told; messages that arrive before anybody is are dropped. */
+  onMessage(listener: (message: Buffer) => void): void
+  /** Resolves when the channel is over, with the reason when it was lost. */
+  readonly closed: Promise<Error | undefined>
+}
+
+/** Opens datagram channels. */
+export interface DatagramDialer {
+  /** Resolves once the far end accepted; rejects with a `DialError`, or with the signal's reason. */
+  dialDatagrams(target: DialTarget, signal: AbortSignal): Promise<DatagramChannel>
+}
+
 /** Why a dial failed, in a form that crosses the tunnel. */
 export type DialFailure =
   /** The target answered with a reset, or nothing listens. */
