@@ -13,6 +13,7 @@ import type { CommandContext } from './command.ts'
 import { startMetadataSource } from './metadata-source.ts'
 import { startMetricsServer } from './metrics-server.ts'
 import { noTunnel } from './no-tunnel.ts'
+import { nodeAddressOf } from './node-address.ts'
 
 /** The boot sequence of `edgemesh agent`; disposal stops in reverse order, also when a later start throws. */
 export async function run(configFile: string, context: CommandContext): Promise<number> {
@@ -87,6 +88,8 @@ async function beginTunnel(
     stateDir: config.stateDir,
     catalog,
     localDialer: local,
+    nodeAddress: () =>
+      nodeAddressOf(catalog.current.nodes.get(config.nodeName), addresses.current, config.commonConfig.bridgeDeviceIP),
     forbiddenNetworks: [config.modules.edgeProxy.syntheticRange],
     interfaceAddresses: () => addresses.current,
     logger: base.loggerOf('tunnel'),

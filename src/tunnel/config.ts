@@ -23,6 +23,13 @@ const limitSchema = z
   .prefault({})
   .describe('How many streams peers may open.')
 
+/** What other nodes may reach of this node itself. */
+const nodePortsSchema = z
+  .array(z.int().min(1).max(65535))
+  .default([])
+  .describe('TCP ports of this node itself that other nodes may reach by its name (SOCKS5, ssh); none unless listed.')
+  .meta({ expects: 'a port number', examples: [22] })
+
 /** Where Prometheus may scrape. */
 const metricSchema = z
   .strictObject({
@@ -134,6 +141,7 @@ export function tunnelSchemaOf(defaultListenPort: number, isEnabledByDefault = f
       .string()
       .default('')
       .describe('More prefixes of interface names never told to peers, separated by commas.'),
+    allowNodePorts: nodePortsSchema,
     tunnelLimitConfig: limitSchema,
     metricConfig: metricSchema,
     ...goTunnelFields,

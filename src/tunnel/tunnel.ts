@@ -78,6 +78,8 @@ export interface TunnelOptions {
   readonly catalog: Catalog
   /** Dials the targets of peers on this node. */
   readonly localDialer: Dialer
+  /** Where ports of this node itself (`edgeTunnel.allowNodePorts`) are dialled for peers. */
+  readonly nodeAddress: () => string
   /** All addresses of this node; asked again every second or so. */
   readonly interfaceAddresses: () => readonly NamedAddress[]
   /** Networks, as CIDR text, that peers never reach through this node besides the built-in ones: the synthetic range. */

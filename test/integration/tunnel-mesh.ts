@@ -137,6 +137,7 @@ export async function startTestAgent(
     stateDir,
     catalog,
     localDialer: options.localDialer ?? loopbackDialer,
+    nodeAddress: () => '127.0.0.1',
     interfaceAddresses: () => options.interfaces ?? [],
     logger: recordingLogger(log),
     metrics,

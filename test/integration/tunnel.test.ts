@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { after, before, test } from 'node:test'
-import { DialError } from '../../src/net/index.ts'
+import { createDirectDialer, DialError } from '../../src/net/index.ts'
 import {
   dial,
   eventually,
@@ -228,3 +228,22 @@ function peerIdOf(agent: TestAgent, name: string): string | undefined {
 function sha256(bytes: Buffer): string {
   return createHash('sha256').update(bytes).digest('hex')
 }
+
+test('a port of the far node itself is reached at its own address when it is allowed, and refused when it is not', async () => {
+  await using target = await startTcpServer((socket) => void socket.pipe(socket))
+  await using folder = await TestFolder.create()
+  await using node = await startTestAgent(folder, 'edge-n', server.port, {
+    config: { allowNodePorts: [target.port] },
+    localDialer: createDirectDialer(),
+  })
+  await eventually('the node is known', () => isServerReady(node) && knows(a, 'edge-n'))
+  const stream = await dial(a, 'edge-n', target.port, { kind: 'node', address: '0.0.0.0' })
+  stream.end('hello')
+  assert.equal((await readAll(stream)).toString(), 'hello')
+  await assert.rejects(dial(a, 'edge-n', 22, { kind: 'node' }), (error) => {
+    assert.ok(error instanceof DialError)
+    assert.deepEqual([error.failure, /port 22 of edge-n/.test(error.message)], ['forbidden', true])
+    return true
+  })
+  await assert.rejects(dial(a, 'edge-n', target.port, { address: '127.0.0.1' }), { failure: 'forbidden' })
+})

@@ -17,6 +17,8 @@ export interface FlowAcceptorOptions {
   readonly tasks: TaskGroup
   readonly open: FlowCounter
   readonly localDialer: Dialer
+  /** Where the ports of this node itself are dialled. */
+  readonly nodeAddress: () => string
   checkTarget(request: OpenRequest, signal: AbortSignal): Promise<Refusal | undefined>
   /** The name the peer is known by; may wait a moment for its record. */
   nameOf(peerId: string, signal: AbortSignal): Promise<string | undefined>
@@ -106,14 +108,15 @@ export class FlowAcceptor {
   }
 
   async #dial(request: OpenRequest, peer: FlowPeer, hasRoom: boolean, signal: AbortSignal): Promise<ByteStream> {
-    const { nodeName, localDialer, dialTimeoutMs, isStopping } = this.#options
+    const { nodeName, localDialer, nodeAddress, dialTimeoutMs, isStopping } = this.#options
     const place = `${targetTextOf(request)} on ${nodeName}`
     if (isStopping()) throw new DialError('overloaded', `Cannot connect to ${place}: ${nodeName} is stopping`)
     if (!hasRoom) throw new DialError('overloaded', `Cannot connect to ${place}: too many open flows on ${nodeName}`)
     await this.#check(request, peer, signal)
+    const address = request.kind === 'node' ? nodeAddress() : request.address
     using limit = new TimeLimit(dialTimeoutMs, signal)
     try {
-      return await localDialer.dial({ protocol: 'tcp', address: request.address, port: request.port }, limit.signal)
+      return await localDialer.dial({ protocol: 'tcp', address, port: request.port }, limit.signal)
     } catch (error) {
       if (limit.isOver) {
         throw new DialError('unreachable', `connect ${place}: no answer within ${dialTimeoutMs} ms`, { cause: error })

@@ -87,13 +87,13 @@ async function openCarrier(
   })
 }
 
-function requestOf({ protocol, nodeName, address, port }: DialTarget): OpenRequest {
+function requestOf({ protocol, nodeName, kind, address, port }: DialTarget): OpenRequest {
   const target = targetTextOf({ address, port })
   if (nodeName === undefined) throw new DialError('no-path', `Cannot tunnel to ${target}: it is on no node`)
   if (protocol !== 'tcp') {
     throw new DialError('forbidden', `Cannot tunnel to ${target} on ${nodeName}: ${protocol} is not carried yet`)
   }
-  return { protocol, nodeName, address, port }
+  return { protocol, nodeName, ...(kind && { kind }), address, port }
 }
 
 function dialErrorOf(error: unknown, request: OpenRequest, limit: TimeLimit): DialError {

@@ -14,6 +14,8 @@ export interface OpenRequest {
   readonly protocol: 'tcp'
   /** The node the dialler believes it talks to. */
   readonly nodeName: string
+  /** `node`: a port of the far node itself, which chooses the address; absent: an endpoint of a Service there. */
+  readonly kind?: 'node' | undefined
   readonly address: string
   readonly port: number
 }
@@ -31,6 +33,7 @@ const requestSchema = z.strictObject({
   open: z.strictObject({
     protocol: z.literal('tcp'),
     nodeName: z.string().min(1).max(253),
+    kind: z.literal('node').optional(),
     address: z.union([z.ipv4(), z.ipv6()]),
     port: z.int().min(1).max(65_535),
   }),

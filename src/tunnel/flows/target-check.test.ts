@@ -40,14 +40,28 @@ function sliceOf(addresses: readonly string[]) {
 }
 
 function check(catalog: Catalog, change: Partial<OpenRequest> = {}, holdMs = 1): Promise<Refusal | undefined> {
+  const allowNodePorts = [22]
   const request: OpenRequest = { protocol: 'tcp', nodeName: 'edge-b', address: '10.244.1.5', port: 8080, ...change }
   const forbiddenNetworks = ['198.18.0.0/15']
-  return createTargetCheck({ nodeName: 'edge-b', catalog, forbiddenNetworks, holdMs })(request, never)
+  return createTargetCheck({ nodeName: 'edge-b', catalog, allowNodePorts, forbiddenNetworks, holdMs })(request, never)
 }
 
 test('an endpoint of a Service on this node may be reached', async () => {
   using catalog = catalogWith('10.244.1.5')
   assert.equal(await check(catalog), undefined)
+})
+
+test('ports of the node itself may be reached when they are allowed, whatever the address says', async () => {
+  using catalog = catalogWith('10.244.1.5')
+  assert.equal(await check(catalog, { kind: 'node', address: '0.0.0.0', port: 22 }), undefined)
+  for (const port of [23, 8080]) {
+    const refusal = await check(catalog, { kind: 'node', port })
+    assert.deepEqual([refusal?.reason, refusal?.error.failure], ['node-port', 'forbidden'])
+    assert.match(refusal?.error.message ?? '', new RegExp(`port ${port} of edge-b: its .*allowNodePorts`))
+  }
+  const elsewhere = await check(catalog, { kind: 'node', nodeName: 'edge-c', port: 22 })
+  assert.equal(elsewhere?.reason, 'node-name')
+  assert.equal((await check(catalog, { port: 22 }))?.reason, 'unknown-target')
 })
 
 test('another port, address or node is refused', async () => {

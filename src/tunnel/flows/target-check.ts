@@ -4,7 +4,7 @@ import { DialError } from '../../net/index.ts'
 import { type OpenRequest, targetTextOf } from './open-message.ts'
 
 /** Why a target is not dialled for a peer: the label of the metric. */
-export type RefusalReason = 'address' | 'node-name' | 'unknown-target'
+export type RefusalReason = 'address' | 'node-name' | 'node-port' | 'unknown-target'
 
 /** A target that is not dialled. */
 export interface Refusal {
@@ -16,6 +16,8 @@ export interface Refusal {
 export interface TargetCheckOptions {
   readonly nodeName: string
   readonly catalog: Catalog
+  /** Ports of this node itself that peers may reach; absent means none. */
+  readonly allowNodePorts?: readonly number[]
   /** More networks that are never dialled, as CIDR text: the synthetic range. */
   readonly forbiddenNetworks: readonly string[]
   /** How long a target that no Service has yet may take to appear: the dialler may know of it earlier than we do. */
@@ -37,6 +39,7 @@ export function createTargetCheck(
       const message = `Cannot connect to ${target} on ${request.nodeName}: this is ${nodeName}`
       return { reason: 'node-name', error: new DialError('forbidden', message) }
     }
+    if (request.kind === 'node') return checkNodePort(request, options)
     if (isForbiddenAddress(request.address, forbidden)) {
       const message = `Cannot connect to ${target} on ${nodeName}: such addresses are not reachable through the tunnel`
       return { reason: 'address', error: new DialError('forbidden', message) }
@@ -45,6 +48,15 @@ export function createTargetCheck(
     const message = `Cannot connect to ${target} on ${nodeName}: no Service has this endpoint there`
     return { reason: 'unknown-target', error: new DialError('unknown-target', message) }
   }
+}
+
+function checkNodePort(
+  { port }: OpenRequest,
+  { nodeName, allowNodePorts = [] }: TargetCheckOptions,
+): Refusal | undefined {
+  if (allowNodePorts.includes(port)) return undefined
+  const message = `Cannot connect to port ${port} of ${nodeName}: its modules.edgeTunnel.allowNodePorts does not list it`
+  return { reason: 'node-port', error: new DialError('forbidden', message) }
 }
 
 /** Waits until a snapshot has the target, for at most `holdMs`. */

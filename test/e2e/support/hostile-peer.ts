@@ -47,6 +47,7 @@ async function joinMesh(stateDir: string, [first]: HostileSettings['requests']):
     stateDir,
     catalog,
     localDialer: createDirectDialer(),
+    nodeAddress: () => '127.0.0.1',
     interfaceAddresses: () => [],
     logger: silentLogger,
     metrics: createMetrics(),
