@@ -6,8 +6,9 @@ const building = ['catalog', 'loadbalancer', 'net', 'linux', 'observability', 'r
 export const mayImport: Readonly<Record<string, readonly string[]>> = {
   'main.ts': ['cli'],
   cli: ['commands', 'config', 'observability', 'runtime'],
-  commands: ['config', 'kube', 'dns', 'proxy', 'tunnel', ...building],
-  config: ['kube', 'dns', 'proxy', 'tunnel', 'linux', 'observability', 'model'],
+  commands: ['config', 'kube', 'dns', 'proxy', 'gateway', 'tunnel', ...building],
+  config: ['kube', 'dns', 'proxy', 'gateway', 'tunnel', 'linux', 'observability', 'model'],
+  gateway: ['proxy', ...building],
   proxy: building,
   dns: building,
   tunnel: building,

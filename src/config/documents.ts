@@ -1,10 +1,11 @@
 import * as z from 'zod'
 import { dnsSchema } from '../dns/config.ts'
+import { gatewayModuleSchema } from '../gateway/config.ts'
 import { kubeSchema } from '../kube/config.ts'
 import { commonSchema, pprofSchema } from '../linux/config.ts'
 import { proxySchema } from '../proxy/config.ts'
 import { tunnelSchemaOf } from '../tunnel/config.ts'
-import { cniSchema, gatewayModuleSchema } from './later-features.ts'
+import { cniSchema } from './later-features.ts'
 
 /** The long-running commands, each with a configuration of its own. */
 export const roles = ['agent', 'server', 'gateway'] as const

@@ -1,5 +1,4 @@
 import * as z from 'zod'
-import { loadBalancerSchema } from '../proxy/config.ts'
 
 const networkListSchema = z
   .array(
@@ -12,10 +11,6 @@ const networkListSchema = z
 
 function goInternal(reason: string) {
   return z.unknown().optional().describe('Internal value of the Go system.').meta({ ignored: reason })
-}
-
-function addressFilter(description: string) {
-  return z.string().default('*').describe(description)
 }
 
 /** `modules.edgeCNI`: the pod network over the tunnel. Moves to its feature's folder when that exists. */
@@ -35,16 +30,3 @@ export const cniSchema = z
   .prefault({})
   .describe('The pod network over the tunnel.')
   .meta({ noEffect: 'the pod network follows in a later version' })
-
-/** `modules.edgeGateway`: the way in from outside. Moves to its feature's folder when that exists. */
-export const gatewayModuleSchema = z
-  .strictObject({
-    enable: z.boolean().default(false).describe('Listen for requests from outside the mesh.'),
-    nic: addressFilter('Interfaces to listen on, separated by commas; * means all.'),
-    includeIP: addressFilter('Addresses or networks to listen on, separated by commas; * means all.'),
-    excludeIP: addressFilter('Addresses or networks not to listen on, separated by commas; * means none.'),
-    loadBalancer: loadBalancerSchema,
-  })
-  .prefault({})
-  .describe('The way in from outside the mesh.')
-  .meta({ noEffect: 'the gateway follows in a later version' })

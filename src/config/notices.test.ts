@@ -152,7 +152,8 @@ modules:
     assert.deepEqual(pathsIn(noticesOf(text, 'gateway')), [
       'kubeAPIConfig.mode',
       'pprofConfig',
-      'modules.edgeGateway',
+      'modules.edgeGateway.loadBalancer.caller',
+      'modules.edgeGateway.loadBalancer.consistentHash',
       'modules.edgeTunnel.mode',
     ])
   })
