@@ -2,8 +2,11 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import process from 'node:process'
-import { suite, test } from 'node:test'
+import { after, suite, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url))
@@ -52,6 +55,33 @@ suite('nothing of libp2p is loaded', () => {
       cwd: fileURLToPath(new URL('..', import.meta.url)),
     })
     assert.match(child.stderr, tunnelModules)
+  })
+})
+
+suite('edgemesh peer-id', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'edgemesh-peer-id-'))
+  after(() => rmSync(folder, { recursive: true, force: true }))
+  const config = join(folder, 'agent.yaml')
+  const peerId = (identity: string, ...argv: string[]) => {
+    const stateDir = join(folder, 'state')
+    const document = { nodeName: 'ke-edge1', stateDir, modules: { edgeTunnel: { enable: true, identity } } }
+    writeFileSync(config, JSON.stringify(document))
+    return spawnSync(process.execPath, [main, 'peer-id', ...argv], { encoding: 'utf8' })
+  }
+
+  test('prints the identity that the Go system derives from a name', () => {
+    const { stdout } = peerId('random', '--derive', 'k8s-node1')
+    assert.equal(stdout, '12D3KooWErZ4m27CEinjcnXNvem2KFUJUFRBcd9NdcWnYRqyr1Sn\n')
+  })
+
+  test('prints the derived identity of a node that is configured to have one', () => {
+    assert.equal(peerId('derived', '--config', config).stdout, '12D3KooWF3RB8SoMRZht7MDqF6GoipSPdFxVb9ESRLU7NuPX6ifH\n')
+  })
+
+  test('says that a node has no key before its first start', () => {
+    const { status, stderr } = peerId('random', '--config', config)
+    assert.notEqual(status, 0)
+    assert.match(stderr, /identity\.key is made when edgemesh agent starts first/)
   })
 })
 

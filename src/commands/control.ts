@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { defaultConfigFileOf, isRole, runtimeDirOf } from '../config/index.ts'
+import { defaultConfigFileOf, isRole, type Role, runtimeDirOf } from '../config/index.ts'
 import { type ControlResponse, startControlServer } from '../net/index.ts'
 import type { Health, Metrics } from '../observability/index.ts'
 import type { CommandContext, CommandInput } from './command.ts'
@@ -19,9 +19,17 @@ export function runningControlSocketOf(
   options: CommandInput['options'],
   { env }: CommandContext,
 ): string {
-  const known = isRole(role) ? role : 'agent'
-  const file = String(options['config'] ?? defaultConfigFileOf(known))
-  return controlSocketOf(runtimeDirOf(known, file, env))
+  const known = configFileOf(role, options)
+  return controlSocketOf(runtimeDirOf(known.role, known.file, env))
+}
+
+/** The role and the configuration file that the user means: of the agent, unless a role is named. */
+export function configFileOf(
+  name: string | undefined,
+  options: CommandInput['options'],
+): { readonly role: Role; readonly file: string } {
+  const role = isRole(name) ? name : 'agent'
+  return { role, file: String(options['config'] ?? defaultConfigFileOf(role)) }
 }
 
 /** What a role lets people ask and change. */

@@ -35,6 +35,18 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./status.ts'),
   },
   {
+    name: 'peer-id',
+    group: 'Look',
+    summary: 'print the peer ID of this node, or the one the Go system derives from a name',
+    arguments: [{ syntax: '[role]', description: 'whose (default: agent)', choices: roleNames }],
+    options: [
+      { syntax: '--config <file>', description: 'its configuration file (default: that of the role)' },
+      { syntax: '--derive <name>', description: 'derive it from this name; a gateway is called NODE-gateway' },
+    ],
+    example: 'edgemesh peer-id --derive k8s-node1',
+    load: () => import('./peer-id.ts'),
+  },
+  {
     name: 'unpin',
     group: 'Other',
     summary: 'forget the identity of a node or server that was installed anew',

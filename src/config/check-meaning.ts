@@ -27,6 +27,7 @@ function checkTunnel(role: Role, tunnel: TunnelConfig): Finding[] {
   const path = ['modules', 'edgeTunnel']
   return [
     ...checkTransport(tunnel),
+    ...checkDerived(role, tunnel),
     ...repeatsOf(tunnel.servers, [...path, 'servers']),
     ...repeatsOf(tunnel.muxers, [...path, 'muxers']),
     ...when(role === 'server' && !tunnel.enable, {
@@ -49,6 +50,33 @@ function checkTransport({ transport, psk }: TunnelConfig): Finding[] {
       ? 'quic cannot carry a pre-shared key, and psk.enable is true'
       : `${transport} is not available in this version`
   return [{ path: ['modules', 'edgeTunnel', 'transport'], message, remedy: 'write tcp' }]
+}
+
+const serverPort = 20004
+
+/** Agents of the Go system look for every relay at the port that they listen on themselves. */
+function checkDerived(role: Role, { identity, enable, listenPort, servers }: TunnelConfig): Finding[] {
+  if (identity !== 'derived' || !enable) return []
+  const path = ['modules', 'edgeTunnel']
+  const remedy = 'write the port that all agents listen on, usually 20006'
+  return [
+    ...when(role === 'server' && listenPort === serverPort, {
+      path: [...path, 'listenPort'],
+      message: `in a mesh of derived identities a server cannot have a port of its own, ${serverPort}`,
+      remedy,
+    }),
+    ...servers.flatMap((server, index) =>
+      when(role !== 'server' && portOf(server) !== listenPort, {
+        path: [...path, 'servers', index],
+        message: `in a mesh of derived identities servers listen on everyone's port ${listenPort}, not ${portOf(server)}`,
+        remedy: `write the server's port, :${listenPort}`,
+      }),
+    ),
+  ]
+}
+
+function portOf(server: string): number {
+  return Number(/:(\d+)$/.exec(server.replace(/\/p2p\/.*$/, ''))?.[1] ?? serverPort)
 }
 
 function repeatsOf(values: readonly string[], path: readonly PropertyKey[]): Finding[] {

@@ -227,6 +227,11 @@ const meaningCases: readonly (readonly [name: string, text: string, ...expected:
     'a.yaml:1:42: modules.edgeTunnel.metricConfig.address: expected an IP address, got "everywhere"; write it like 0.0.0.0',
   ],
   [
+    'a server on its own port in a mesh of derived identities',
+    'modules: { edgeTunnel: { enable: true, identity: derived, servers: [192.0.2.1, "192.0.2.2:20006"] } }\n',
+    "a.yaml:1:69: modules.edgeTunnel.servers[0]: in a mesh of derived identities servers listen on everyone's port 20006, not 20004; write the server's port, :20006",
+  ],
+  [
     'metrics on the port of the tunnel',
     'modules: { edgeTunnel: { enable: true, metricConfig: { enable: true, port: 20006 } } }\n',
     'a.yaml:1:70: modules.edgeTunnel.metricConfig.port: 20006 is also modules.edgeTunnel.listenPort; choose different ports',
@@ -237,6 +242,13 @@ suite('values that cannot work are named:', () => {
   for (const [name, text, ...expected] of meaningCases) {
     test(name, () => assert.deepEqual(complaintsOf(text), expected))
   }
+
+  test('a server with a port of its own in a mesh of derived identities', () => {
+    assert.deepEqual(complaintsOf('modules: { edgeTunnel: { identity: derived } }\n', 'server'), [
+      'a.yaml:1:12: modules.edgeTunnel.listenPort: in a mesh of derived identities a server cannot have a port of its own, 20004; write the port that all agents listen on, usually 20006',
+    ])
+    assert.deepEqual(complaintsOf('modules: { edgeTunnel: { identity: derived, listenPort: 20006 } }\n', 'server'), [])
+  })
 
   test('a server whose tunnel is off', () => {
     assert.deepEqual(complaintsOf('modules:\n  edgeTunnel:\n    enable: false\n', 'server'), [

@@ -45,6 +45,15 @@ const metricSchema = z
   .prefault({})
   .describe('Where Prometheus may scrape.')
 
+/** Random identities prove who a peer is; derived ones are for meshes with agents of the Go system. */
+const identitySchema = z
+  .enum(['random', 'derived'])
+  .default('random')
+  .describe(
+    'Where the identity of this node comes from: a random key kept in stateDir, or, for a mesh with agents of the ' +
+      'Go system, its name. A derived identity proves nothing, and all nodes of a mesh need the same kind.',
+  )
+
 /** Keys of the Go system's relay discovery, and those that it writes for itself. */
 const goTunnelFields = {
   relayNodes: z
@@ -120,6 +129,7 @@ export function tunnelSchemaOf(defaultListenPort: number, isEnabledByDefault = f
       .array(addressSchema)
       .default([])
       .describe('Addresses to tell peers besides those of the interfaces.'),
+    identity: identitySchema,
     psk: z
       .strictObject({
         enable: z.boolean().default(true).describe('Admit only nodes that hold the same pre-shared key.'),

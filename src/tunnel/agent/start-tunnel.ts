@@ -67,9 +67,9 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
 }
 
 async function createParts(options: TunnelOptions, starting: AsyncDisposableStack): Promise<Parts> {
-  const { config, stateDir, logger, metrics } = options
+  const { config, stateDir, nodeName, role = 'agent', logger, metrics } = options
   const limits = tunnelLimitsOf(config)
-  const membership = await loadMembership(stateDir, config, logger)
+  const membership = await loadMembership({ stateDir, nodeName, role }, config, logger)
   const book = starting.use(await RecordBook.open({ stateDir, logger, metrics }))
   const host = starting.use(
     await createHost({
@@ -83,7 +83,7 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
   )
   const tasks = starting.use(createTaskGroup(logger))
   const links: ServerLink[] = []
-  const { nodeName: ownName } = options
+  const ownName = nodeName
   const interfaceAddresses = () => announcedAddressesOf(options.interfaceAddresses(), config)
   const direct = new DirectConnector({ ownName, host, book, tasks, interfaceAddresses, logger })
   const paths = new PeerPaths({ host, book, links, direct, logger, patienceMs })

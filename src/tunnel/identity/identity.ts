@@ -34,6 +34,13 @@ export async function loadIdentity(stateDir: string): Promise<Identity> {
   return { peerId: peerIdFromPrivateKey(privateKey).toString(), privateKey }
 }
 
+/** The peer ID of the key in `stateDir/identity.key`; undefined before the first start. */
+export async function readPeerId(stateDir: string): Promise<string | undefined> {
+  const file = join(stateDir, 'identity.key')
+  const text = await readKeyFile(file)
+  return text === undefined ? undefined : peerIdFromPrivateKey(parseKey(file, text)).toString()
+}
+
 async function readKeyFile(file: string): Promise<string | undefined> {
   try {
     return await readFileIfExists(file)

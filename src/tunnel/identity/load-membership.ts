@@ -1,5 +1,6 @@
 import type { Logger } from '../../observability/index.ts'
 import type { TunnelConfig } from '../config.ts'
+import { deriveIdentity } from './derived-key.ts'
 import { type Identity, loadIdentity } from './identity.ts'
 import { readPreSharedKey } from './pre-shared-key.ts'
 
@@ -10,10 +11,18 @@ export interface Membership {
   readonly preSharedKey: Uint8Array | undefined
 }
 
-/** Reads the identity and the pre-shared key, and warns when the mesh is open to all. */
+/** Whose membership it is. */
+export interface MembershipOwner {
+  /** Holds `identity.key`, unless the identity is derived. */
+  readonly stateDir: string
+  readonly nodeName: string
+  readonly role: 'agent' | 'gateway' | 'server'
+}
+
+/** Reads or derives the identity and reads the pre-shared key, and warns when the mesh is open to all. */
 export async function loadMembership(
-  stateDir: string,
-  { psk }: Pick<TunnelConfig, 'psk'>,
+  owner: MembershipOwner,
+  { psk, identity }: Pick<TunnelConfig, 'psk' | 'identity'>,
   logger: Logger,
 ): Promise<Membership> {
   if (!psk.enable) {
@@ -23,5 +32,15 @@ export async function loadMembership(
     )
   }
   const preSharedKey = psk.enable ? await readPreSharedKey(psk.path) : undefined
-  return { identity: await loadIdentity(stateDir), preSharedKey }
+  if (identity === 'random') return { identity: await loadIdentity(owner.stateDir), preSharedKey }
+  logger.warn(
+    { remedy: 'set edgeTunnel.identity to random on every node once no Go agent is left' },
+    'the identity is derived from the node name: whoever holds the pre-shared key can pose as any node',
+  )
+  return { identity: await deriveIdentity(derivedNameOf(owner)), preSharedKey }
+}
+
+/** The name that a node's derived identity comes from. */
+export function derivedNameOf({ nodeName, role }: Pick<MembershipOwner, 'nodeName' | 'role'>): string {
+  return role === 'gateway' ? `${nodeName}-gateway` : nodeName
 }

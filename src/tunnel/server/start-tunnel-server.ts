@@ -16,7 +16,7 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
   await using starting = new AsyncDisposableStack()
   using _listening = options.health.block('tunnel listens')
   const { config, stateDir, logger, metrics } = options
-  const membership = await loadMembership(stateDir, config, logger)
+  const membership = await loadMembership({ stateDir, nodeName: options.nodeName, role: 'server' }, config, logger)
   const book = starting.use(await RecordBook.open({ stateDir, logger, metrics }))
   const host = starting.use(
     await createHost({

@@ -31,7 +31,11 @@ for (let index = 0; index < settings.count; index++) {
 
 async function enterMesh(name: string): Promise<void> {
   const psk = { enable: true, path: settings.pskFile }
-  const membership = await loadMembership(join(settings.dir, name), { psk }, silentLogger)
+  const membership = await loadMembership(
+    { stateDir: join(settings.dir, name), nodeName: name, role: 'agent' },
+    { psk, identity: 'random' },
+    silentLogger,
+  )
   const host = await createHost({
     ...membership,
     listenPort: 0,

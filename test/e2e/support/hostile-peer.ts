@@ -62,7 +62,7 @@ async function joinMesh(stateDir: string, [first]: HostileSettings['requests']):
 }
 
 async function ask(stateDir: string, requests: HostileSettings['requests']): Promise<string[]> {
-  const membership = await loadMembership(stateDir, config, silentLogger)
+  const membership = await loadMembership({ stateDir, nodeName: 'hostile', role: 'agent' }, config, silentLogger)
   await using host = await createHost({
     ...membership,
     listenPort: 0,
