@@ -38,13 +38,16 @@ function isLastResort(endpoint: Endpoint): boolean {
 }
 
 function backendOf(endpoint: Endpoint, address: string, port: EndpointPort): Backend {
-  const { nodeName, hostname, pod } = endpoint
+  const { nodeName, hostname, pod, zone, forZones, forNodes } = endpoint
   return {
     ...(nodeName === undefined ? {} : { nodeName }),
     address,
     port: port.port,
     ...(hostname === undefined ? {} : { hostname }),
-    ...(pod === undefined ? {} : { podName: pod.name }),
+    ...(pod === undefined ? {} : { podName: pod.name, podNamespace: pod.namespace }),
+    ...(zone === undefined ? {} : { zone }),
+    ...(forZones === undefined ? {} : { forZones }),
+    ...(forNodes === undefined ? {} : { forNodes }),
   }
 }
 

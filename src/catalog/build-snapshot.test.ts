@@ -72,11 +72,13 @@ test('an endpoint with several addresses counts once, and IPv6 slices not at all
   assert.deepEqual(backendIds([several, six, empty]), ['edge-a/10.0.0.1:8080'])
 })
 
-test('a backend carries what is known of its pod', () => {
-  const endpoint = sampleEndpoint('10.0.0.1', { hostname: 'web-0', pod: { namespace: 'shop', name: 'web-0-x' } })
+test('a backend carries what is known of its pod and of who should use it', () => {
+  const placement = { hostname: 'web-0', zone: 'north', forZones: ['north', 'south'], forNodes: ['edge-b'] }
+  const endpoint = sampleEndpoint('10.0.0.1', { ...placement, pod: { namespace: 'shop', name: 'web-0-x' } })
   const service = sampleService()
   const snapshot = snapshotOf([service], [sampleSlice({ endpoints: [endpoint] })])
-  const expected = { nodeName: 'edge-a', address: '10.0.0.1', port: 8080, hostname: 'web-0', podName: 'web-0-x' }
+  const pod = { podName: 'web-0-x', podNamespace: 'shop' }
+  const expected = { nodeName: 'edge-a', address: '10.0.0.1', port: 8080, ...placement, ...pod }
   assert.deepEqual(snapshot.backendsOf(service, http), [expected])
   assert.equal(snapshot.backendsOf(service, http), snapshot.backendsOf(service, http))
 })

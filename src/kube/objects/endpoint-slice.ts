@@ -1,19 +1,21 @@
 import type { Endpoint, EndpointPort, EndpointSlice } from '../../model/index.ts'
 import { Field } from './field.ts'
 import { parseIdentity } from './metadata.ts'
+import { type Note, noNote, usable, usableItems } from './note.ts'
 import { parsePortNumber, parseProtocol } from './port.ts'
 
 /**
  * A discovery.k8s.io EndpointSlice, v1 or v1beta1; undefined for one that belongs to no Service or lists host names
- * instead of addresses. Throws `ObjectParseError`.
+ * instead of addresses. Throws `ObjectParseError` when its addresses or ports cannot be read, and notes what else it
+ * leaves out.
  */
-export function parseEndpointSlice(value: unknown): EndpointSlice | undefined {
+export function parseEndpointSlice(value: unknown, note: Note = noNote): EndpointSlice | undefined {
   const object = new Field(value)
   const identity = parseIdentity(object)
   const serviceName = object.at('metadata', 'labels', 'kubernetes.io/service-name').text()
   const addressType = parseAddressType(object.at('addressType'))
   if (serviceName === '' || addressType === undefined) return undefined
-  const viaNode = parseViaNode(object)
+  const context = { namespace: identity.namespace, viaNode: parseViaNode(object), note, addressType }
   return {
     ...identity,
     serviceName,
@@ -23,7 +25,7 @@ export function parseEndpointSlice(value: unknown): EndpointSlice | undefined {
     endpoints: object
       .at('endpoints')
       .items()
-      .map((endpoint) => parseEndpoint(endpoint, addressType, viaNode)),
+      .map((endpoint) => parseEndpoint(endpoint, context)),
   }
 }
 
@@ -43,25 +45,49 @@ export function parseViaNode(object: Field): string {
   return viaNode.text() === '' ? '' : viaNode.dnsName()
 }
 
+/** The object around an endpoint: its namespace, and the node of `parseViaNode`. */
+export interface PlacementContext {
+  readonly namespace: string
+  readonly viaNode: string
+  readonly note: Note
+}
+
 /** What is known of the Pod and node behind an address: `nodeName`, `hostname`, `zone`, `targetRef`. */
 export function parsePlacement(
   endpoint: Field,
-  viaNode: string,
+  { namespace, viaNode, note }: PlacementContext,
 ): Pick<Endpoint, 'nodeName' | 'hostname' | 'zone' | 'pod'> {
   const topology = endpoint.at('deprecatedTopology').isAbsent
     ? endpoint.at('topology')
     : endpoint.at('deprecatedTopology')
   const nodeName = endpoint.at('nodeName').text() || topology.at('kubernetes.io/hostname').text() || viaNode
-  const zone = endpoint.at('zone').text() || topology.at('topology.kubernetes.io/zone').text()
-  const hostname = endpoint.at('hostname')
-  const target = endpoint.at('targetRef')
-  const isPod = target.at('kind').text() === 'Pod' && target.at('name').text() !== ''
+  const zone = usable(() => endpoint.at('zone').text() || topology.at('topology.kubernetes.io/zone').text(), note)
+  const hostname = usable(() => parseHostname(endpoint.at('hostname')), note)
+  const pod = usable(() => parsePodReference(endpoint.at('targetRef'), namespace), note)
   return {
     ...(nodeName === '' ? {} : { nodeName }),
-    ...(hostname.text() === '' ? {} : { hostname: hostname.dnsName() }),
-    ...(zone === '' ? {} : { zone }),
-    ...(isPod ? { pod: { namespace: target.at('namespace').text(), name: target.at('name').text() } } : {}),
+    ...(hostname === undefined ? {} : { hostname }),
+    ...(zone === undefined || zone === '' ? {} : { zone }),
+    ...(pod === undefined ? {} : { pod }),
   }
+}
+
+function parseHostname(field: Field): string | undefined {
+  return field.text() === '' ? undefined : field.dnsName()
+}
+
+function parsePodReference(target: Field, namespace: string): Endpoint['pod'] {
+  const name = target.at('name').text()
+  if (target.at('kind').text() !== 'Pod' || name === '') return undefined
+  return { namespace: target.at('namespace').text() || namespace, name }
+}
+
+function parseHints(hints: Field, note: Note): Pick<Endpoint, 'forZones' | 'forNodes'> {
+  if (hints.isAbsent) return {}
+  const nameOf = (item: Field) => item.at('name').text() || undefined
+  const namesIn = (list: string) => usableItems(() => hints.at(list), nameOf, note)
+  const [forZones, forNodes] = [namesIn('forZones'), namesIn('forNodes')]
+  return { ...(forZones.length > 0 && { forZones }), ...(forNodes.length > 0 && { forNodes }) }
 }
 
 function parseAddressType(field: Field): EndpointSlice['addressType'] | undefined {
@@ -76,19 +102,24 @@ function parseAddressType(field: Field): EndpointSlice['addressType'] | undefine
   }
 }
 
-function parseEndpoint(endpoint: Field, addressType: EndpointSlice['addressType'], viaNode: string): Endpoint {
+interface SliceContext extends PlacementContext {
+  readonly addressType: EndpointSlice['addressType']
+}
+
+function parseEndpoint(endpoint: Field, context: SliceContext): Endpoint {
   const conditions = endpoint.at('conditions')
   const ready = conditions.at('ready').flag(true)
   return {
     addresses: endpoint
       .at('addresses')
       .items()
-      .map((address) => parseAddress(address, addressType)),
+      .map((address) => parseAddress(address, context.addressType)),
     ready,
     // Absent in older clusters, where an endpoint serves exactly while it is ready.
     serving: conditions.at('serving').flag(ready),
     terminating: conditions.at('terminating').flag(false),
-    ...parsePlacement(endpoint, viaNode),
+    ...parsePlacement(endpoint, context),
+    ...parseHints(endpoint.at('hints'), context.note),
   }
 }
 

@@ -1,7 +1,8 @@
 import type { Endpoint, EndpointPort, EndpointSlice } from '../../model/index.ts'
-import { parseEndpointPort, parsePlacement, parseViaNode } from './endpoint-slice.ts'
+import { type PlacementContext, parseEndpointPort, parsePlacement, parseViaNode } from './endpoint-slice.ts'
 import { Field } from './field.ts'
 import { parseIdentity } from './metadata.ts'
+import { type Note, noNote } from './note.ts'
 
 type Identity = ReturnType<typeof parseIdentity>
 
@@ -9,21 +10,21 @@ type Identity = ReturnType<typeof parseIdentity>
  * A core/v1 Endpoints object as slices, one per subset and address family. Addresses that are not ready are kept as
  * such. The slices' names hold a colon, so no real slice can have them. Throws `ObjectParseError`.
  */
-export function parseEndpoints(value: unknown): EndpointSlice[] {
+export function parseEndpoints(value: unknown, note: Note = noNote): EndpointSlice[] {
   const object = new Field(value)
   const identity = parseIdentity(object)
-  const viaNode = parseViaNode(object)
+  const context = { namespace: identity.namespace, viaNode: parseViaNode(object), note }
   return object
     .at('subsets')
     .items()
-    .flatMap((subset, index) => slicesOfSubset(identity, viaNode, subset, index))
+    .flatMap((subset, index) => slicesOfSubset(identity, context, subset, index))
 }
 
-function slicesOfSubset(identity: Identity, viaNode: string, subset: Field, index: number): EndpointSlice[] {
+function slicesOfSubset(identity: Identity, context: PlacementContext, subset: Field, index: number): EndpointSlice[] {
   const ports = subset.at('ports').items().flatMap(parseEndpointPort)
   const endpoints = [
-    ...addressesOf(subset.at('addresses'), true, viaNode),
-    ...addressesOf(subset.at('notReadyAddresses'), false, viaNode),
+    ...addressesOf(subset.at('addresses'), true, context),
+    ...addressesOf(subset.at('notReadyAddresses'), false, context),
   ]
   return (['IPv4', 'IPv6'] as const).flatMap((addressType) => {
     const own = endpoints.filter(({ addresses }) => addresses[0]?.includes(':') === (addressType === 'IPv6'))
@@ -41,12 +42,12 @@ function sliceOf(
   return { namespace, name: `${name}:${suffix}`, serviceName: name, fromEndpoints: true, ...content }
 }
 
-function addressesOf(list: Field, ready: boolean, viaNode: string): Endpoint[] {
+function addressesOf(list: Field, ready: boolean, context: PlacementContext): Endpoint[] {
   return list.items().map((entry) => ({
     addresses: [entry.at('ip').ip()],
     ready,
     serving: ready,
     terminating: false,
-    ...parsePlacement(entry, viaNode),
+    ...parsePlacement(entry, context),
   }))
 }

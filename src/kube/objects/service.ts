@@ -1,12 +1,17 @@
 import type { Service, ServicePort } from '../../model/index.ts'
 import { Field } from './field.ts'
 import { parseIdentity } from './metadata.ts'
+import { type Note, noNote } from './note.ts'
 import { parsePortNumber, parseProtocol } from './port.ts'
+import { parseServiceTraffic } from './service-traffic.ts'
 
 const serviceTypes = ['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName'] as const
 
-/** A core/v1 Service with the API's defaults applied; throws `ObjectParseError`. */
-export function parseService(value: unknown): Service {
+/**
+ * A core/v1 Service with the API's defaults applied; throws `ObjectParseError` when its addresses or ports cannot be
+ * read, and notes what else it leaves out.
+ */
+export function parseService(value: unknown, note: Note = noNote): Service {
   const object = new Field(value)
   const spec = object.at('spec')
   const type = parseType(spec.at('type'))
@@ -22,6 +27,7 @@ export function parseService(value: unknown): Service {
     ports: spec.at('ports').items().flatMap(parseServicePort),
     publishNotReadyAddresses: spec.at('publishNotReadyAddresses').flag(false),
     ...(affinity === undefined ? {} : { clientIPAffinitySeconds: affinity }),
+    ...(isExternal ? {} : parseServiceTraffic(object, note)),
   }
 }
 
