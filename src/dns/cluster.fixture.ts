@@ -28,6 +28,9 @@ function sampleServices(): Service[] {
   return [
     service('web', { clusterIPs: ['10.96.0.10', 'fd00::10'], ports: web }),
     service('unnamed', { clusterIPs: ['10.96.0.11'], ports: [{ name: '', protocol: 'tcp', port: 80 }] }),
+    service('many', { clusterIPs: ['10.96.0.13'], ports: web, type: 'LoadBalancer' }),
+    service('pets', { headless: true, ports: [...database, { name: 'metrics', protocol: 'tcp', port: 9187 }] }),
+    service('six-only', { headless: true, ports: database }),
     service('six', { clusterIPs: ['fd00::12'] }),
     service('db', { headless: true, ports: database }),
     service('early', { headless: true, ports: database, publishNotReadyAddresses: true }),
@@ -37,6 +40,7 @@ function sampleServices(): Service[] {
     external('to-nothing', 'nothing.shop.svc.cluster.local'),
     external('to-outside', 'www.example.org'),
     external('to-to-outside', 'to-outside.shop.svc.cluster.local'),
+    external('to-elsewhere', 'Web.Shop.svc.edge.example.org.'),
     external('circle-a', 'circle-b.shop.svc.cluster.local'),
     external('circle-b', 'circle-a.shop.svc.cluster.local'),
   ]
@@ -62,6 +66,12 @@ function sampleSlices(): EndpointSlice[] {
     slice('web', [endpoint('10.1.0.1')]),
     slice('db', [endpoint('10.1.0.2', { hostname: 'db-0' }), endpoint('10.1.0.3'), endpoint('10.1.0.4', notReady)]),
     slice('db', [endpoint('fd00::2', { hostname: 'db-0' })], 'IPv6'),
+    slice('pets', [
+      endpoint('10.1.0.7', { hostname: 'pets-0' }),
+      endpoint('10.1.0.8', { hostname: 'pets-1' }),
+      endpoint('10.1.0.9', { hostname: 'pets-1' }),
+    ]),
+    slice('six-only', [endpoint('fd00::3')], 'IPv6'),
     slice('early', [endpoint('10.1.0.5', notReady)]),
     slice('empty', [endpoint('10.1.0.6', notReady)]),
   ]

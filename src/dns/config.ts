@@ -12,16 +12,21 @@ const resolversSchema = z
   )
   .default([])
 
+const domainSchema = z
+  .string()
+  .max(200)
+  .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/)
+  .meta({ expects: 'a DNS domain in lower case without a dot at its end', examples: ['edge.example.org'] })
+
 /** `modules.edgeDNS`: cluster DNS on the node. */
 export const dnsSchema = z.strictObject({
   enable: z.boolean().default(true).describe('Answer cluster DNS on the bridge address.'),
   listenPort: z.int().min(1).max(65535).default(53).describe('UDP and TCP port on the bridge address.'),
-  clusterDomain: z
-    .string()
-    .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/)
-    .default('cluster.local')
-    .describe('DNS domain of the cluster.')
-    .meta({ expects: 'a DNS domain in lower case without a dot at its end' }),
+  clusterDomain: domainSchema.default('cluster.local').describe('DNS domain of the cluster.'),
+  moreClusterDomains: z
+    .array(domainSchema)
+    .default([])
+    .describe('More domains in which the names of the cluster are answered, such as the one before a change.'),
   ttlSeconds: z.int().min(0).max(3600).default(30).describe('TTL of answers for cluster names.'),
   upstreamServers: resolversSchema.describe('Resolvers for other names, IP or IP:port; empty means those of the host.'),
   resolvConf: z

@@ -11,6 +11,7 @@ import type { DnsConfig } from './config.ts'
 import { DnsListenError } from './errors.ts'
 import { Forwarder } from './forwarder.ts'
 import { Responder } from './responder.ts'
+import type { AddressOfEndpoint } from './service-records.ts'
 
 /** What DNS serves, where, and what it needs for that. */
 export interface DnsOptions {
@@ -24,6 +25,11 @@ export interface DnsOptions {
   readonly metrics: Metrics
   /** Every address at which this server can be reached, so that it never asks itself. */
   readonly ownAddresses: () => readonly string[]
+  /**
+   * Says where this node reaches an endpoint of a headless Service when not at its own address. Asked again with each
+   * snapshot and about every second.
+   */
+  readonly addressOfEndpoint?: AddressOfEndpoint
   /** How long one upstream resolver may take; two seconds unless said. */
   readonly upstreamTimeoutMs?: number
   /** Aborts a start that is under way. */

@@ -10,3 +10,4 @@
  */
 export { type DnsOptions, type DnsServer, type DnsStatus, startDns } from './dns-server.ts'
 export { DnsListenError } from './errors.ts'
+export type { AddressOfEndpoint } from './service-records.ts'

@@ -1,5 +1,6 @@
 import type { Catalog } from '../catalog/index.ts'
 import { type Counter, describeError, type Logger, type Metrics } from '../observability/index.ts'
+import { ClusterZones } from './cluster-zones.ts'
 import type { DnsConfig } from './config.ts'
 import { rcode } from './constants.ts'
 import { renderForwarded } from './forwarded-response.ts'
@@ -8,7 +9,8 @@ import { followOutside } from './outside-name.ts'
 import { type DropReason, parseQuery, type Query, udpLimitOf } from './query.ts'
 import type { Answer } from './records.ts'
 import { renderAnswer, renderCode, unsupportedCodeOf } from './render-response.ts'
-import { isInDomain, Zone } from './zone.ts'
+import type { AddressOfEndpoint } from './service-records.ts'
+import { isInDomain } from './zone.ts'
 
 /** What answers are made from. */
 export interface ResponderOptions {
@@ -18,6 +20,7 @@ export interface ResponderOptions {
   readonly logger: Logger
   readonly metrics: Metrics
   readonly forwarder: Forwarder
+  readonly addressOfEndpoint?: AddressOfEndpoint | undefined
   /** 0 to below 1; for the order of answers. */
   readonly random?: () => number
 }
@@ -33,17 +36,25 @@ export class Responder implements Disposable {
   readonly #subscription: Disposable
   readonly #dropped: Counter
   readonly #queries: Counter
-  #zone: Zone
+  readonly #domains: readonly string[]
+  #zones: ClusterZones
 
   constructor(options: ResponderOptions) {
     this.#options = options
     const { catalog, config, address, metrics } = options
-    const zoneOptions = { domain: config.clusterDomain, ttlSeconds: config.ttlSeconds, serverAddress: address }
+    this.#domains = [config.clusterDomain, ...config.moreClusterDomains]
+    const { addressOfEndpoint } = options
+    const zonesOptions = {
+      domains: this.#domains,
+      ttlSeconds: config.ttlSeconds,
+      serverAddress: address,
+      addressOfEndpoint,
+    }
     this.#dropped = metrics.counter('dns_dropped_total', 'Messages to DNS without an answer', ['reason'])
     this.#queries = metrics.counter('dns_queries_total', 'Questions to DNS by how they were answered', ['via'])
-    this.#zone = new Zone(catalog.current, zoneOptions)
+    this.#zones = new ClusterZones(catalog.current, zonesOptions)
     this.#subscription = catalog.subscribe((snapshot) => {
-      this.#zone = new Zone(snapshot, zoneOptions)
+      this.#zones = new ClusterZones(snapshot, zonesOptions)
     })
   }
 
@@ -87,12 +98,12 @@ export class Responder implements Disposable {
   }
 
   #answerFromCatalog(query: Query, limitBytes: number, transport: Transport): Response {
-    const { catalog, config } = this.#options
+    const { catalog } = this.#options
     if (!catalog.isSynced) {
       // An empty catalog knows nothing, which is not the same as knowing that a name does not exist.
-      return isInDomain(query.name, config.clusterDomain) ? this.#failure(query) : undefined
+      return this.#domains.some((domain) => isInDomain(query.name, domain)) ? this.#failure(query) : undefined
     }
-    const answer = this.#zone.answer(query)
+    const answer = this.#zones.answer(query)
     if (answer === undefined) return undefined
     this.#queries.add(1, { via: 'catalog' })
     if (answer.continuesAt === undefined) return renderAnswer(query, this.#shuffled(answer), limitBytes)

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { createSampleCluster } from './cluster.fixture.ts'
 import { recordType } from './constants.ts'
 import type { Answer } from './records.ts'
+import type { AddressOfEndpoint } from './service-records.ts'
 import { Zone } from './zone.ts'
 
 const options = { domain: 'cluster.local', ttlSeconds: 30, serverAddress: '169.254.96.16' }
@@ -60,9 +61,29 @@ test('the name of a headless Service is each ready endpoint, or all when it publ
   assertAnswers([
     [db, 'A', 'ok, A 10.1.0.2, A 10.1.0.3'],
     ['early.shop.svc.cluster.local', 'A', 'ok, A 10.1.0.5'],
-    ['empty.shop.svc.cluster.local', 'A', noData],
+    ['empty.shop.svc.cluster.local', 'A', noName],
   ])
   assert.equal(zone.answer({ name: db, type: recordType.A })?.isShuffled, true)
+})
+
+test('where this node reaches an endpoint elsewhere, records say so, and its name still says its own address', () => {
+  const addressOfEndpoint: AddressOfEndpoint = (service, { addresses }) =>
+    service.name === 'db' && addresses[0] === '10.1.0.3' ? '169.254.64.7' : undefined
+  const far = new Zone(createSampleCluster().current, { ...options, addressOfEndpoint })
+  const textOf = (name: string, type: TypeName) => {
+    const answer = far.answer({ name, type: recordType[type] })
+    return answer && [describe(answer), ...answer.additionals.map(({ name: owner, data }) => `${owner} ${data}`)]
+  }
+  assert.deepEqual(textOf(db, 'A'), ['ok, A 10.1.0.2, A 169.254.64.7'])
+  assert.deepEqual(textOf(`10-1-0-3.${db}`, 'A'), ['ok, A 169.254.64.7'])
+  assert.deepEqual(textOf(`_pg._tcp.${db}`, 'SRV'), [
+    `ok, SRV 15432 db-0.${db}, SRV 15432 10-1-0-3.${db}`,
+    `db-0.${db} 10.1.0.2`,
+    `10-1-0-3.${db} 169.254.64.7`,
+  ])
+  for (const reverse of ['7.64.254.169', '3.0.1.10']) {
+    assert.deepEqual(textOf(`${reverse}.in-addr.arpa`, 'PTR'), [`ok, PTR 10-1-0-3.${db}`])
+  }
 })
 
 test('an endpoint has a name of its own by host name or address', () => {
@@ -85,7 +106,7 @@ test('named ports have SRV records: of the Service, or of each endpoint when it 
     [web, 'SRV', `ok, SRV 80 ${web}, SRV 443 ${web}`],
     [`_pg._tcp.${db}`, 'SRV', `ok, SRV 15432 db-0.${db}, SRV 15432 10-1-0-3.${db}`],
     [`_pg._tcp.${db}`, 'A', noData],
-    [`_pg._tcp.empty.shop.svc.cluster.local`, 'SRV', noData],
+    ['_pg._tcp.empty.shop.svc.cluster.local', 'SRV', noName],
     [`_tcp.${web}`, 'SRV', noData],
     [`_http._udp.${web}`, 'SRV', noName],
     [`_ftp._tcp.${web}`, 'SRV', noName],

@@ -2,7 +2,15 @@ import type { Snapshot } from '../catalog/index.ts'
 import { ipv4ToNumber, type Service } from '../model/index.ts'
 import { queryOnlyTypes, rcode, recordType } from './constants.ts'
 import { type Answer, answerOf, type DnsRecord } from './records.ts'
-import { addressesOf, dashedOf, namedEndpointsOf, targetsOf } from './service-records.ts'
+import {
+  type AddressOfEndpoint,
+  addressesOf,
+  dashedOf,
+  isEmptyHeadless,
+  namedEndpointsOf,
+  type RecordSource,
+  targetsOf,
+} from './service-records.ts'
 
 /** A name in lower case without a final dot, and a record type by number. */
 export interface Question {
@@ -17,6 +25,7 @@ export interface ZoneOptions {
   readonly ttlSeconds: number
   /** Where this server answers; the address of the zone's own name server. */
   readonly serverAddress: string
+  readonly addressOfEndpoint?: AddressOfEndpoint | undefined
 }
 
 /**
@@ -33,12 +42,14 @@ export interface ZoneOptions {
  */
 export class Zone {
   readonly #snapshot: Snapshot
+  readonly #source: RecordSource
   readonly #options: ZoneOptions
   #namespaces: ReadonlySet<string> | undefined
   #endpointNames: ReadonlyMap<string, readonly string[]> | undefined
 
   constructor(snapshot: Snapshot, options: ZoneOptions) {
     this.#snapshot = snapshot
+    this.#source = { snapshot, addressOfEndpoint: options.addressOfEndpoint }
     this.#options = options
   }
 
@@ -95,6 +106,7 @@ export class Zone {
     if (serviceName === undefined || namespace === undefined) return this.#answerNamespace(labels[0])
     const service = this.#snapshot.services.get(`${namespace}/${serviceName}`)
     if (service === undefined) return this.#noName()
+    if (isEmptyHeadless(this.#source, service)) return this.#noName()
     const below = labels.slice(0, -2)
     if (below.length === 0) return this.#answerService(service, name, type)
     if (service.type === 'ExternalName') return this.#noName()
@@ -109,9 +121,10 @@ export class Zone {
   }
 
   #answerService(service: Service, name: string, type: number): Answer {
-    if (service.externalName !== undefined) return this.#answerChain(name, service.externalName, type)
-    if (type === recordType.SRV) return this.#answerTargets(targetsOf(this.#snapshot, this.#named(service)))
-    const addresses = addressesOf(this.#snapshot, service)
+    const target = targetOf(service)
+    if (target !== undefined) return this.#answerChain(name, target, type)
+    if (type === recordType.SRV) return this.#answerTargets(targetsOf(this.#source, this.#named(service)))
+    const addresses = addressesOf(this.#source, service)
     return this.#rrset(
       type,
       addresses.map((address) => this.#address(address)),
@@ -128,7 +141,7 @@ export class Zone {
     const port = ports.find(({ name }) => `_${name.toLowerCase()}` === portLabel)
     if (port === undefined) return this.#noName()
     if (type !== recordType.SRV && type !== recordType.ANY) return this.#noData()
-    return this.#answerTargets(targetsOf(this.#snapshot, this.#named(service), { name: port.name, protocol }))
+    return this.#answerTargets(targetsOf(this.#source, this.#named(service), { name: port.name, protocol }))
   }
 
   #answerTargets(targets: ReturnType<typeof targetsOf>): Answer {
@@ -142,8 +155,8 @@ export class Zone {
   }
 
   #answerEndpoint(service: Service, label: string, type: number): Answer {
-    const endpoints = namedEndpointsOf(this.#snapshot, service).filter((endpoint) => {
-      return endpoint.label === label || dashedOf(endpoint.address) === label
+    const endpoints = namedEndpointsOf(this.#source, service).filter((endpoint) => {
+      return endpoint.label === label || dashedOf(endpoint.ownAddress) === label
     })
     const addresses = [...new Set(endpoints.map(({ address }) => address))]
     if (addresses.length === 0) return this.#noName()
@@ -183,7 +196,7 @@ export class Zone {
   #externalNameOf(name: string): string | undefined {
     const [serviceName, namespace, kind, ...domain] = name.split('.')
     if (kind !== 'svc' || domain.join('.') !== this.#options.domain) return undefined
-    return this.#snapshot.services.get(`${namespace}/${serviceName}`)?.externalName
+    return targetOf(this.#snapshot.services.get(`${namespace}/${serviceName}`))
   }
 
   #answerReverse(name: string): Answer | undefined {
@@ -203,12 +216,11 @@ export class Zone {
 
   #indexEndpointNames(): ReadonlyMap<string, readonly string[]> {
     const names = new Map<string, string[]>()
-    for (const service of this.#snapshot.services.values()) {
-      if (!service.headless) continue
-      for (const { address, label } of namedEndpointsOf(this.#snapshot, service)) {
-        const known = names.get(address) ?? []
+    const headless = [...this.#snapshot.services.values()].filter((service) => service.headless)
+    for (const service of headless) {
+      for (const { address, ownAddress, label } of namedEndpointsOf(this.#source, service)) {
         const name = `${label}.${this.#named(service).serviceName}`
-        if (!known.includes(name)) names.set(address, [...known, name])
+        for (const each of [address, ownAddress]) names.set(each, addTo(names.get(each), name))
       }
     }
     return names
@@ -254,6 +266,16 @@ export class Zone {
       },
     }
   }
+}
+
+function addTo(names: string[] = [], name: string): string[] {
+  if (!names.includes(name)) names.push(name)
+  return names
+}
+
+/** The name that an ExternalName Service stands for, as names are compared: lower case, no dot at the end. */
+function targetOf(service: Service | undefined): string | undefined {
+  return service?.externalName?.toLowerCase().replace(/\.$/, '')
 }
 
 /** True for the domain and all names below it; both in lower case. */
