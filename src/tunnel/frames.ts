@@ -32,6 +32,15 @@ export async function readFrame(stream: ByteStream, limitBytes: number, signal: 
   return parseJson(body)
 }
 
+/**
+ * Reads exactly this many bytes and leaves the rest in the stream; undefined when the far end ended in order before the
+ * first. Rejects as `readFrame` does.
+ */
+export async function readBytes(stream: ByteStream, size: number, signal: AbortSignal): Promise<Buffer | undefined> {
+  using news = watchNews(stream, signal)
+  return await readExactly(stream, size, news, signal)
+}
+
 /** Writes one frame and waits while the stream is full. */
 export async function writeFrame(stream: ByteStream, message: unknown, signal: AbortSignal): Promise<void> {
   if (!stream.write(encodeFrame(message))) await once(stream, 'drain', { signal })
