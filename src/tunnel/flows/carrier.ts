@@ -1,4 +1,5 @@
 import type { ByteStream } from '../../net/index.ts'
+import type { OpenMessages } from './open-message.ts'
 
 /** The protocol that carries flows over streams of a peer connection. */
 export const flowProtocol = '/edgemesh/flow/1.0.0'
@@ -12,6 +13,8 @@ export interface Carrier {
   /** How it travels, for logs: `direct` or `relayed via NAME`. */
   readonly path: string
   open(signal: AbortSignal): Promise<ByteStream>
+  /** How targets are asked for on its streams, when not by our own messages; known once a stream is open. */
+  readonly messages?: OpenMessages | undefined
 }
 
 /** Finds the best carrier to a peer as things are now. */

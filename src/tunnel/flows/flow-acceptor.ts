@@ -2,7 +2,7 @@ import { type ByteStream, DialError, type Dialer, resetStream, splice } from '..
 import { type Counter, describeError, type Logger, type Metrics } from '../../observability/index.ts'
 import { type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import type { FlowCounter } from './flow-limits.ts'
-import { answerError, answerOk, type OpenRequest, readOpenRequest, targetTextOf } from './open-message.ts'
+import { type OpenMessages, type OpenRequest, openMessages, targetTextOf } from './open-message.ts'
 import type { Refusal } from './target-check.ts'
 
 /** Who opened a flow, proven by the connection's handshake. */
@@ -29,6 +29,13 @@ export interface FlowAcceptorOptions {
   readonly metrics: Metrics
 }
 
+/** A stream that a peer opened to ask for a target. */
+interface AskedStream {
+  readonly stream: ByteStream
+  readonly peer: FlowPeer
+  readonly messages: OpenMessages
+}
+
 /** One line per peer and reason in this time; a peer that scans us must not fill the log. */
 const quietMs = 10_000
 
@@ -46,8 +53,8 @@ export class FlowAcceptor {
     this.#accepted = metrics.counter('tunnel_accepted_flows_total', 'Flows served for peers')
   }
 
-  /** Takes ownership of a stream that a peer opened. */
-  accept(stream: ByteStream, peer: FlowPeer): void {
+  /** Takes ownership of a stream that a peer opened, and on which it says what it wants by these messages. */
+  accept(stream: ByteStream, peer: FlowPeer, messages: OpenMessages = openMessages): void {
     const { tasks, open } = this.#options
     if (tasks.signal.aborted) {
       resetStream(stream, new Error('stopping'))
@@ -57,7 +64,7 @@ export class FlowAcceptor {
     tasks.run('inbound flow', async (stopping) => {
       using _counted = counted
       try {
-        await this.#serve(stream, peer, counted !== undefined, stopping)
+        await this.#serve({ stream, peer, messages }, counted !== undefined, stopping)
       } catch (error) {
         this.#options.logger.debug({ peer: peer.peerId, path: peer.path, error }, 'inbound flow failed')
         resetStream(stream, error instanceof Error ? error : new Error(String(error)))
@@ -65,21 +72,20 @@ export class FlowAcceptor {
     })
   }
 
-  async #serve(stream: ByteStream, peer: FlowPeer, hasRoom: boolean, stopping: AbortSignal): Promise<void> {
-    const upstream = await this.#open(stream, peer, hasRoom, stopping)
-    if (upstream !== undefined) await splice(stream, upstream, stopping)
+  async #serve(asked: AskedStream, hasRoom: boolean, stopping: AbortSignal): Promise<void> {
+    const upstream = await this.#open(asked, hasRoom, stopping)
+    if (upstream !== undefined) await splice(asked.stream, upstream, stopping)
   }
 
   /** The dialled target, after the dialler was told; undefined when there is none and the stream is done with. */
   async #open(
-    stream: ByteStream,
-    peer: FlowPeer,
+    { stream, peer, messages }: AskedStream,
     hasRoom: boolean,
     stopping: AbortSignal,
   ): Promise<ByteStream | undefined> {
     using limit = new TimeLimit(this.#options.handshakeTimeoutMs, stopping)
     const handshake = limit.signal
-    const request = await readOpenRequest(stream, handshake)
+    const request = await messages.read(stream, handshake)
     if (request === undefined) {
       stream.destroy()
       return undefined
@@ -87,19 +93,19 @@ export class FlowAcceptor {
     const dialling = AbortSignal.any([handshake, whenClosed(stream)])
     const upstream = await this.#dial(request, peer, hasRoom, dialling).catch(asDialError)
     if (!(upstream instanceof DialError)) {
-      await this.#answerOk(stream, upstream, handshake)
+      await this.#answerOk(messages.answerOk(stream, request, handshake), upstream)
       return upstream
     }
     if (!stream.destroyed) {
-      await answerError(stream, upstream, handshake)
+      await messages.answerError(stream, upstream, handshake)
       await drained(stream, handshake)
     }
     return undefined
   }
 
-  async #answerOk(stream: ByteStream, upstream: ByteStream, handshake: AbortSignal): Promise<void> {
+  async #answerOk(answered: Promise<void>, upstream: ByteStream): Promise<void> {
     try {
-      await answerOk(stream, handshake)
+      await answered
     } catch (error) {
       resetStream(upstream, new Error('the dialler went away', { cause: error }))
       throw error

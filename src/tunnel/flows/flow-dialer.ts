@@ -4,7 +4,7 @@ import { type Counter, describeError, type Logger, type Metrics } from '../../ob
 import { TimeLimit } from '../../runtime/index.ts'
 import type { Carrier, CarrierSource } from './carrier.ts'
 import type { FlowCounter } from './flow-limits.ts'
-import { type OpenRequest, requestOpen, targetTextOf } from './open-message.ts'
+import { type OpenRequest, openMessages, targetTextOf } from './open-message.ts'
 
 /** What the dialling side of flows needs. */
 export interface FlowDialerOptions {
@@ -53,7 +53,7 @@ async function openFlow(options: FlowDialerOptions, request: OpenRequest, signal
   }
   stream.once('close', () => counted[Symbol.dispose]())
   try {
-    await requestOpen(stream, request, signal)
+    await (carrier.messages ?? openMessages).request(stream, request, signal)
   } catch (error) {
     resetStream(stream, new Error('flow not opened', { cause: error }))
     throw error

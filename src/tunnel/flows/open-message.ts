@@ -20,6 +20,18 @@ export interface OpenRequest {
   readonly port: number
 }
 
+/** The messages by which both ends of a stream agree on a target, before the stream is the flow's. */
+export interface OpenMessages {
+  /** Asks for a target and waits for the answer; rejects with the far end's `DialError`. */
+  request(stream: ByteStream, target: OpenRequest, signal: AbortSignal): Promise<void>
+  /** Reads what a flow asks for; undefined when the dialler went away before it asked. */
+  read(stream: ByteStream, signal: AbortSignal): Promise<OpenRequest | undefined>
+  /** Tells the dialler that the target answered; from here on the stream is the flow's. */
+  answerOk(stream: ByteStream, request: OpenRequest, signal: AbortSignal): Promise<void>
+  /** Tells the dialler why not, and ends our direction. */
+  answerError(stream: ByteStream, error: DialError, signal: AbortSignal): Promise<void>
+}
+
 const failures = [
   'refused',
   'unreachable',
@@ -46,8 +58,10 @@ const answerSchema = z.union([
 
 const frameLimitBytes = 8192
 
-/** Asks for a target and waits for the answer; rejects with the far end's `DialError`. */
-export async function requestOpen(stream: ByteStream, target: OpenRequest, signal: AbortSignal): Promise<void> {
+/** The messages of this product, as frames of JSON. */
+export const openMessages: OpenMessages = { request, read, answerOk, answerError }
+
+async function request(stream: ByteStream, target: OpenRequest, signal: AbortSignal): Promise<void> {
   await writeFrame(stream, { open: target }, signal)
   const frame = await readFrame(stream, frameLimitBytes, signal)
   if (frame === undefined) throw new FrameError('Cannot open a flow: the far end closed it without an answer')
@@ -56,22 +70,19 @@ export async function requestOpen(stream: ByteStream, target: OpenRequest, signa
   if ('error' in answer.data) throw new DialError(answer.data.error.failure, answer.data.error.message)
 }
 
-/** Reads what a flow asks for; undefined when the dialler went away before it asked. */
-export async function readOpenRequest(stream: ByteStream, signal: AbortSignal): Promise<OpenRequest | undefined> {
+async function read(stream: ByteStream, signal: AbortSignal): Promise<OpenRequest | undefined> {
   const frame = await readFrame(stream, frameLimitBytes, signal)
   if (frame === undefined) return undefined
-  const request = requestSchema.safeParse(frame)
-  if (!request.success) throw new FrameError(`Cannot open a flow: bad request: ${z.prettifyError(request.error)}`)
-  return request.data.open
+  const parsed = requestSchema.safeParse(frame)
+  if (!parsed.success) throw new FrameError(`Cannot open a flow: bad request: ${z.prettifyError(parsed.error)}`)
+  return parsed.data.open
 }
 
-/** Tells the dialler that the target answered; from here on the stream is the flow's. */
-export async function answerOk(stream: ByteStream, signal: AbortSignal): Promise<void> {
+async function answerOk(stream: ByteStream, _request: OpenRequest, signal: AbortSignal): Promise<void> {
   await writeFrame(stream, { ok: true }, signal)
 }
 
-/** Tells the dialler why not, and ends our direction. */
-export async function answerError(stream: ByteStream, error: DialError, signal: AbortSignal): Promise<void> {
+async function answerError(stream: ByteStream, error: DialError, signal: AbortSignal): Promise<void> {
   const message = error.message.slice(0, 2048)
   await writeFrame(stream, { error: { failure: error.failure, message } }, signal)
   stream.end()

@@ -4,7 +4,7 @@ import { createMemoryStreamPair, DialError } from '../../net/index.ts'
 import { FrameError } from '../frames.ts'
 import { answerNames, exchangeNames, isDerivedFrom } from './discovery.ts'
 import { encodeMessage, messageTypes, readMessage } from './messages.ts'
-import { answerProxyFailure, answerProxySuccess, readProxyRequest, requestProxy } from './proxy-handshake.ts'
+import { proxyMessages } from './proxy-handshake.ts'
 
 const never = new AbortController().signal
 const target = { protocol: 'tcp', nodeName: 'ke-edge1', address: '10.244.0.8', port: 8080 } as const
@@ -12,9 +12,9 @@ const target = { protocol: 'tcp', nodeName: 'ke-edge1', address: '10.244.0.8', p
 suite('the proxy protocol of the Go system', () => {
   test('opens a flow, and the bytes after the answer are the flow', async () => {
     const [dialler, far] = createMemoryStreamPair()
-    const opened = requestProxy(dialler, target, never)
-    assert.deepEqual(await readProxyRequest(far, never), target)
-    answerProxySuccess(far, target)
+    const opened = proxyMessages.request(dialler, target, never)
+    assert.deepEqual(await proxyMessages.read(far, never), target)
+    await proxyMessages.answerOk(far, target, never)
     far.end('banner')
     await opened
     assert.equal(String(Buffer.concat(await dialler.toArray())), 'banner')
@@ -22,9 +22,9 @@ suite('the proxy protocol of the Go system', () => {
 
   test('a failure is a dial error that says whose agent failed', async () => {
     const [dialler, far] = createMemoryStreamPair()
-    const opened = requestProxy(dialler, target, never)
-    await readProxyRequest(far, never)
-    answerProxyFailure(far)
+    const opened = proxyMessages.request(dialler, target, never)
+    await proxyMessages.read(far, never)
+    await proxyMessages.answerError(far, new DialError('refused', 'whatever'), never)
     await assert.rejects(opened, (error) => {
       assert.ok(error instanceof DialError)
       assert.equal(error.failure, 'refused')
@@ -36,12 +36,12 @@ suite('the proxy protocol of the Go system', () => {
   test('an end without an answer is no success', async () => {
     const [dialler, far] = createMemoryStreamPair()
     far.end()
-    await assert.rejects(requestProxy(dialler, target, never), FrameError)
+    await assert.rejects(proxyMessages.request(dialler, target, never), FrameError)
   })
 
   test('cannot reach ports of the node itself', async () => {
     const [dialler] = createMemoryStreamPair()
-    await assert.rejects(requestProxy(dialler, { ...target, kind: 'node' }, never), /ports of ke-edge1 itself/)
+    await assert.rejects(proxyMessages.request(dialler, { ...target, kind: 'node' }, never), /ports of ke-edge1 itself/)
   })
 
   for (const [what, change] of Object.entries({
@@ -57,14 +57,14 @@ suite('the proxy protocol of the Go system', () => {
       const [dialler, far] = createMemoryStreamPair()
       const request = { type: messageTypes.connect, protocol: 'tcp', nodeName: 'ke-edge1', ip: '10.244.0.8', port: 80 }
       dialler.write(encodeMessage({ ...request, ...change }))
-      await assert.rejects(readProxyRequest(far, never), FrameError)
+      await assert.rejects(proxyMessages.read(far, never), FrameError)
     })
   }
 
   test('a dialler that leaves before it asks asks nothing', async () => {
     const [dialler, far] = createMemoryStreamPair()
     dialler.end()
-    assert.equal(await readProxyRequest(far, never), undefined)
+    assert.equal(await proxyMessages.read(far, never), undefined)
   })
 })
 

@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import { type ByteStream, DialError } from '../../net/index.ts'
-import { type OpenRequest, targetTextOf } from '../flows/open-message.ts'
+import { type OpenMessages, type OpenRequest, targetTextOf } from '../flows/open-message.ts'
 import { FrameError } from '../frames.ts'
 import { messageTypes, readMessage, writeMessage } from './messages.ts'
 
@@ -21,11 +21,13 @@ const requestSchema = z.object({
   port: z.int().min(1).max(65_535),
 })
 
-/** Asks a node of the Go system for a target and waits for the answer; it never says why it fails. */
-export async function requestProxy(stream: ByteStream, target: OpenRequest, signal: AbortSignal): Promise<void> {
+/** The Go system's messages. It never says why it fails, and is never told. */
+export const proxyMessages: OpenMessages = { request, read, answerOk, answerError }
+
+async function request(stream: ByteStream, target: OpenRequest, signal: AbortSignal): Promise<void> {
   const { protocol, nodeName, address: ip, port } = target
   if (target.kind !== undefined) {
-    throw new DialError('forbidden', `Cannot reach ports of ${nodeName} itself: it runs the Go system's agent`)
+    throw new DialError('forbidden', `Cannot reach ports of ${nodeName} itself: it runs the agent of the Go system`)
   }
   writeMessage(stream, { type: messageTypes.connect, protocol, nodeName, ip, port })
   const answer = await readMessage(stream, signal)
@@ -35,26 +37,22 @@ export async function requestProxy(stream: ByteStream, target: OpenRequest, sign
   }
 }
 
-/** Reads what a node of the Go system asks for; undefined when it went away before it asked. */
-export async function readProxyRequest(stream: ByteStream, signal: AbortSignal): Promise<OpenRequest | undefined> {
+async function read(stream: ByteStream, signal: AbortSignal): Promise<OpenRequest | undefined> {
   const message = await readMessage(stream, signal)
   if (message === undefined) return undefined
-  const request = requestSchema.safeParse(message)
-  if (message.type !== messageTypes.connect || !request.success) {
+  const parsed = requestSchema.safeParse(message)
+  if (message.type !== messageTypes.connect || !parsed.success) {
     throw new FrameError(`Cannot open a flow: bad request: ${JSON.stringify(message)}`)
   }
-  const { protocol, nodeName, ip: address, port } = request.data
+  const { protocol, nodeName, ip: address, port } = parsed.data
   return { protocol, nodeName, address, port }
 }
 
-/** Tells the dialler that the target answered; from here on the stream is the flow's. */
-export function answerProxySuccess(stream: ByteStream, request: OpenRequest): void {
-  const { protocol, nodeName, address: ip, port } = request
+async function answerOk(stream: ByteStream, { protocol, nodeName, address: ip, port }: OpenRequest): Promise<void> {
   writeMessage(stream, { type: messageTypes.success, protocol, nodeName, ip, port })
 }
 
-/** Tells the dialler that the target cannot be had, which is all its protocol can say, and ends our direction. */
-export function answerProxyFailure(stream: ByteStream): void {
+async function answerError(stream: ByteStream): Promise<void> {
   writeMessage(stream, { type: messageTypes.failed })
   stream.end()
 }

@@ -10,7 +10,7 @@ import { createDirectDialer, DialError } from '../../../src/net/index.ts'
 import { createHealth, createMetrics, silentLogger } from '../../../src/observability/index.ts'
 import { tunnelSchemaOf } from '../../../src/tunnel/config.ts'
 import { flowProtocol } from '../../../src/tunnel/flows/carrier.ts'
-import { type OpenRequest, requestOpen } from '../../../src/tunnel/flows/open-message.ts'
+import { type OpenRequest, openMessages } from '../../../src/tunnel/flows/open-message.ts'
 import { createHost } from '../../../src/tunnel/host/host.ts'
 import { loadMembership } from '../../../src/tunnel/identity/load-membership.ts'
 import { startTunnel } from '../../../src/tunnel/index.ts'
@@ -76,7 +76,7 @@ async function ask(stateDir: string, requests: HostileSettings['requests']): Pro
   const outcomes: string[] = []
   for (const request of requests) {
     const stream = await connection.openStream(flowProtocol, signal)
-    const outcome = await requestOpen(stream, { protocol: 'tcp', ...request }, signal).then(
+    const outcome = await openMessages.request(stream, { protocol: 'tcp', ...request }, signal).then(
       () => 'served',
       (error: unknown) => (error instanceof DialError ? `${error.failure}: ${error.message}` : String(error)),
     )
