@@ -50,6 +50,7 @@ export async function createRulesetApplier(table: string): Promise<RulesetApplie
       const chains = baseChainsOf(text)
       installed = { chains, fingerprint: await fingerprintOf(chains) }
     },
+    update: (text, signal) => runNft(text, signal),
     async isInstalled(signal) {
       if (installed === undefined || installed.fingerprint.includes('missing')) return false
       const now = await generation(signal)

@@ -4,6 +4,8 @@ export interface RulesetApplier extends Disposable {
   probe(signal: AbortSignal): Promise<void>
   /** Runs the text as one transaction (`nft -f -`); rejects with nft's own message and the kernel untouched. */
   apply(text: string, signal: AbortSignal): Promise<void>
+  /** As `apply`, for a transaction that touches neither the base chains nor the number of their rules. */
+  update(text: string, signal: AbortSignal): Promise<void>
   /** True while the base chains of our table are as the last `apply` left them; cheap enough to ask every second. */
   isInstalled(signal: AbortSignal): Promise<boolean>
   /** A number that changes with every change of anybody's nftables ruleset. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { desiredStateOf, type ProxyInputs, userspaceRoutesOf } from './desired-state.ts'
+import { createDesiredStateMaker, type ProxyInputs, userspaceRoutesOf } from './desired-state.ts'
+import type { DesiredKernelState } from './kernel/reconciler.ts'
 import type { PlannedServicePort } from './service-plan.ts'
 
 const here = { nodeName: 'edge-a1', address: '10.244.1.2', port: 8080 }
@@ -15,8 +16,12 @@ function planned(direct: PlannedServicePort['direct'], userspace: PlannedService
 const facts = { foreignInterfaces: ['eth0'], switchedNetworks: [], hasDefaultRoute: true, nodeAddress: '192.168.1.11' }
 
 function desired(entry: PlannedServicePort, changed: Partial<ProxyInputs> = {}) {
-  return desiredStateOf({
-    planned: [entry],
+  return createDesiredStateMaker()(inputsOf(entry, changed))
+}
+
+function inputsOf(entry: PlannedServicePort, changed: Partial<ProxyInputs> = {}): ProxyInputs {
+  return {
+    plan: { servicePorts: [entry], addresses: entry.destinations.map(({ address }) => address) },
     synthetic: entry.userspace.length > 0 ? new Map([[entry.id, '169.254.64.7']]) : new Map(),
     facts,
     syntheticRange: '169.254.64.0/19',
@@ -25,14 +30,17 @@ function desired(entry: PlannedServicePort, changed: Partial<ProxyInputs> = {}) 
     clients: 'local',
     isDraining: false,
     ...changed,
-  })
+  }
 }
 
 /** Where the slots of the only ServicePort lead; "refused" without any. */
-function slotsIn({ ruleset }: { readonly ruleset: string }): string[] | 'refused' {
-  if (ruleset.includes('add element ip edgemesh refused')) return 'refused'
-  return [...ruleset.matchAll(/^ {2}tcp \. 10\.96\.0\.10 \. 80 : (\d\S+) \. \d+,$/gm)].map((match) => match[1] ?? '')
+function slotsIn({ ruleset }: DesiredKernelState): string[] | 'refused' {
+  const slots = ruleset.parts.get('shop/web:80/tcp')?.slots.map(({ address }) => address) ?? []
+  return slots.length === 0 ? 'refused' : slots
 }
+
+const isForeign = ({ ruleset }: DesiredKernelState, name: string) =>
+  (ruleset.chains.get('prerouting') ?? []).join().includes(`"${name}"`)
 
 test('with endpoints on both sides each endpoint has one slot', () => {
   assert.deepEqual(slotsIn(desired(planned([here], [there, yonder]))), ['10.244.1.2', '169.254.64.7', '169.254.64.7'])
@@ -53,14 +61,27 @@ test('a ServicePort that found the synthetic range full is refused, or served by
 })
 
 test('clients on the whole LAN means that no interface is left out', () => {
-  assert.ok(desired(planned([here], [])).ruleset.includes('"eth0"'))
-  assert.ok(!desired(planned([here], []), { clients: 'lan' }).ruleset.includes('"eth0"'))
+  assert.ok(isForeign(desired(planned([here], [])), 'eth0'))
+  assert.ok(!isForeign(desired(planned([here], []), { clients: 'lan' }), 'eth0'))
 })
 
 test('ClusterIPs have host routes only while there is no default route', () => {
   assert.deepEqual(desired(planned([here], [])).hostRoutes, { addresses: [] })
   const alone = desired(planned([here], []), { facts: { ...facts, hasDefaultRoute: false } })
   assert.deepEqual(alone.hostRoutes, { addresses: ['10.96.0.10'], source: '192.168.1.11' })
+})
+
+test('what did not change is the same object, so that nothing is done about it', () => {
+  const entry = planned([here], [there])
+  const inputs = inputsOf(entry)
+  const desire = createDesiredStateMaker()
+  const before = desire(inputs)
+  const after = desire({ ...inputs, plan: { ...inputs.plan } })
+  assert.equal(after.hostRoutes, before.hostRoutes)
+  assert.equal(after.accepts, before.accepts)
+  assert.equal(after.ruleset.parts.get(entry.id), before.ruleset.parts.get(entry.id))
+  const moved = desire({ ...inputs, synthetic: new Map([[entry.id, '169.254.64.8']]) })
+  assert.notEqual(moved.ruleset.parts.get(entry.id), before.ruleset.parts.get(entry.id))
 })
 
 test('the userspace proxy prefers endpoints elsewhere and falls back on those here', () => {

@@ -1,12 +1,12 @@
 import { coveringNetworks, type NetworkFacts } from './kernel/network-facts.ts'
 import type { DesiredKernelState } from './kernel/reconciler.ts'
-import { type RuledServicePort, renderRuleset } from './kernel/render-ruleset.ts'
-import type { PlannedServicePort } from './service-plan.ts'
+import { type RuledServicePort, rulesetOf } from './kernel/render-ruleset.ts'
+import type { PlannedServicePort, ServicePlan } from './service-plan.ts'
 import type { UserspaceRoute } from './userspace/userspace-proxy.ts'
 
 /** All that decides what the node should do, at one moment. */
 export interface ProxyInputs {
-  readonly planned: readonly PlannedServicePort[]
+  readonly plan: ServicePlan
   /** Synthetic addresses by ServicePort id. */
   readonly synthetic: ReadonlyMap<string, string>
   readonly facts: NetworkFacts
@@ -18,26 +18,36 @@ export interface ProxyInputs {
   readonly isDraining: boolean
 }
 
-/** What the kernel should hold and what the userspace proxy should carry; pure. */
-export function desiredStateOf(inputs: ProxyInputs): DesiredKernelState {
-  const { planned, facts, dns } = inputs
-  const addresses = new Set(planned.flatMap(({ destinations }) => destinations.map(({ address }) => address)))
-  const ruleset = renderRuleset({
-    servicePorts: planned.map((entry) => ruledServicePortOf(entry, inputs)),
-    localBackends: planned.flatMap(({ direct }) => direct.map(({ address }) => address)),
-    syntheticRange: inputs.syntheticRange,
-    listenPort: inputs.listenPort,
-    dns,
-    foreignInterfaces: inputs.clients === 'local' ? facts.foreignInterfaces : [],
-    switchedNetworks: facts.switchedNetworks,
-  })
+/** Decides again and again: what did not change is the same object as before. */
+export type DesiredStateMaker = (inputs: ProxyInputs) => DesiredKernelState
+
+/** What the kernel should hold. */
+export function createDesiredStateMaker(): DesiredStateMaker {
+  const ruled = createRuledServicePorts()
+  let last: { readonly inputs: ProxyInputs; readonly state: DesiredKernelState } | undefined
+  return (inputs) => {
+    const { plan, facts, dns } = inputs
+    const ruleset = rulesetOf({
+      servicePorts: new Map(plan.servicePorts.map((entry) => [entry.id, ruled(entry, inputs)])),
+      syntheticRange: inputs.syntheticRange,
+      listenPort: inputs.listenPort,
+      dns,
+      foreignInterfaces: inputs.clients === 'local' ? facts.foreignInterfaces : [],
+      switchedNetworks: facts.switchedNetworks,
+    })
+    const isSame = last?.inputs.plan.addresses === plan.addresses && last.inputs.facts === facts
+    const around = isSame && last !== undefined ? last.state : surroundingsOf(inputs)
+    const state = { ruleset, accepts: around.accepts, hostRoutes: around.hostRoutes }
+    last = { inputs, state }
+    return state
+  }
+}
+
+function surroundingsOf({ plan, facts, dns }: ProxyInputs): Pick<DesiredKernelState, 'accepts' | 'hostRoutes'> {
   return {
-    ruleset,
-    accepts: { clusterNetworks: coveringNetworks(addresses), dns },
+    accepts: { clusterNetworks: coveringNetworks(plan.addresses), dns },
     // With a default route packets to ClusterIPs find a way out and are translated on it.
-    hostRoutes: facts.hasDefaultRoute
-      ? { addresses: [] }
-      : { addresses: [...addresses].sort(), source: facts.nodeAddress },
+    hostRoutes: facts.hasDefaultRoute ? { addresses: [] } : { addresses: plan.addresses, source: facts.nodeAddress },
   }
 }
 
@@ -54,12 +64,28 @@ export function userspaceRoutesOf(
   return routes
 }
 
-function ruledServicePortOf(entry: PlannedServicePort, inputs: ProxyInputs): RuledServicePort {
-  const { id, destinations, direct, userspace } = entry
-  const address = inputs.synthetic.get(id)
-  if (address === undefined || inputs.isDraining) return { destinations, slots: direct }
+/** Rules by plan: a plan that did not change, in circumstances that did not change, has the same rules. */
+function createRuledServicePorts(): (entry: PlannedServicePort, inputs: ProxyInputs) => RuledServicePort {
+  const known = new WeakMap<PlannedServicePort, { readonly proxy: string; readonly ruled: RuledServicePort }>()
+  return (entry, inputs) => {
+    const address = inputs.isDraining ? undefined : inputs.synthetic.get(entry.id)
+    const proxy = `${address}:${inputs.listenPort}`
+    const last = known.get(entry)
+    if (last?.proxy === proxy) return last.ruled
+    const ruled = ruledServicePortOf(entry, address, inputs.listenPort)
+    known.set(entry, { proxy, ruled })
+    return ruled
+  }
+}
+
+function ruledServicePortOf(
+  { destinations, direct, userspace }: PlannedServicePort,
+  address: string | undefined,
+  port: number,
+): RuledServicePort {
+  const hairpins = [...new Set(direct.map((backend) => `${backend.address} . ${backend.address}`))]
+  if (address === undefined) return { destinations, slots: direct, hairpins }
   // One slot per endpoint keeps the shares even; with no endpoint here, one slot does for all.
   const count = direct.length === 0 ? Math.min(1, userspace.length) : userspace.length
-  const proxy = { address, port: inputs.listenPort }
-  return { destinations, slots: [...direct, ...Array.from({ length: count }, () => proxy)] }
+  return { destinations, slots: [...direct, ...Array.from({ length: count }, () => ({ address, port }))], hairpins }
 }

@@ -9,5 +9,5 @@
  * @module
  */
 export * from './errors.ts'
-export { tableName } from './kernel/render-ruleset.ts'
+export { tableName } from './kernel/nft-table.ts'
 export * from './service-proxy.ts'

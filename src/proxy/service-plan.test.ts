@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createCatalog, type Snapshot } from '../catalog/index.ts'
+import { type Catalog, createCatalog, type Snapshot } from '../catalog/index.ts'
 import { type EndpointSlice, type Protocol, parseIpv4Network, type Service } from '../model/index.ts'
-import { type PlanOptions, planServicePorts } from './service-plan.ts'
+import { createServicePlanner, type PlannedServicePort, type PlanOptions } from './service-plan.ts'
 
 const options: PlanOptions = {
   nodeName: 'edge-a1',
@@ -52,6 +52,9 @@ function snapshotOf(services: readonly Service[], endpointSlices: readonly Endpo
   catalog.replace('services', services)
   return catalog.current
 }
+
+const planServicePorts = (snapshot: Snapshot, wanted: PlanOptions): readonly PlannedServicePort[] =>
+  createServicePlanner()(snapshot, wanted).servicePorts
 
 const idsOf = (snapshot: Snapshot, changed: Partial<PlanOptions> = {}) =>
   planServicePorts(snapshot, { ...options, ...changed }).map(({ id }) => id)
@@ -130,4 +133,51 @@ test('of two ServicePorts with one destination the first by id gets it', () => {
       ['shop/c:main/tcp', '10.96.0.12'],
     ],
   )
+})
+
+/** Waits for the snapshot that follows from a change. */
+async function changed(catalog: Catalog, change: () => void): Promise<void> {
+  const next = Promise.withResolvers<void>()
+  const before = catalog.current.sequence
+  using _subscription = catalog.subscribe(({ sequence }) => sequence > before && next.resolve())
+  change()
+  await next.promise
+}
+
+test('planning again costs only what changed: all else are the same objects', async () => {
+  const plan = createServicePlanner()
+  const services = [
+    service('a'),
+    service('b', { clusterIPs: ['10.96.0.11'] }),
+    service('c', { clusterIPs: ['10.96.0.12'] }),
+  ]
+  using catalog = createCatalog()
+  catalog.replace('nodes', [])
+  catalog.replace(
+    'endpointSlices',
+    ['a', 'b', 'c'].map((name) => slices(name, ['edge-a1/10.244.1.2'])),
+  )
+  catalog.replace('services', services)
+  const before = plan(catalog.current, options)
+  await changed(catalog, () => catalog.put('endpointSlices', slices('b', ['edge-a1/10.244.1.3'])))
+  const after = plan(catalog.current, options)
+  assert.deepEqual(
+    after.servicePorts.map((entry, at) => entry === before.servicePorts[at]),
+    [true, false, true],
+  )
+  assert.equal(after.addresses, before.addresses)
+  await changed(catalog, () => catalog.put('services', service('d', { clusterIPs: ['10.96.0.13'] })))
+  const grown = plan(catalog.current, options)
+  assert.deepEqual(
+    grown.servicePorts.slice(0, 3).map((entry, at) => entry === after.servicePorts[at]),
+    [true, true, true],
+  )
+  assert.deepEqual(grown.addresses, ['10.96.0.10', '10.96.0.11', '10.96.0.12', '10.96.0.13'])
+})
+
+test('other options plan everything anew', () => {
+  const plan = createServicePlanner()
+  const snapshot = snapshotOf([service('web')], [slices('web', ['edge-a1/10.244.1.2', 'edge-b1/10.244.2.2'])])
+  assert.equal(plan(snapshot, options).servicePorts[0]?.direct[0]?.nodeName, 'edge-a1')
+  assert.equal(plan(snapshot, { ...options, nodeName: 'edge-b1' }).servicePorts[0]?.direct[0]?.nodeName, 'edge-b1')
 })

@@ -49,17 +49,83 @@ const unusableNetworks: readonly Ipv4Network[] = [
   { base: 224 * 2 ** 24, prefixLength: 3 },
 ]
 
+/** What to do for all ServicePorts. */
+export interface ServicePlan {
+  /** Sorted by Service, then in its own order; the same objects as in the plan before where nothing changed. */
+  readonly servicePorts: readonly PlannedServicePort[]
+  /** The addresses of all destinations, sorted, each once; the same array as long as they are the same Services. */
+  readonly addresses: readonly string[]
+}
+
+/** Plans again and again; costs little where little changed. The same options must be the same object. */
+export type ServicePlanner = (snapshot: Snapshot, options: PlanOptions) => ServicePlan
+
+/** What follows from Services alone. */
+interface Frame {
+  readonly services: Snapshot['services']
+  readonly options: PlanOptions
+  readonly entries: readonly FrameEntry[]
+  readonly addresses: readonly string[]
+}
+
+interface FrameEntry {
+  readonly id: ServicePortId
+  readonly service: Service
+  readonly port: ServicePort
+  readonly destinations: readonly Destination[]
+  /** The last plan, and what it was made from. */
+  last?: { readonly backends: readonly Backend[]; readonly planned: PlannedServicePort | undefined }
+}
+
 /**
- * What to do for each ServicePort, sorted by id. Left out: headless Services, those without an IPv4 ClusterIP, those
- * filtered by label, default/kubernetes unless asked for, and UDP ServicePorts whose endpoints are all on other nodes,
- * which this version cannot carry. Of two ServicePorts with the same destination the first by id gets it.
+ * Left out: headless Services, those without an IPv4 ClusterIP, those filtered by label, default/kubernetes unless
+ * asked for, and UDP ServicePorts whose endpoints are all on other nodes, which this version cannot carry. Of two
+ * ServicePorts with the same destination the first gets it.
  */
-export function planServicePorts(snapshot: Snapshot, options: PlanOptions): PlannedServicePort[] {
-  const planned = [...snapshot.services.values()]
-    .filter((service) => isIntercepted(service, options))
-    .flatMap((service) => service.ports.flatMap((port) => planPort(snapshot, service, port, options)))
-  planned.sort((left, right) => (left.id < right.id ? -1 : Number(left.id > right.id)))
-  return withoutDuplicates(planned)
+export function createServicePlanner(): ServicePlanner {
+  let frame: Frame | undefined
+  return (snapshot, options) => {
+    if (frame?.services !== snapshot.services || frame.options !== options) {
+      frame = frameOf(snapshot.services, options, frame)
+    }
+    const servicePorts: PlannedServicePort[] = []
+    for (const entry of frame.entries) {
+      const backends = snapshot.backendsOf(entry.service, entry.port)
+      if (entry.last?.backends !== backends) entry.last = { backends, planned: planEntry(entry, backends, options) }
+      if (entry.last.planned !== undefined) servicePorts.push(entry.last.planned)
+    }
+    return { servicePorts, addresses: frame.addresses }
+  }
+}
+
+function frameOf(services: Snapshot['services'], options: PlanOptions, before: Frame | undefined): Frame {
+  const known = new Map(before?.options === options ? before.entries.map((entry) => [entry.id, entry]) : [])
+  const seen = new Set<string>()
+  const keys = [...services.keys()].sort()
+  const entries = keys.flatMap((key) => {
+    const service = services.get(key)
+    if (service === undefined || !isIntercepted(service, options)) return []
+    return service.ports.flatMap((port) => {
+      const destinations = destinationsOf(service, port, options).filter((destination) => isFirst(destination, seen))
+      if (destinations.length === 0) return []
+      const entry: FrameEntry = { id: servicePortIdOf(service, port), service, port, destinations }
+      const same = known.get(entry.id)
+      return same?.service === service && isSameList(same.destinations, destinations) ? same : entry
+    })
+  })
+  const addresses = new Set(entries.flatMap(({ destinations }) => destinations.map(({ address }) => address)))
+  return { services, options, entries, addresses: [...addresses].sort() }
+}
+
+/** Of the same ServicePort: protocol and port are equal anyway. */
+const isSameList = (left: readonly Destination[], right: readonly Destination[]): boolean =>
+  left.length === right.length && left.every(({ address }, at) => address === right[at]?.address)
+
+function isFirst({ protocol, address, port }: Destination, seen: Set<string>): boolean {
+  const key = `${protocol} ${address} ${port}`
+  if (seen.has(key)) return false
+  seen.add(key)
+  return true
 }
 
 function isIntercepted(service: Service, options: PlanOptions): boolean {
@@ -69,36 +135,26 @@ function isIntercepted(service: Service, options: PlanOptions): boolean {
   return options.serviceFilterMode === 'FilterIfLabelExists' ? !hasLabel : hasLabel
 }
 
-function planPort(
-  snapshot: Snapshot,
-  service: Service,
-  port: ServicePort,
-  options: PlanOptions,
-): PlannedServicePort | [] {
-  const destinations = service.clusterIPs
+function destinationsOf(service: Service, port: ServicePort, options: PlanOptions): Destination[] {
+  return service.clusterIPs
     .filter((address) => isUsable(address, options) && !options.excludedAddresses.has(address))
     .map((address) => ({ protocol: port.protocol, address, port: port.port }))
-  if (destinations.length === 0) return []
-  const backends = snapshot.backendsOf(service, port).filter(({ address }) => isUsable(address, options))
-  const direct = backends.filter(({ nodeName }) => nodeName === options.nodeName)
-  const others = backends.filter(({ nodeName }) => nodeName !== options.nodeName)
-  if (port.protocol === 'udp' && direct.length === 0 && others.length > 0) return []
+}
+
+function planEntry(
+  { id, port, destinations }: FrameEntry,
+  backends: readonly Backend[],
+  options: PlanOptions,
+): PlannedServicePort | undefined {
+  const usable = backends.filter(({ address }) => isUsable(address, options))
+  const direct = usable.filter(({ nodeName }) => nodeName === options.nodeName)
+  const others = usable.filter(({ nodeName }) => nodeName !== options.nodeName)
+  if (port.protocol === 'udp' && direct.length === 0 && others.length > 0) return undefined
   const userspace = port.protocol === 'tcp' ? others : []
-  return { id: servicePortIdOf(service, port), destinations, direct, userspace }
+  return { id, destinations, direct, userspace }
 }
 
 function isUsable(address: string, { syntheticNetwork }: PlanOptions): boolean {
   if (ipv4ToNumber(address) === undefined || isInIpv4Network(address, syntheticNetwork)) return false
   return !unusableNetworks.some((network) => isInIpv4Network(address, network))
-}
-
-function withoutDuplicates(planned: readonly PlannedServicePort[]): PlannedServicePort[] {
-  const seen = new Set<string>()
-  const isFirst = ({ protocol, address, port }: Destination) => {
-    const key = `${protocol} ${address} ${port}`
-    return !seen.has(key) && seen.add(key) !== undefined
-  }
-  return planned
-    .map((entry) => ({ ...entry, destinations: entry.destinations.filter(isFirst) }))
-    .filter(({ destinations }) => destinations.length > 0)
 }

@@ -6,6 +6,7 @@ import type { EndpointSlice, Service } from '../model/index.ts'
 import { AddressInUseError, type Dialer } from '../net/index.ts'
 import { createHealth, createMetrics, type LogFields, silentLogger } from '../observability/index.ts'
 import { proxySchema } from './config.ts'
+import { createFakeNft } from './kernel/fake-nft.fixture.ts'
 import { type ServiceProxyOptions, startServiceProxy } from './service-proxy.ts'
 import type { UserspaceProxy, UserspaceProxyOptions, UserspaceRoute } from './userspace/userspace-proxy.ts'
 
@@ -76,18 +77,22 @@ function fakeKernel(
   tell: (event: string) => void,
   failures: { apply: Error[]; readonly device: Error | undefined },
 ): Kernel {
+  const nft = createFakeNft()
+  const run = async (text: string): Promise<void> => {
+    const failure = failures.apply.shift()
+    if (failure !== undefined) {
+      tell(`failed ${failure.message}`)
+      throw failure
+    }
+    nft.run(text)
+    const slots = ['slot-0', 'slot-1'].flatMap((name) => nft.elements(name).map((text) => / : (\S+)/.exec(text)?.[1]))
+    tell(`apply ${slots.map((slot) => (slot?.startsWith('169.254.') ? 'userspace' : slot)).join(' ')}`)
+  }
   return {
     applier: {
       probe: async () => {},
-      async apply(text) {
-        const failure = failures.apply.shift()
-        if (failure !== undefined) {
-          tell(`failed ${failure.message}`)
-          throw failure
-        }
-        const slots = [...text.matchAll(/^ {2}tcp \. 10\.96\.0\.10 \. 80 : (\d[\d.]+) /gm)].map((match) => match[1])
-        tell(`apply ${slots.map((slot) => (slot?.startsWith('169.254.') ? 'userspace' : slot)).join(' ')}`)
-      },
+      apply: run,
+      update: run,
       isInstalled: async () => true,
       generation: async () => 1,
       [Symbol.dispose]() {},

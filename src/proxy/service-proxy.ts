@@ -6,12 +6,12 @@ import { AddressInUseError, type Dialer } from '../net/index.ts'
 import { describeError, type Health, type Logger, type Metrics } from '../observability/index.ts'
 import { backoffDelayMs, sleep, TaskGroup } from '../runtime/index.ts'
 import type { ProxyConfig } from './config.ts'
-import { desiredStateOf, userspaceRoutesOf } from './desired-state.ts'
+import { createDesiredStateMaker, userspaceRoutesOf } from './desired-state.ts'
 import { SyntheticRangeFullError } from './errors.ts'
 import { type NetworkFacts, networkFactsOf } from './kernel/network-facts.ts'
 import { createKernelReconciler, type DesiredKernelState, type KernelReconciler } from './kernel/reconciler.ts'
 import { listenPortCandidates } from './listen-port.ts'
-import { type PlannedServicePort, planServicePorts } from './service-plan.ts'
+import { createServicePlanner, type PlanOptions, type ServicePlan } from './service-plan.ts'
 import { createSyntheticAddresses, type SyntheticAddresses } from './synthetic-addresses.ts'
 import { startUserspaceProxy, type UserspaceProxy, type UserspaceRoute } from './userspace/userspace-proxy.ts'
 
@@ -109,8 +109,8 @@ interface WantedState {
   readonly snapshot: Snapshot
   readonly facts: NetworkFacts
   readonly isDraining: boolean
-  readonly excludedAddresses: ReadonlySet<string>
-  readonly planned: readonly PlannedServicePort[]
+  readonly options: PlanOptions
+  readonly plan: ServicePlan
   readonly kernel: DesiredKernelState
   readonly routes: ReadonlyMap<string, UserspaceRoute>
 }
@@ -121,9 +121,12 @@ class RunningServiceProxy implements ServiceProxy {
   readonly #reconciler: KernelReconciler
   readonly #syntheticNetwork: Ipv4Network
   readonly #synthetic: SyntheticAddresses
+  readonly #planner = createServicePlanner()
+  readonly #desiredState = createDesiredStateMaker()
   readonly #tasks: TaskGroup
   readonly #held = new DisposableStack()
 
+  #planOptions: PlanOptions | undefined
   #facts: { readonly basis: string; readonly facts: NetworkFacts } | undefined
   /** What the kernel should hold, and what it holds. */
   #wanted: WantedState | undefined
@@ -162,7 +165,7 @@ class RunningServiceProxy implements ServiceProxy {
   }
 
   status(): ServiceProxyStatus {
-    const ports = this.#current?.planned ?? []
+    const ports = this.#current?.plan.servicePorts ?? []
     const { port, openConnections } = this.#userspace.status()
     return {
       listenPort: port,
@@ -234,7 +237,11 @@ class RunningServiceProxy implements ServiceProxy {
       // Backends may change while the rules stay as they are. Until new rules stand the old routes are still in use.
       this.#userspace.setRoutes(new Map([...(this.#current?.routes ?? []), ...wanted.routes]))
     }
-    await this.#reconciler.reconcile(wanted.kernel, (apply) => this.#timed(apply, wanted.planned.length), signal)
+    await this.#reconciler.reconcile(
+      wanted.kernel,
+      (apply) => this.#timed(apply, wanted.plan.servicePorts.length),
+      signal,
+    )
     if (wanted === this.#current) return
     this.#current = wanted
     this.#userspace.setRoutes(wanted.routes)
@@ -245,18 +252,17 @@ class RunningServiceProxy implements ServiceProxy {
   /** The same object as long as nothing changed that it depends on. */
   #wantedFor(snapshot: Snapshot, facts: NetworkFacts): WantedState {
     const isDraining = this.#isDraining
-    const { config, common, dnsPort, nodeName } = this.#options
-    const excludedAddresses = this.#options.excludedAddresses?.() ?? noAddresses
+    const { config, common, dnsPort } = this.#options
+    const options = this.#currentPlanOptions()
     const last = this.#wanted
     const isSame = last?.snapshot === snapshot && last.facts === facts && last.isDraining === isDraining
-    if (isSame && last.excludedAddresses === excludedAddresses) return last
-    const syntheticNetwork = this.#syntheticNetwork
-    const planned = planServicePorts(snapshot, { ...config, nodeName, syntheticNetwork, excludedAddresses })
-    const needing = planned.filter(({ userspace }) => userspace.length > 0).map(({ id }) => id)
+    if (isSame && last.options === options) return last
+    const plan = this.#planner(snapshot, options)
+    const needing = plan.servicePorts.filter(({ userspace }) => userspace.length > 0).map(({ id }) => id)
     const synthetic = this.#synthetic.assign(needing)
     this.#tellWhenFull(needing.length - synthetic.size)
-    const kernel = desiredStateOf({
-      planned,
+    const kernel = this.#desiredState({
+      plan,
       synthetic,
       facts,
       syntheticRange: config.syntheticRange,
@@ -265,9 +271,18 @@ class RunningServiceProxy implements ServiceProxy {
       clients: config.clients,
       isDraining,
     })
-    const routes = userspaceRoutesOf(planned, synthetic)
-    this.#wanted = { snapshot, facts, isDraining, excludedAddresses, planned, kernel, routes }
+    const routes = userspaceRoutesOf(plan.servicePorts, synthetic)
+    this.#wanted = { snapshot, facts, isDraining, options, plan, kernel, routes }
     return this.#wanted
+  }
+
+  /** The same object until the excluded addresses change. */
+  #currentPlanOptions(): PlanOptions {
+    const { config, nodeName } = this.#options
+    const excludedAddresses = this.#options.excludedAddresses?.() ?? noAddresses
+    if (this.#planOptions?.excludedAddresses === excludedAddresses) return this.#planOptions
+    this.#planOptions = { ...config, nodeName, syntheticNetwork: this.#syntheticNetwork, excludedAddresses }
+    return this.#planOptions
   }
 
   /** The same object until the network of this node changes. */

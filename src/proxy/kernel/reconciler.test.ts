@@ -3,10 +3,22 @@ import { test } from 'node:test'
 import { type Kernel, RulesetRejectedError } from '../../linux/index.ts'
 import { silentLogger } from '../../observability/index.ts'
 import { createKernelReconciler, type DesiredKernelState } from './reconciler.ts'
+import { rulesetOf } from './render-ruleset.ts'
 
 const { signal } = new AbortController()
+/** A ruleset that is known by the address of its only ServicePort. */
+const rulesetNamed = (address: string, foreignInterfaces: readonly string[] = []) =>
+  rulesetOf({
+    servicePorts: new Map([
+      ['web', { destinations: [{ protocol: 'tcp', address, port: 80 }], slots: [], hairpins: [] }],
+    ]),
+    syntheticRange: '169.254.64.0/19',
+    listenPort: 24001,
+    foreignInterfaces,
+    switchedNetworks: [],
+  })
 const desired: DesiredKernelState = {
-  ruleset: 'rules 1',
+  ruleset: rulesetNamed('10.96.0.1'),
   accepts: { clusterNetworks: ['10.96.0.0/16'] },
   hostRoutes: { addresses: [] },
 }
@@ -15,16 +27,22 @@ const plainly = (apply: () => Promise<void>) => apply()
 /** A kernel that writes down what is done to it. */
 function fakeKernel() {
   const done: string[] = []
-  const state = { isInstalled: true, generation: 1, applyError: undefined as Error | undefined }
+  const state = { isInstalled: true, generation: 1, applyErrors: [] as Error[] }
   const kernel: Kernel = {
     applier: {
       probe: async () => {},
       async apply(text) {
-        done.push(`apply ${text.split('\n').join('|')}`)
-        const error = state.applyError
-        state.applyError = undefined
+        done.push(`${text.includes('delete table') ? 'replace' : 'apply'} ${/tcp \. (\S+)/.exec(text)?.[1]}`)
+        const error = state.applyErrors.shift()
         if (error !== undefined) throw error
         state.isInstalled = true
+        state.generation += 1
+      },
+      async update(text) {
+        done.push(`update ${[...text.matchAll(/tcp \. (\S+)/g)].map((match) => match[1]).join(' to ')}`)
+        const error = state.applyErrors.shift()
+        if (error !== undefined) throw error
+        state.generation += 1
       },
       isInstalled: async () => state.isInstalled,
       generation: async () => state.generation,
@@ -61,7 +79,7 @@ function setUp() {
 test('what is as wanted is left alone', async () => {
   const { reconciler, taken } = setUp()
   await reconciler.reconcile(desired, plainly, signal)
-  assert.deepEqual(taken(), ['apply rules 1', 'routes edgemesh0 ', 'accepts 10.96.0.0/16'])
+  assert.deepEqual(taken(), ['apply 10.96.0.1', 'routes edgemesh0 ', 'accepts 10.96.0.0/16'])
   await reconciler.reconcile(desired, plainly, signal)
   assert.deepEqual(taken(), [])
   assert.deepEqual(reconciler.openedChains(), ['inet other forward'])
@@ -73,7 +91,7 @@ test('rules that others removed are applied again', async () => {
   taken()
   state.isInstalled = false
   await reconciler.reconcile(desired, plainly, signal)
-  assert.deepEqual(taken(), ['apply rules 1'])
+  assert.deepEqual(taken(), ['apply 10.96.0.1', 'accepts 10.96.0.0/16'])
 })
 
 test('the caller can prepare for a change of the rules and clear up after it', async () => {
@@ -84,35 +102,32 @@ test('the caller can prepare for a change of the rules and clear up after it', a
     done.push('after')
   }
   await reconciler.reconcile(desired, around, signal)
-  assert.deepEqual(done.slice(0, 3), ['before', 'apply rules 1', 'after'])
+  assert.deepEqual(done.slice(0, 3), ['before', 'apply 10.96.0.1', 'after'])
 })
 
 test('rules that failed are tried again, also when the text is the same', async () => {
   const { reconciler, taken, state } = setUp()
   await reconciler.reconcile(desired, plainly, signal)
   taken()
-  state.applyError = new Error('no memory')
-  const changed = { ...desired, ruleset: 'rules 2' }
+  state.applyErrors = [new Error('no memory')]
+  const changed = { ...desired, ruleset: rulesetNamed('10.96.0.2') }
   await assert.rejects(reconciler.reconcile(changed, plainly, signal), /no memory/)
   await reconciler.reconcile(changed, plainly, signal)
-  assert.deepEqual(taken(), ['apply rules 2', 'apply rules 2'])
+  assert.deepEqual(taken().slice(0, 2), ['update 10.96.0.1 to 10.96.0.2', 'apply 10.96.0.2'])
 })
 
 test('a table of another shape is replaced', async () => {
   const { reconciler, taken, state } = setUp()
-  state.applyError = new RulesetRejectedError('Could not process rule: File exists', undefined)
+  state.applyErrors = [new RulesetRejectedError('Could not process rule: File exists', undefined)]
   await reconciler.reconcile(desired, plainly, signal)
-  assert.deepEqual(taken().slice(0, 2), [
-    'apply rules 1',
-    'apply add table ip edgemesh|delete table ip edgemesh|rules 1',
-  ])
+  assert.deepEqual(taken().slice(0, 2), ['apply 10.96.0.1', 'replace 10.96.0.1'])
 })
 
 test('rules that nft does not understand replace nothing', async () => {
   const { reconciler, taken, state } = setUp()
-  state.applyError = new RulesetRejectedError('syntax error', 'bad line')
+  state.applyErrors = [new RulesetRejectedError('syntax error', 'bad line')]
   await assert.rejects(reconciler.reconcile(desired, plainly, signal), /syntax error, in "bad line"/)
-  assert.deepEqual(taken(), ['apply rules 1'])
+  assert.deepEqual(taken(), ['apply 10.96.0.1'])
 })
 
 test('host routes are looked at again after each change of the network', async () => {
@@ -141,4 +156,31 @@ test('firewalls are looked at when nftables changed, when other accepts are want
   clock.nowMs += 1
   await reconciler.reconcile(wider, plainly, signal)
   assert.deepEqual(taken(), ['accepts 10.96.0.0/12'])
+})
+
+test('a change of elements is applied alone, and is no reason to look at firewalls again', async () => {
+  const { reconciler, taken } = setUp()
+  await reconciler.reconcile(desired, plainly, signal)
+  taken()
+  await reconciler.reconcile({ ...desired, ruleset: rulesetNamed('10.96.0.2') }, plainly, signal)
+  assert.deepEqual(taken(), ['update 10.96.0.1 to 10.96.0.2'])
+})
+
+test('a ruleset that says the same is not applied, nor is a chain on a hook changed alone', async () => {
+  const { reconciler, taken } = setUp()
+  await reconciler.reconcile(desired, plainly, signal)
+  taken()
+  await reconciler.reconcile({ ...desired, ruleset: rulesetNamed('10.96.0.1') }, plainly, signal)
+  assert.deepEqual(taken(), [])
+  await reconciler.reconcile({ ...desired, ruleset: rulesetNamed('10.96.0.1', ['eth0']) }, plainly, signal)
+  assert.equal(taken()[0], 'apply 10.96.0.1')
+})
+
+test('a change that does not fit what the kernel holds is followed by the whole table', async () => {
+  const { reconciler, taken, state } = setUp()
+  await reconciler.reconcile(desired, plainly, signal)
+  taken()
+  state.applyErrors = [new RulesetRejectedError('Could not process rule: No such file or directory', undefined)]
+  await reconciler.reconcile({ ...desired, ruleset: rulesetNamed('10.96.0.2') }, plainly, signal)
+  assert.deepEqual(taken().slice(0, 2), ['update 10.96.0.1 to 10.96.0.2', 'apply 10.96.0.2'])
 })

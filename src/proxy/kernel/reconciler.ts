@@ -1,10 +1,12 @@
-import { type FirewallAccepts, type HostRoutes, type Kernel, RulesetRejectedError } from '../../linux/index.ts'
+import type { FirewallAccepts, HostRoutes, Kernel } from '../../linux/index.ts'
 import type { Logger } from '../../observability/index.ts'
-import { renderReplacement } from './render-ruleset.ts'
+import type { Ruleset } from './render-ruleset.ts'
+import { type Around, createRulesetKeeper } from './ruleset-keeper.ts'
 
 /** What the kernel should hold. */
 export interface DesiredKernelState {
-  readonly ruleset: string
+  /** The same object as long as nothing about it changed. */
+  readonly ruleset: Ruleset
   readonly accepts: FirewallAccepts
   readonly hostRoutes: HostRoutes
 }
@@ -15,11 +17,7 @@ export interface KernelReconciler {
    * Does nothing where the kernel is as wanted. `around` runs the actual change of the ruleset, so that the caller
    * can prepare for it and clear up after it; it is not called when there is nothing to change.
    */
-  reconcile(
-    desired: DesiredKernelState,
-    around: (apply: () => Promise<void>) => Promise<void>,
-    signal: AbortSignal,
-  ): Promise<void>
+  reconcile(desired: DesiredKernelState, around: Around, signal: AbortSignal): Promise<void>
   /** Firewall chains of others that hold our accepts. */
   openedChains(): readonly string[]
 }
@@ -33,25 +31,18 @@ export function createKernelReconciler(
   deviceName: string,
   { logger, nowMs = () => performance.now() }: { readonly logger: Logger; readonly nowMs?: () => number },
 ): KernelReconciler {
-  let installedRuleset: string | undefined
   let installedRoutes: HostRoutes | undefined
   let firewall = { accepts: '', generation: -1, checkedAtMs: Number.NEGATIVE_INFINITY }
   let openedChains: readonly string[] = []
 
-  const ensureRuleset = async (ruleset: string, signal: AbortSignal): Promise<void> => {
-    const wasInstalled = installedRuleset
-    installedRuleset = undefined
-    try {
-      await kernel.applier.apply(ruleset, signal)
-    } catch (error) {
-      if (!(error instanceof RulesetRejectedError && error.isConflict)) throw error
-      // A table of another version: nothing that is right can be added to it.
-      await kernel.applier.apply(renderReplacement(ruleset), signal)
-      logger.warn({ reason: error.message }, 'replaced a table of another shape; established connections may break')
-    }
-    if (wasInstalled === ruleset) logger.warn({}, 'repaired the ruleset after somebody else changed it')
-    installedRuleset = ruleset
-  }
+  const rules = createRulesetKeeper({
+    applier: kernel.applier,
+    logger,
+    // What follows from our own change of nftables is no news.
+    onOwnChange(before, after) {
+      if (firewall.generation === before) firewall.generation = after
+    },
+  })
 
   const ensureFirewalls = async (accepts: FirewallAccepts, signal: AbortSignal): Promise<void> => {
     const wanted = JSON.stringify(accepts)
@@ -69,8 +60,7 @@ export function createKernelReconciler(
 
   return {
     async reconcile(desired, around, signal) {
-      const isCurrent = desired.ruleset === installedRuleset && (await kernel.applier.isInstalled(signal))
-      if (!isCurrent) await around(() => ensureRuleset(desired.ruleset, signal))
+      await rules.keep(desired.ruleset, around, signal)
       // A new object tells that the network changed, and with it maybe the routes.
       if (desired.hostRoutes !== installedRoutes)
         await kernel.network.setHostRoutes(deviceName, desired.hostRoutes, signal)

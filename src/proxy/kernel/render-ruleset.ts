@@ -1,4 +1,5 @@
 import type { Destination } from '../service-plan.ts'
+import type { NftContainer, NftElement, NftTable } from './nft-table.ts'
 
 /** One place that connections to a ServicePort may go: an endpoint, or the userspace proxy. */
 export interface Slot {
@@ -10,13 +11,14 @@ export interface Slot {
 export interface RuledServicePort {
   readonly destinations: readonly Destination[]
   readonly slots: readonly Slot[]
+  /** Of each endpoint on this node, which may be a client of its own Service, the address twice: `a . a`. */
+  readonly hairpins: readonly string[]
 }
 
 /** All that the ruleset depends on. */
 export interface RulesetInput {
-  readonly servicePorts: readonly RuledServicePort[]
-  /** Addresses of endpoints on this node, which may be clients of their own Service. */
-  readonly localBackends: readonly string[]
+  /** By id; the same object as long as nothing about it changed. */
+  readonly servicePorts: ReadonlyMap<string, RuledServicePort>
   readonly syntheticRange: string
   readonly listenPort: number
   /** Where this node answers DNS; its packets need no connection tracking. */
@@ -27,9 +29,8 @@ export interface RulesetInput {
   readonly switchedNetworks: readonly string[]
 }
 
-/** Name of our table, in family ip. */
-export const tableName = 'edgemesh'
-const table = `ip ${tableName}`
+/** Our table. */
+export type Ruleset = NftTable<RuledServicePort>
 
 /** Before kube-proxy, which translates at -100. */
 const translationPriority = -110
@@ -41,8 +42,7 @@ const trackingPriority = -310
 const sourcePriority = 90
 
 /**
- * The whole table as one nft transaction. Chains are flushed and filled, never deleted and made: while the kernel has
- * no NAT chain, established connections lose their translation. Same input, same text.
+ * The table that makes ServicePorts reachable.
  *
  * ```
  *   service:   protocol . address . port -> jump slots-N   (N = how many slots it has)
@@ -53,63 +53,60 @@ const sourcePriority = 90
  * One map for all slots, with the random number in its key, would need a declaration by `typeof`; nft 1.0.6 then adds
  * a match on TCP to the first rule that uses it.
  */
-export function renderRuleset(input: RulesetInput): string {
-  const counts = [...new Set(input.servicePorts.map(({ slots }) => slots.length))].filter((count) => count > 0)
-  counts.sort((left, right) => left - right)
-  const slots = Array.from({ length: counts.at(-1) ?? 0 }, (_, slot) => slot)
-  return [
-    `add table ${table}`,
-    `flush table ${table}`,
-    `table ${table} {`,
-    ...renderContainers(slots),
-    ...slots.flatMap(renderSlotChain),
-    ...counts.flatMap(renderChoiceChain),
-    ...renderTranslation(input),
-    ...renderSourceTranslation(input),
-    ...renderFilters(input),
-    ...renderUntracked(input),
-    '}',
-    ...renderElements(input, slots),
-    '',
-  ].join('\n')
+export function rulesetOf(input: RulesetInput): Ruleset {
+  const counts = new Set<number>()
+  for (const { slots } of input.servicePorts.values()) counts.add(slots.length)
+  counts.delete(0)
+  const sorted = [...counts].sort((left, right) => left - right)
+  const slots = Array.from({ length: sorted.at(-1) ?? 0 }, (_, slot) => slot)
+  return {
+    containers: containersOf(slots),
+    chains: new Map([
+      ...slots.map(slotChainOf),
+      ...sorted.map(choiceChainOf),
+      ...translationChains(input),
+      ...sourceTranslationChains(input),
+      ...filterChains(input),
+      ...untrackedChains(input),
+    ]),
+    parts: input.servicePorts,
+    elementsOf,
+    sharedElementsOf,
+  }
 }
 
-/** Makes a ruleset replace a table whose maps or chains have another shape; established connections may break. */
-export function renderReplacement(ruleset: string): string {
-  return `add table ${table}\ndelete table ${table}\n${ruleset}`
-}
+type Chain = readonly [name: string, rules: readonly string[]]
 
-function renderContainers(slots: readonly number[]): string[] {
+function containersOf(slots: readonly number[]): Map<string, NftContainer> {
   const key = 'inet_proto . ipv4_addr . inet_service'
-  return [
-    ...renderContainer('map', 'service', `${key} : verdict`),
-    ...slots.flatMap((slot) => renderContainer('map', `slot-${slot}`, `${key} : ipv4_addr . inet_service`)),
-    ...renderContainer('set', 'refused', key),
-    ...renderContainer('set', 'cluster-addresses', 'ipv4_addr'),
-    ...renderContainer('set', 'hairpin', 'ipv4_addr . ipv4_addr'),
-  ]
+  return new Map<string, NftContainer>([
+    ['service', { kind: 'map', shape: [`type ${key} : verdict`] }],
+    ...slots.map((slot) => {
+      const shape = [`type ${key} : ipv4_addr . inet_service`]
+      return [`slot-${slot}`, { kind: 'map', shape }] as const
+    }),
+    ['refused', { kind: 'set', shape: [`type ${key}`] }],
+    ['cluster-addresses', { kind: 'set', shape: ['type ipv4_addr'], isShared: true }],
+    ['hairpin', { kind: 'set', shape: ['type ipv4_addr . ipv4_addr'], isShared: true }],
+  ])
 }
 
-const renderContainer = (kind: 'map' | 'set', name: string, type: string): string[] => [
-  `  ${kind} ${name} {`,
-  `    type ${type}`,
-  '  }',
+const slotChainOf = (slot: number): Chain => [
+  `slot-${slot}`,
+  [`dnat ip to meta l4proto . ip daddr . th dport map @slot-${slot}`],
 ]
 
-const renderSlotChain = (slot: number): string[] =>
-  renderChain(`slot-${slot}`, [`dnat ip to meta l4proto . ip daddr . th dport map @slot-${slot}`])
-
-function renderChoiceChain(count: number): string[] {
+function choiceChainOf(count: number): Chain {
   const choices = Array.from({ length: count }, (_, slot) => `${slot} : goto slot-${slot}`)
-  return renderChain(`slots-${count}`, [`numgen random mod ${count} vmap { ${choices.join(', ')} }`])
+  return [`slots-${count}`, [`numgen random mod ${count} vmap { ${choices.join(', ')} }`]]
 }
 
-function renderTranslation(input: RulesetInput): string[] {
+function translationChains(input: RulesetInput): Chain[] {
   const hook = (name: string) => `type nat hook ${name} priority ${translationPriority}; policy accept;`
   return [
-    ...renderChain('services', ['meta l4proto . ip daddr . th dport vmap @service']),
-    ...renderChain('prerouting', [hook('prerouting'), ...skipForeign(input), 'jump services']),
-    ...renderChain('output', [hook('output'), 'jump services']),
+    ['services', ['meta l4proto . ip daddr . th dport vmap @service']],
+    ['prerouting', [hook('prerouting'), ...skipForeign(input), 'jump services']],
+    ['output', [hook('output'), 'jump services']],
   ]
 }
 
@@ -118,36 +115,40 @@ function renderTranslation(input: RulesetInput): string[] {
  * hands the answer straight to the client, or when a process chose a source address that the endpoint reaches
  * by another way. Everybody else keeps the address.
  */
-function renderSourceTranslation({ switchedNetworks }: RulesetInput): string[] {
-  return renderChain('postrouting', [
+function sourceTranslationChains({ switchedNetworks }: RulesetInput): Chain[] {
+  const rules = [
     `type nat hook postrouting priority ${sourcePriority}; policy accept;`,
     'ct original ip daddr != @cluster-addresses return',
     'oifname "lo" return',
     'ip saddr . ip daddr @hairpin masquerade',
     ...switchedNetworks.map((network) => `ip saddr ${network} ip daddr ${network} masquerade`),
     'fib saddr type local fib saddr . oif type != local masquerade',
-  ])
+  ]
+  return [['postrouting', rules]]
 }
 
-function renderFilters(input: RulesetInput): string[] {
+function filterChains(input: RulesetInput): Chain[] {
   const hook = (name: string) => `type filter hook ${name} priority ${filterPriority}; policy accept;`
   const refuse = 'meta l4proto . ip daddr . th dport @refused goto refuse'
   return [
-    ...renderChain('refuse', ['meta l4proto tcp reject with tcp reset', 'reject with icmp type port-unreachable']),
-    ...renderChain('filter-forward', [hook('forward'), ...skipForeign(input), refuse]),
-    ...renderChain('filter-output', [hook('output'), refuse]),
-    ...renderChain('filter-input', [
-      hook('input'),
-      ...refuseForeignQuestions(input),
-      // Only our translation leads to the userspace proxy; who knocks directly finds nothing.
-      'ct status dnat return',
-      `tcp dport ${input.listenPort} drop`,
-      `ip daddr ${input.syntheticRange} drop`,
-    ]),
+    ['refuse', ['meta l4proto tcp reject with tcp reset', 'reject with icmp type port-unreachable']],
+    ['filter-forward', [hook('forward'), skipEstablished, ...skipForeign(input), refuse]],
+    ['filter-output', [hook('output'), skipEstablished, refuse]],
+    [
+      'filter-input',
+      [
+        hook('input'),
+        ...refuseForeignQuestions(input),
+        // Only our translation leads to the userspace proxy; who knocks directly finds nothing.
+        'ct status dnat return',
+        `tcp dport ${input.listenPort} drop`,
+        `ip daddr ${input.syntheticRange} drop`,
+      ],
+    ],
   ]
 }
 
-function renderUntracked({ dns }: RulesetInput): string[] {
+function untrackedChains({ dns }: RulesetInput): Chain[] {
   const hook = (name: string) => `type filter hook ${name} priority ${trackingPriority}; policy accept;`
   const rules =
     dns === undefined
@@ -157,10 +158,13 @@ function renderUntracked({ dns }: RulesetInput): string[] {
           `ip saddr ${dns.address} meta l4proto { tcp, udp } th sport ${dns.port} notrack`,
         ]
   return [
-    ...renderChain('untracked-prerouting', [hook('prerouting'), ...rules]),
-    ...renderChain('untracked-output', [hook('output'), ...rules]),
+    ['untracked-prerouting', [hook('prerouting'), ...rules]],
+    ['untracked-output', [hook('output'), ...rules]],
   ]
 }
+
+/** A refused connection is never established; the many packets of the others are not looked up. */
+const skipEstablished = 'ct state established,related return'
 
 const skipForeign = (input: RulesetInput): string[] => fromForeign(input, 'return')
 
@@ -173,48 +177,25 @@ const fromForeign = ({ foreignInterfaces }: RulesetInput, statement: string): st
     ? []
     : [`iifname { ${foreignInterfaces.map((name) => `"${name}"`).join(', ')} } ${statement}`]
 
-const renderChain = (name: string, rules: readonly string[]): string[] => [
-  `  chain ${name} {`,
-  ...rules.map((rule) => `    ${rule}`),
-  '  }',
-]
+function elementsOf(entry: RuledServicePort): NftElement[] {
+  const { destinations, slots } = entry
+  const elements = sharedElementsOf(entry)
+  for (const destination of destinations) {
+    const key = keyOf(destination)
+    if (slots.length === 0) elements.push({ container: 'refused', key })
+    else elements.push({ container: 'service', key, value: `jump slots-${slots.length}` })
+    slots.forEach(({ address, port }, slot) => {
+      elements.push({ container: `slot-${slot}`, key, value: `${address} . ${port}` })
+    })
+  }
+  return elements
+}
 
-function renderElements({ servicePorts, localBackends }: RulesetInput, slots: readonly number[]): string[] {
-  const served = servicePorts.filter((entry) => entry.slots.length > 0)
-  const refused = servicePorts.filter((entry) => entry.slots.length === 0)
-  const addresses = new Set(served.flatMap(({ destinations }) => destinations.map(({ address }) => address)))
-  return [
-    ...renderFill('map', 'service', served.flatMap(serviceElementsOf)),
-    ...slots.flatMap((slot) => renderFill('map', `slot-${slot}`, slotElementsOf(served, slot))),
-    ...renderFill(
-      'set',
-      'refused',
-      refused.flatMap(({ destinations }) => destinations.map(keyOf)),
-    ),
-    ...renderFill('set', 'cluster-addresses', [...addresses]),
-    ...renderFill(
-      'set',
-      'hairpin',
-      [...new Set(localBackends)].map((address) => `${address} . ${address}`),
-    ),
-  ]
+function sharedElementsOf({ destinations, slots, hairpins }: RuledServicePort): NftElement[] {
+  const elements: NftElement[] = hairpins.map((key) => ({ container: 'hairpin', key }))
+  if (slots.length === 0) return elements
+  for (const { address } of destinations) elements.push({ container: 'cluster-addresses', key: address })
+  return elements
 }
 
 const keyOf = ({ protocol, address, port }: Destination): string => `${protocol} . ${address} . ${port}`
-
-const serviceElementsOf = ({ destinations, slots }: RuledServicePort): string[] =>
-  destinations.map((destination) => `${keyOf(destination)} : jump slots-${slots.length}`)
-
-function slotElementsOf(served: readonly RuledServicePort[], index: number): string[] {
-  return served.flatMap(({ destinations, slots }) => {
-    const slot = slots[index]
-    if (slot === undefined) return []
-    return destinations.map((destination) => `${keyOf(destination)} : ${slot.address} . ${slot.port}`)
-  })
-}
-
-function renderFill(kind: 'map' | 'set', name: string, elements: readonly string[]): string[] {
-  const flush = `flush ${kind} ${table} ${name}`
-  if (elements.length === 0) return [flush]
-  return [flush, `add element ${table} ${name} {`, ...elements.map((element) => `  ${element},`), '}']
-}

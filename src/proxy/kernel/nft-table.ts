@@ -1,0 +1,184 @@
+/** A map or a set of the table. */
+export interface NftContainer {
+  readonly kind: 'map' | 'set'
+  /** What stands between its braces, one statement a line. Another shape makes another table. */
+  readonly shape: readonly string[]
+  /** Packets fill it: it is never emptied. */
+  readonly isDynamic?: boolean
+  /** Several parts may name the same key; it stays as long as one of them does. */
+  readonly isShared?: boolean
+}
+
+/** One element of a container. */
+export interface NftElement {
+  readonly container: string
+  readonly key: string
+  /** What a map leads to. */
+  readonly value?: string
+}
+
+/**
+ * A table as data. Its elements are those of its parts; a part that did not change is the same object as before, so
+ * that a change of one of ten thousand costs little.
+ */
+export interface NftTable<P> {
+  readonly containers: ReadonlyMap<string, NftContainer>
+  /** Rules by chain; the first line of a chain on a hook begins with `type`. */
+  readonly chains: ReadonlyMap<string, readonly string[]>
+  readonly parts: ReadonlyMap<string, P>
+  readonly elementsOf: (part: P) => readonly NftElement[]
+  /** Those of the elements whose containers are shared. */
+  readonly sharedElementsOf: (part: P) => readonly NftElement[]
+}
+
+/** Name of our table, in family ip. */
+export const tableName = 'edgemesh'
+const table = `ip ${tableName}`
+
+/**
+ * The whole table as one nft transaction. Chains are flushed and filled, never deleted and made: while the kernel has
+ * no NAT chain, established connections lose their translation. Same input, same text.
+ */
+export function renderTable<P>({ containers, chains, parts, elementsOf }: NftTable<P>): string {
+  const fills = new ElementLists()
+  for (const part of parts.values()) {
+    for (const element of elementsOf(part)) fills.add(element)
+  }
+  const emptied = [...containers].filter(([, { isDynamic }]) => isDynamic !== true)
+  return [
+    `add table ${table}`,
+    `flush table ${table}`,
+    `table ${table} {`,
+    ...[...containers].flatMap(([name, { kind, shape }]) => renderBlock(kind, name, shape)),
+    ...[...chains].flatMap(([name, rules]) => renderBlock('chain', name, rules)),
+    '}',
+    ...emptied.map(([name, { kind }]) => `flush ${kind} ${table} ${name}`),
+    ...fills.render('add'),
+    '',
+  ].join('\n')
+}
+
+/** Makes a ruleset replace a table whose maps or chains have another shape; established connections may break. */
+export function renderReplacement(ruleset: string): string {
+  return `add table ${table}\ndelete table ${table}\n${ruleset}`
+}
+
+/**
+ * What turns one table into another as one nft transaction: the empty text when they are equal, undefined when a chain
+ * on a hook or the shape of a container differs, which only the whole table can change.
+ */
+export function renderChange<P>(before: NftTable<P>, after: NftTable<P>): string | undefined {
+  if (!isSameShape(before, after)) return undefined
+  const newContainers = [...after.containers].filter(([name]) => !before.containers.has(name))
+  const oldContainers = [...before.containers].filter(([name]) => !after.containers.has(name))
+  const newChains = [...after.chains].filter(([name]) => !before.chains.has(name))
+  const oldChains = [...before.chains].filter(([name]) => !after.chains.has(name))
+  const changedChains = [...after.chains].filter(([name, rules]) => !isSame(before.chains.get(name), rules))
+  const { removed, added } = changedElements(before, after)
+  const lines = [
+    ...newContainers.map(([name, { kind, shape }]) => `add ${kind} ${table} ${name} { ${shape.join('; ')}; }`),
+    ...newChains.map(([name]) => `add chain ${table} ${name}`),
+    // Rules and elements that lead to a chain must be gone before it.
+    ...[...changedChains, ...oldChains].map(([name]) => `flush chain ${table} ${name}`),
+    ...removed.render('delete'),
+    ...changedChains.flatMap(([name, rules]) => rules.map((rule) => `add rule ${table} ${name} ${rule}`)),
+    ...added.render('add'),
+    ...oldChains.map(([name]) => `delete chain ${table} ${name}`),
+    ...oldContainers.map(([name, { kind }]) => `delete ${kind} ${table} ${name}`),
+  ]
+  return lines.length === 0 ? '' : `${lines.join('\n')}\n`
+}
+
+function isSameShape<P>(before: NftTable<P>, after: NftTable<P>): boolean {
+  for (const [name, { shape }] of after.containers) {
+    const known = before.containers.get(name)
+    if (known !== undefined && !isSame(known.shape, shape)) return false
+  }
+  const hooked = ({ chains }: NftTable<P>) => [...chains].filter(([, rules]) => rules[0]?.startsWith('type '))
+  const bases = hooked(after)
+  return (
+    bases.length === hooked(before).length && bases.every(([name, rules]) => isSame(before.chains.get(name), rules))
+  )
+}
+
+const isSame = (left: readonly string[] | undefined, right: readonly string[]): boolean =>
+  left !== undefined && left.length === right.length && left.every((line, at) => line === right[at])
+
+function changedElements<P>(before: NftTable<P>, after: NftTable<P>) {
+  const removed = new ElementLists()
+  const added = new ElementLists()
+  for (const part of partsMissingIn(after, before)) {
+    for (const element of before.elementsOf(part)) removed.add(element)
+  }
+  for (const part of partsMissingIn(before, after)) {
+    for (const element of after.elementsOf(part)) {
+      if (!removed.takeSame(element)) added.add(element)
+    }
+  }
+  keepShared(removed, after)
+  // What goes with its container need not be removed before.
+  for (const name of removed.containers()) if (!after.containers.has(name)) removed.forget(name)
+  return { removed, added }
+}
+
+function partsMissingIn<P>(one: NftTable<P>, other: NftTable<P>): P[] {
+  const missing: P[] = []
+  for (const [id, part] of other.parts) if (one.parts.get(id) !== part) missing.push(part)
+  return missing
+}
+
+/** Takes out of the removed elements those that an unchanged part still names. */
+function keepShared<P>(removed: ElementLists, { containers, parts, sharedElementsOf }: NftTable<P>): void {
+  const isShared = (name: string) => containers.get(name)?.isShared === true
+  if (!removed.containers().some(isShared)) return
+  for (const part of parts.values()) {
+    for (const element of sharedElementsOf(part)) removed.takeSame(element)
+  }
+}
+
+/** Elements by container and key; of two with the same key the first counts. */
+class ElementLists {
+  readonly #lists = new Map<string, Map<string, string | undefined>>()
+
+  add({ container, key, value }: NftElement): void {
+    let list = this.#lists.get(container)
+    if (list === undefined) {
+      list = new Map()
+      this.#lists.set(container, list)
+    }
+    if (!list.has(key)) list.set(key, value)
+  }
+
+  /** Removes the element if it is there with the same value. */
+  takeSame({ container, key, value }: NftElement): boolean {
+    const list = this.#lists.get(container)
+    if (list === undefined || !list.has(key) || list.get(key) !== value) return false
+    list.delete(key)
+    if (list.size === 0) this.#lists.delete(container)
+    return true
+  }
+
+  containers(): string[] {
+    return [...this.#lists.keys()]
+  }
+
+  forget(container: string): void {
+    this.#lists.delete(container)
+  }
+
+  /** What is deleted is named by its key alone. */
+  render(verb: 'add' | 'delete'): string[] {
+    const isFull = verb === 'add'
+    return [...this.#lists].flatMap(([name, list]) => [
+      `${verb} element ${table} ${name} {`,
+      ...[...list].map(([key, value]) => `  ${key}${isFull && value !== undefined ? ` : ${value}` : ''},`),
+      '}',
+    ])
+  }
+}
+
+const renderBlock = (kind: string, name: string, lines: readonly string[]): string[] => [
+  `  ${kind} ${name} {`,
+  ...lines.map((line) => `    ${line}`),
+  '  }',
+]

@@ -1,0 +1,70 @@
+import { type RulesetApplier, RulesetRejectedError } from '../../linux/index.ts'
+import type { Logger } from '../../observability/index.ts'
+import { renderChange, renderReplacement, renderTable } from './nft-table.ts'
+import type { Ruleset } from './render-ruleset.ts'
+
+/** Runs a change of the ruleset, with what comes before and after it. */
+export type Around = (apply: () => Promise<void>) => Promise<void>
+
+/** Keeps the table in the kernel equal to a wanted one. */
+export interface RulesetKeeper {
+  /** Does nothing where the table is as wanted; `around` is called only when there is something to change. */
+  keep(ruleset: Ruleset, around: Around, signal: AbortSignal): Promise<void>
+}
+
+/** What the keeper needs. */
+export interface RulesetKeeperOptions {
+  readonly applier: RulesetApplier
+  readonly logger: Logger
+  /** Told the generations between which nothing of nftables changed but elements and chains of ours. */
+  readonly onOwnChange: (before: number, after: number) => void
+}
+
+/** Installs the whole table once and then changes what differs; installs it again when somebody else changed it. */
+export function createRulesetKeeper({ applier, logger, onOwnChange }: RulesetKeeperOptions): RulesetKeeper {
+  /** Undefined while it is not known what the kernel holds. */
+  let installed: Ruleset | undefined
+
+  const install = async (ruleset: Ruleset, signal: AbortSignal): Promise<void> => {
+    installed = undefined
+    const text = renderTable(ruleset)
+    try {
+      await applier.apply(text, signal)
+    } catch (error) {
+      if (!(error instanceof RulesetRejectedError && error.isConflict)) throw error
+      // A table of another version: nothing that is right can be added to it.
+      await applier.apply(renderReplacement(text), signal)
+      logger.warn({ reason: error.message }, 'replaced a table of another shape; established connections may break')
+    }
+    installed = ruleset
+  }
+
+  const change = async (text: string, ruleset: Ruleset, signal: AbortSignal): Promise<void> => {
+    installed = undefined
+    const before = await applier.generation(signal)
+    try {
+      await applier.update(text, signal)
+    } catch (error) {
+      if (!(error instanceof RulesetRejectedError)) throw error
+      logger.warn({ reason: error.message }, 'the ruleset is not what it was; installing all of it')
+      return await install(ruleset, signal)
+    }
+    installed = ruleset
+    const after = await applier.generation(signal)
+    if (after === before + 1) onOwnChange(before, after)
+  }
+
+  return {
+    async keep(ruleset, around, signal) {
+      if (installed === ruleset) {
+        if (await applier.isInstalled(signal)) return
+        await around(() => install(ruleset, signal))
+        logger.warn({}, 'repaired the ruleset after somebody else changed it')
+        return
+      }
+      const text = installed === undefined ? undefined : renderChange(installed, ruleset)
+      if (text === '') installed = ruleset
+      else await around(() => (text === undefined ? install(ruleset, signal) : change(text, ruleset, signal)))
+    },
+  }
+}
