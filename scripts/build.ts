@@ -6,6 +6,7 @@
  *
  *   src/ ── esbuild ── edgemesh.cjs ─┬─ V8 ── code-cache ─┐
  *                          └─ licences.txt ───────────────┼─ pkg ── dist/edgemesh-linux-ARCH
+ *   src/linux/native ── gcc ── edgemesh-ARCH.node ────────┤
  *   npm's node-linux-ARCH ── strip ──────────────────────┘
  *
  * Everything comes from npm's registry: pkg would download Node itself, so its cache is filled beforehand with the
@@ -19,8 +20,7 @@ import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { bundleOptions } from '../esbuild.config.mjs'
 import { packageFoldersOf, readPackages, renderLicenses } from './executable/licenses.ts'
-
-type Architecture = 'x64' | 'arm64'
+import { type Architecture, compileNativeAddon, toolPrefixOf } from './executable/native-addon.ts'
 
 const limitBytes = 115_000_000
 const nodeVersion = process.version
@@ -32,8 +32,9 @@ const dist = join(root, 'dist')
 /**
  * The young generation is capped: it would grow to 128 MB under load. The limit of the old one, far above what is ever
  * needed, makes it grow in smaller steps: an agent that has carried 5,000 connections holds 69 MB instead of 125.
+ * Garbage is collected once by our own wish (src/commands/trim-memory.ts).
  */
-const v8Options = ['--max-semi-space-size=1', '--max-old-space-size=1024']
+const v8Options = ['--max-semi-space-size=1', '--max-old-space-size=1024', '--expose-gc']
 /** SIGUSR1 would open a debugger's port. */
 const nodeOptions = [...v8Options, '--disable-sigusr1']
 
@@ -45,6 +46,7 @@ mkdirSync(dist, { recursive: true })
 for (const architecture of architectures) seedPkgCache(architecture)
 await bundleSources()
 for (const architecture of architectures) {
+  compileNativeAddon(architecture, nodePackageOf(host), nativeAddonOf(architecture))
   makeCodeCache(architecture)
   await packExecutable(architecture)
 }
@@ -84,7 +86,7 @@ function seedPkgCache(architecture: Architecture): void {
   ensureNode(architecture)
   mkdirSync(join(folder, 'bin'), { recursive: true })
   copyFileSync(join(nodePackageOf(architecture), 'bin', 'node'), node)
-  execFileSync(stripCommandOf(architecture), [node])
+  execFileSync(`${toolPrefixOf(architecture)}strip`, [node])
   for (const sentinel of [`${folder}.tar.gz`, `${folder}.tar.gz.ok`, `${node}.ok`]) writeFileSync(sentinel, '')
 }
 
@@ -100,11 +102,6 @@ function ensureNode(architecture: Architecture): void {
   if (architecture === host) return
   const commands = `ensure_cross_build_commands && ensure_emulation_commands && ensure_node ${architecture}`
   execFileSync('bash', ['-c', `. "${root}scripts/lib.sh" && ${commands}`], { stdio: ['ignore', 'inherit', 'inherit'] })
-}
-
-function stripCommandOf(architecture: Architecture): string {
-  if (architecture === host) return 'strip'
-  return architecture === 'arm64' ? 'aarch64-linux-gnu-strip' : 'x86_64-linux-gnu-strip'
 }
 
 /**
@@ -125,6 +122,10 @@ function makeCodeCache(architecture: Architecture): void {
 
 function codeCacheOf(architecture: Architecture): string {
   return join(work, `code-cache-${architecture}`)
+}
+
+function nativeAddonOf(architecture: Architecture): string {
+  return join(work, `edgemesh-${architecture}.node`)
 }
 
 async function packExecutable(architecture: Architecture): Promise<void> {
@@ -166,6 +167,7 @@ function assetsOf(architecture: Architecture): Record<string, string> {
     'edgemesh.cjs': join(work, 'edgemesh.cjs'),
     ...(existsSync(codeCache) ? { 'code-cache': codeCache } : {}),
     'netlink.node': join(root, 'node_modules', 'netlink', 'prebuilds', `linux-${architecture}`, 'node.napi.node'),
+    'edgemesh.node': nativeAddonOf(architecture),
     'licenses.txt': join(work, 'licenses.txt'),
   }
 }

@@ -41,13 +41,21 @@ ensure_commands() {
   rm -f "$log"
 }
 
-# Commands of the build; `strip` takes the Node binaries below the size limit.
-ensure_build_commands() { ensure_commands git=git strip=binutils; }
+# Commands of the build; `strip` takes the Node binaries below the size limit, `gcc` compiles our native addon.
+ensure_build_commands() {
+  ensure_commands git=git strip=binutils gcc=gcc /usr/include/unistd.h=libc6-dev
+}
 ensure_cross_build_commands() {
   ensure_build_commands
   case "$(host_arch)" in
-    x64) ensure_commands aarch64-linux-gnu-strip=binutils-aarch64-linux-gnu ;;
-    arm64) ensure_commands x86_64-linux-gnu-strip=binutils-x86-64-linux-gnu ;;
+    x64)
+      ensure_commands aarch64-linux-gnu-strip=binutils-aarch64-linux-gnu \
+        aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/include/unistd.h=libc6-dev-arm64-cross
+      ;;
+    arm64)
+      ensure_commands x86_64-linux-gnu-strip=binutils-x86-64-linux-gnu \
+        x86_64-linux-gnu-gcc=gcc-x86-64-linux-gnu /usr/x86_64-linux-gnu/include/unistd.h=libc6-dev-amd64-cross
+      ;;
   esac
 }
 # Commands of the lab: network namespaces and real clients.

@@ -1,13 +1,12 @@
 import { type Catalog, createCatalog, type RememberedCatalog } from '../catalog/index.ts'
 import { startDns } from '../dns/index.ts'
 import { type Kernel, openKernel, watchAddresses } from '../linux/index.ts'
-import { acquireInstanceLock, createDirectDialer, createNodeAwareDialer, type Dialer } from '../net/index.ts'
+import { createDirectDialer, createNodeAwareDialer, type Dialer } from '../net/index.ts'
 import { type ServiceProxy, type ServiceProxyOptions, startServiceProxy, tableName } from '../proxy/index.ts'
-import { aborted } from '../runtime/index.ts'
 import { startTunnel, type Tunnel } from '../tunnel/index.ts'
 import { startAgentControl } from './agent-control.ts'
 import { startAgentReload } from './agent-reload.ts'
-import { type Boot, boot } from './boot.ts'
+import { type Boot, boot, lockInstance, untilStopped } from './boot.ts'
 import { type CatalogMemory, startCatalogMemory } from './catalog-memory.ts'
 import type { CommandContext } from './command.ts'
 import { startMetadataSource } from './metadata-source.ts'
@@ -22,7 +21,8 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const { edgeDNS, edgeProxy, edgeTunnel } = config.modules
   const { bridgeDeviceName, bridgeDeviceIP } = config.commonConfig
   await using running = new AsyncDisposableStack()
-  running.use(await acquireInstanceLock('agent'))
+  running.use(base.serviceManager)
+  running.use(await lockInstance(base))
 
   const kernel = running.use(
     await openKernel({ table: tableName, deviceName: bridgeDeviceName }, base.loggerOf('linux')),
@@ -56,7 +56,7 @@ export async function run(configFile: string, context: CommandContext): Promise<
   )
 
   logger.info({ component: 'agent' }, 'agent ready')
-  await aborted(signal)
+  await untilStopped(base)
   logger.info({ component: 'agent' }, 'agent stopping')
   const drained = AbortSignal.timeout(edgeProxy.drainTimeoutMs)
   await Promise.all([proxy?.drain(drained), tunnel?.drain(drained)])

@@ -1,7 +1,5 @@
-import { acquireInstanceLock } from '../net/index.ts'
-import { aborted } from '../runtime/index.ts'
 import { startTunnelServer } from '../tunnel/index.ts'
-import { boot } from './boot.ts'
+import { boot, lockInstance, untilStopped } from './boot.ts'
 import type { CommandContext } from './command.ts'
 import { startControl } from './control.ts'
 import { startMetricsServer } from './metrics-server.ts'
@@ -13,7 +11,8 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const { config, metrics, health } = base
   const logger = base.loggerOf('server')
   await using running = new AsyncDisposableStack()
-  running.use(await acquireInstanceLock('server'))
+  running.use(base.serviceManager)
+  running.use(await lockInstance(base))
 
   const server = running.use(
     await startTunnelServer({
@@ -34,7 +33,7 @@ export async function run(configFile: string, context: CommandContext): Promise<
   running.use(await startControl({ runtimeDir: config.runtimeDir, metrics, health, status, unpin: server.unpin }))
 
   logger.info({ peer: server.status().peerId }, 'server ready')
-  await aborted(base.signal)
+  await untilStopped(base)
   logger.info({}, 'server stopping')
   return 0
 }

@@ -108,6 +108,33 @@ test('a lock is held once per name and free again after disposal', async () => {
   await using _again = await acquireInstanceLock(name)
 })
 
+test('a lock whose name a stranger holds is taken under the next name, which root and we respect', async () => {
+  const name = `test-stranger-${process.pid}`
+  const strangers: number[] = []
+  const owners = new Map([[`edgemesh-${name}`, 1000]])
+  const options = {
+    ownerOf: (held: string) => owners.get(held) ?? 0,
+    user: 500,
+    onStranger: (user: number) => void strangers.push(user),
+  }
+  await using _stranger = await acquireInstanceLock(name)
+  const ours = await acquireInstanceLock(name, options)
+  assert.deepEqual(strangers, [1000])
+  await assert.rejects(acquireInstanceLock(name, options), /it holds the lock "edgemesh-test-stranger-\d+\.1"$/)
+  owners.set(`edgemesh-${name}.1`, 500)
+  await assert.rejects(acquireInstanceLock(name, options), AlreadyRunningError)
+  await ours[Symbol.asyncDispose]()
+  await using _again = await acquireInstanceLock(name, options)
+})
+
+test('a stranger that holds every name of a lock is an error that says so', async () => {
+  const name = `test-strangers-${process.pid}`
+  const options = { ownerOf: () => 1000, user: 0, onStranger: () => {} }
+  await using held = new AsyncDisposableStack()
+  for (let number = 0; number < 16; number++) held.use(await acquireInstanceLock(name, options))
+  await assert.rejects(acquireInstanceLock(name, options), /other users hold the names after it/)
+})
+
 test('a path too long for a socket is refused with the reason', async () => {
   const path = `/tmp/${'x'.repeat(120)}/control.sock`
   await assert.rejects(startControlServer({ path, handler }), /at most 107 bytes/)

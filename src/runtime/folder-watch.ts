@@ -1,6 +1,7 @@
 import { type FSWatcher, watch } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { sleep } from './sleep.ts'
+import { aborted } from './sleep.ts'
+import { TimeLimit } from './time-limit.ts'
 
 const quietMs = 50
 const longestMs = 500
@@ -55,11 +56,9 @@ export class FolderWatch implements Disposable {
   /** True when an event came first, which is then forgotten. */
   async #eventWithin(durationMs: number, signal: AbortSignal): Promise<boolean> {
     const event = this.#event.signal
-    try {
-      await sleep(durationMs, AbortSignal.any([signal, event]))
-    } catch {
-      signal.throwIfAborted()
-    }
+    using pause = new TimeLimit(durationMs, signal, event)
+    await aborted(pause.signal)
+    signal.throwIfAborted()
     if (event.aborted) this.#event = new AbortController()
     return event.aborted
   }

@@ -1,5 +1,6 @@
+import type { ByteStream } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
-import { type BackoffPolicy, backoffDelayMs, sleep } from '../../runtime/index.ts'
+import { aborted, type BackoffPolicy, backoffDelayMs, TimeLimit } from '../../runtime/index.ts'
 import { DirectoryRefusedError, runDirectorySession } from '../directory/directory-session.ts'
 import { directoryProtocol } from '../directory/messages.ts'
 import { preSharedKeyRemedy } from '../host/handshake-watch.ts'
@@ -111,7 +112,8 @@ export class ServerLink {
   async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
     const retry = new AbortController()
     this.#retryNow = () => retry.abort()
-    await sleep(delayMs, AbortSignal.any([signal, retry.signal])).catch(() => {})
+    using pause = new TimeLimit(delayMs, signal, retry.signal)
+    await aborted(pause.signal)
   }
 
   async #runOnce(signal: AbortSignal, onUp: () => void): Promise<never> {
@@ -122,7 +124,7 @@ export class ServerLink {
     try {
       this.#claim(connection.peerId)
       await host.reserve(connection.peerId)
-      const stream = await connection.openStream(directoryProtocol, withTimeout(signal))
+      const stream = await openDirectory(connection, signal)
       this.#isUp = true
       this.#lastError = undefined
       this.#lastLogged = { text: '', at: 0 }
@@ -151,7 +153,8 @@ export class ServerLink {
 
   async #connect(signal: AbortSignal): Promise<PeerConnection> {
     const { host, book } = this.#options
-    const connection = await host.dial(this.address.multiaddress, withTimeout(signal))
+    using limit = new TimeLimit(connectTimeoutMs, signal)
+    const connection = await host.dial(this.address.multiaddress, limit.signal)
     const expected = this.address.peerId ?? book.serverPinOf(this.address.text)
     if (expected !== undefined && expected !== connection.peerId) {
       const error = new ServerIdentityError(
@@ -205,8 +208,9 @@ function retryDelayMs(error: unknown, failures: number): number {
   return isHopeless ? hopelessRetryMs : backoffDelayMs(retryPolicy, failures, Math.random)
 }
 
-function withTimeout(signal: AbortSignal): AbortSignal {
-  return AbortSignal.any([signal, AbortSignal.timeout(connectTimeoutMs)])
+async function openDirectory(connection: PeerConnection, signal: AbortSignal): Promise<ByteStream> {
+  using limit = new TimeLimit(connectTimeoutMs, signal)
+  return await connection.openStream(directoryProtocol, limit.signal)
 }
 
 /** True for failures after TCP was connected and before the peer proved its identity. */

@@ -1,5 +1,5 @@
 import type { Logger } from '../../observability/index.ts'
-import { sleep, TaskGroup } from '../../runtime/index.ts'
+import { sleep, TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import { flowProtocol } from '../flows/carrier.ts'
 import { FlowAcceptor } from '../flows/flow-acceptor.ts'
 import { createFlowDialer } from '../flows/flow-dialer.ts'
@@ -162,8 +162,8 @@ async function nameOf(book: RecordBook, peerId: string, signal: AbortSignal): Pr
   const known = book.nameOf(peerId)
   if (known !== undefined) return known
   const { promise, resolve } = Promise.withResolvers<void>()
-  const patience = AbortSignal.any([signal, AbortSignal.timeout(patienceMs)])
-  patience.addEventListener('abort', () => resolve(), { once: true })
+  using patience = new TimeLimit(patienceMs, signal)
+  patience.signal.addEventListener('abort', () => resolve(), { once: true })
   using _subscription = book.onAccepted((record) => {
     if (record.peerId === peerId) resolve()
   })

@@ -1,6 +1,6 @@
 import type { InterfaceAddress } from '../../linux/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
-import { type BackoffPolicy, backoffDelayMs, sleep, type TaskGroup } from '../../runtime/index.ts'
+import { type BackoffPolicy, backoffDelayMs, sleep, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import type { NameRecord } from '../records/name-record.ts'
@@ -183,8 +183,8 @@ export class DirectConnector {
   }
 
   async #dial({ name, peerId }: NameRecord, address: DirectAddress, signal: AbortSignal): Promise<PeerConnection> {
-    const timeout = AbortSignal.timeout(address.isOnLink ? onLinkTimeoutMs : publicTimeoutMs)
-    const connection = await this.#options.host.dial(address.multiaddress, AbortSignal.any([signal, timeout]))
+    using limit = new TimeLimit(address.isOnLink ? onLinkTimeoutMs : publicTimeoutMs, signal)
+    const connection = await this.#options.host.dial(address.multiaddress, limit.signal)
     if (connection.peerId === peerId) return connection
     const error = new Error(`${address.multiaddress} is ${connection.peerId}, not ${name}`)
     connection.abort(error)

@@ -1,0 +1,75 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { silentLogger } from '../observability/index.ts'
+import { aborted } from '../runtime/index.ts'
+import { createBusyMeter, lastResortCollection, startMemoryTrim } from './trim-memory.ts'
+
+/** Runs a trim whose waits pass at once; `busy` is what it finds at each look, the first of which begins to measure. */
+async function stepsWith(busy: readonly number[]): Promise<readonly string[]> {
+  const steps: string[] = []
+  const parts = [...busy]
+  const { promise: done, resolve } = Promise.withResolvers<void>()
+  await using _trim = startMemoryTrim({
+    native: {
+      releaseMemory() {
+        resolve()
+        return steps.push('released')
+      },
+    },
+    collect: () => void steps.push('collected'),
+    busyPart: () => {
+      const part = parts.shift() ?? assert.fail('looked too often')
+      steps.push(`busy ${part}`)
+      return part
+    },
+    wait: async (durationMs) => void steps.push(`waited ${durationMs}`),
+    logger: silentLogger,
+  })
+  await done
+  return steps
+}
+
+test('an idle process collects its garbage and then gives memory back, once, after it has settled', async () => {
+  const expected = ['waited 10000', 'busy 1', 'waited 5000', 'busy 0.01', 'collected', 'released']
+  assert.deepEqual(await stepsWith([1, 0.01]), expected)
+})
+
+test('a busy process is left alone until it is idle', async () => {
+  const steps = await stepsWith([1, 0.3, 0.06, 0.02])
+  assert.deepEqual(steps.slice(-4), ['waited 5000', 'busy 0.02', 'collected', 'released'])
+  assert.equal(steps.filter((step) => step === 'collected').length, 1)
+})
+
+test('a process that ends before is not trimmed', async () => {
+  const { promise: waiting, resolve } = Promise.withResolvers<void>()
+  const steps: string[] = []
+  const trim = startMemoryTrim({
+    native: { releaseMemory: () => steps.push('released') },
+    collect: () => void steps.push('collected'),
+    busyPart: () => 0,
+    async wait(_durationMs, signal) {
+      resolve()
+      await aborted(signal)
+      signal.throwIfAborted()
+    },
+    logger: silentLogger,
+  })
+  await waiting
+  await trim[Symbol.asyncDispose]()
+  assert.deepEqual(steps, [])
+})
+
+test('the busy meter tells apart a loop that works from one that waits', async () => {
+  const busyPart = createBusyMeter()
+  const end = performance.now() + 50
+  while (performance.now() < end);
+  await new Promise(setImmediate)
+  const working = busyPart()
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  assert.ok(busyPart() < working)
+})
+
+test('garbage is collected only where V8 offers it', () => {
+  assert.equal(lastResortCollection() === undefined, globalThis.gc === undefined)
+  lastResortCollection()?.()
+})

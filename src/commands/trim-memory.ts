@@ -1,0 +1,64 @@
+import { performance } from 'node:perf_hooks'
+import type { NativeFunctions } from '../linux/index.ts'
+import type { Logger } from '../observability/index.ts'
+import { sleep, TaskGroup } from '../runtime/index.ts'
+
+/** What giving memory back needs. */
+export interface MemoryTrimOptions {
+  readonly native: Pick<NativeFunctions, 'releaseMemory'> | undefined
+  readonly logger: Logger
+  /** Collects all garbage, also what V8 would rather keep; absent where V8 does not offer it. */
+  readonly collect: (() => void) | undefined
+  /** The part of the time, 0 to 1, that this process was busy since the last call. */
+  readonly busyPart: () => number
+  /** Default `sleep`. */
+  readonly wait?: (durationMs: number, signal: AbortSignal) => Promise<void>
+}
+
+/** Servers and peers are met, the first records exchanged. */
+const settleMs = 10_000
+const lookMs = 5_000
+/** Timers and a probe now and then are less than this. */
+const idlePart = 0.05
+
+/**
+ * Gives back, once, the memory that only the start needed: its garbage, and the pages of code that ran once. That is a
+ * third of what an idle agent holds. It stops the process for a tenth of a second, so it waits for quiet after the
+ * start; and it is not repeated, because whatever runs later is what is needed.
+ */
+export function startMemoryTrim(options: MemoryTrimOptions): AsyncDisposable {
+  const { logger, wait = sleep } = options
+  const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
+  tasks.run('memory trim', async (signal) => {
+    await wait(settleMs, signal)
+    options.busyPart()
+    do await wait(lookMs, signal)
+    while (options.busyPart() > idlePart)
+    trim(options)
+  })
+  return tasks
+}
+
+function trim({ native, collect, logger }: MemoryTrimOptions): void {
+  const started = performance.now()
+  collect?.()
+  native?.releaseMemory()
+  logger.debug({ durationMs: Math.round(performance.now() - started) }, 'memory of the start given back')
+}
+
+/** Collects as V8 does before it gives up for lack of memory; undefined unless V8 runs with `--expose-gc`. */
+export function lastResortCollection(): (() => void) | undefined {
+  const { gc } = globalThis
+  return gc && (() => gc({ type: 'major', execution: 'sync', flavor: 'last-resort' }))
+}
+
+/** Reads how busy the event loop was between two calls. */
+export function createBusyMeter(): () => number {
+  let last = performance.eventLoopUtilization()
+  return () => {
+    const now = performance.eventLoopUtilization()
+    const { utilization } = performance.eventLoopUtilization(now, last)
+    last = now
+    return utilization
+  }
+}
