@@ -15,15 +15,17 @@ import { createCatalog } from '../../src/catalog/index.ts'
 import { parseConfig } from '../../src/config/index.ts'
 import { type ApiStatus, startApiSource } from '../../src/kube/index.ts'
 import { createMetrics, silentLogger } from '../../src/observability/index.ts'
-import { type ApiUser, ControlPlane, isWithoutEnvtest } from '../envtest/index.ts'
 import {
+  type ApiUser,
+  ControlPlane,
   collectionOf,
   createObject,
   deleteObjects,
+  isWithoutEnvtest,
   type KubeObject,
   pathOf,
   readObjects,
-} from './support/kube-objects.ts'
+} from '../envtest/index.ts'
 import { eventually } from './support/site.ts'
 
 const root = new URL('../../', import.meta.url)

@@ -12,9 +12,9 @@
  */
 import assert from 'node:assert/strict'
 import { after, before, type TestContext, test } from 'node:test'
-import { createLab, type Host, type Lab } from '../lab/index.ts'
+import type { Host, Lab } from '../lab/index.ts'
 import { type Cell, type Scenario, type ScriptedServices, startScriptedServices } from './support/scripted-services.ts'
-import { eventually, type Mesh, siteSpec, startMesh } from './support/site.ts'
+import { createMeshLab, eventually, type Mesh, siteSpec, startMesh } from './support/site.ts'
 
 const agentNodes = ['edge-a1', 'edge-a2', 'edge-b1'] as const
 const resetWithinMs = 15_000
@@ -62,7 +62,7 @@ let mesh: Mesh
 let services: ScriptedServices
 let client: Host
 before(async () => {
-  lab = await createLab(siteSpec)
+  lab = await createMeshLab(siteSpec)
   services = await startScriptedServices(lab, agentNodes)
   mesh = await startMesh(lab, agentNodes)
   client = lab.pod('client-edge-a1')

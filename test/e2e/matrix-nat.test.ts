@@ -9,9 +9,9 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createLab, type LabSpec, type Nat } from '../lab/index.ts'
+import type { LabSpec, Nat } from '../lab/index.ts'
 import { type Cell, places, type Scenario, startScriptedServices } from './support/scripted-services.ts'
-import { eventually, startMesh, statusOf } from './support/site.ts'
+import { createMeshLab, eventually, startMesh, statusOf } from './support/site.ts'
 
 const MiB = 1024 * 1024
 const nodes = ['edge-a1', 'edge-b1'] as const
@@ -42,7 +42,7 @@ function specOf(a: Nat, b: Nat): LabSpec {
 for (const a of kinds) {
   for (const b of kinds) {
     test(`${a} and ${b}: each side reaches the other`, async (t) => {
-      await using lab = await createLab(specOf(a, b))
+      await using lab = await createMeshLab(specOf(a, b))
       const services = await startScriptedServices(lab, nodes)
       const startedAt = performance.now()
       await startMesh(lab, nodes)

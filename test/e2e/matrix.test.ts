@@ -13,7 +13,7 @@
 import assert from 'node:assert/strict'
 import process from 'node:process'
 import { after, before, describe, test } from 'node:test'
-import { createLab, type Lab, type RunningScript } from '../lab/index.ts'
+import type { Lab, RunningScript } from '../lab/index.ts'
 import {
   type Cell,
   type Place,
@@ -22,7 +22,7 @@ import {
   type ScriptedServices,
   startScriptedServices,
 } from './support/scripted-services.ts'
-import { eventually, nodes, paths, siteSpec, startMesh, statusOf } from './support/site.ts'
+import { createMeshLab, eventually, nodes, paths, siteSpec, startMesh, statusOf } from './support/site.ts'
 
 type Path = (typeof paths)[number]
 
@@ -124,7 +124,7 @@ function cellsByClient(path: Path, scenario: Scenario): readonly (readonly Cell[
 }
 
 before(async () => {
-  lab = await createLab(siteSpec)
+  lab = await createMeshLab(siteSpec)
   services = await startScriptedServices(lab, nodes)
   await startMesh(lab)
   await eventually(15_000, async () => {

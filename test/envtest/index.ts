@@ -11,7 +11,9 @@
  *
  * @module
  */
+export * from './api-manifests.ts'
 export * from './binaries.ts'
 export * from './certificates.ts'
 export * from './control-plane.ts'
+export * from './kube-objects.ts'
 export { curlUserAgent } from './transport.ts'

@@ -29,13 +29,13 @@ export function edgemeshBinary(): string {
 /** Starts the real executable on hosts with configuration files that fit the lab. */
 export class EdgemeshLauncher {
   readonly #dir: string
-  readonly #manifests: string
+  readonly #kubeAPIConfig: () => DeepPartial<AgentConfig['kubeAPIConfig']>
   /** Addresses of the servers started so far. */
   readonly #servers = new Set<string>()
 
-  constructor(labDir: string, manifests: string) {
+  constructor(labDir: string, kubeAPIConfig: () => DeepPartial<AgentConfig['kubeAPIConfig']>) {
     this.#dir = labDir
-    this.#manifests = manifests
+    this.#kubeAPIConfig = kubeAPIConfig
   }
 
   async startServer(host: Host, config: DeepPartial<ServerConfig>, options: LaunchOptions): Promise<LabProcess> {
@@ -52,7 +52,7 @@ export class EdgemeshLauncher {
     const servers = [...this.#servers]
     const base: DeepPartial<AgentConfig> = {
       ...nodeFieldsOf(host, 'agent'),
-      kubeAPIConfig: { manifests: this.#manifests },
+      kubeAPIConfig: this.#kubeAPIConfig(),
       modules: {
         edgeDNS: { enable: true },
         edgeProxy: { enable: true },

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdir, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -9,6 +9,7 @@ import { type DeepPartial, EdgemeshLauncher, type LaunchOptions } from './edgeme
 import { Host } from './host.ts'
 import { prepareResolverFile, requireIsolation } from './isolation.ts'
 import type { LabProcess } from './lab-process.ts'
+import { createManifestFolder, type ManifestStore } from './manifests.ts'
 import { type HostPlan, type LabPlan, type LabSpec, type Plug, planLab, upstreamDnsAddress } from './topology.ts'
 
 const setUpTimeoutMs = 20_000
@@ -40,13 +41,14 @@ export class Lab implements AsyncDisposable {
   readonly #plan: LabPlan
   readonly #hosts: ReadonlyMap<string, Host>
   readonly #edgemesh: EdgemeshLauncher
+  #store: ManifestStore = createManifestFolder(this.manifests)
 
   constructor(plan: LabPlan) {
     this.#plan = plan
     this.#hosts = new Map(
       plan.hosts.map((host) => [host.name, new Host(host, netnsOf(host.name), join(this.dir, 'hosts', host.name))]),
     )
-    this.#edgemesh = new EdgemeshLauncher(this.dir, this.manifests)
+    this.#edgemesh = new EdgemeshLauncher(this.dir, () => this.#store.kubeAPIConfig)
   }
 
   /** A node: of a LAN or of the cloud. */
@@ -79,16 +81,19 @@ export class Lab implements AsyncDisposable {
     await this.#setUplink(name, 'up')
   }
 
-  /** Adds or replaces a file of the manifests folder in one step. */
-  async writeManifest(name: string, yamlText: string): Promise<void> {
-    const draft = join(this.dir, `draft-${name}`)
-    await writeFile(draft, yamlText)
-    await rename(draft, join(this.manifests, name))
+  /** Puts manifests there instead of the folder from now on, and lets agents that start later read from there. */
+  useManifests(store: ManifestStore): void {
+    this.#store = store
   }
 
-  /** Removes a file of the manifests folder. */
+  /** Adds or replaces a file of manifests in one step. */
+  async writeManifest(name: string, yamlText: string): Promise<void> {
+    await this.#store.write(name, yamlText)
+  }
+
+  /** Removes a file of manifests. */
   async removeManifest(name: string): Promise<void> {
-    await rm(join(this.manifests, name))
+    await this.#store.remove(name)
   }
 
   /** Starts `edgemesh server` on a node and waits until it is ready; agents started later use it. */
@@ -121,6 +126,7 @@ export class Lab implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#store[Symbol.asyncDispose]()
     await Promise.all([...this.#hosts.values()].map((host) => host.stopAll()))
     const existing = await namespacesOf([...this.#hosts.values()].map((host) => host.netns))
     await endProcessesIn(existing)

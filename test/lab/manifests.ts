@@ -1,4 +1,30 @@
+import { rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { stringify } from 'yaml'
+
+/** Where a lab puts its manifests, and how agents are told to find what they say. */
+export interface ManifestStore extends AsyncDisposable {
+  /** Fields of `kubeAPIConfig`. */
+  readonly kubeAPIConfig: Readonly<Record<string, unknown>>
+  /** Adds or replaces what a file says, in one step. */
+  write(name: string, yamlText: string): Promise<void>
+  /** Takes away what a file says. */
+  remove(name: string): Promise<void>
+}
+
+/** A folder that agents watch; drafts are written beside it. The folder must exist, and is left alone at the end. */
+export function createManifestFolder(folder: string): ManifestStore {
+  return {
+    kubeAPIConfig: { manifests: folder },
+    async write(name, yamlText) {
+      const draft = join(folder, '..', `draft-${name}`)
+      await writeFile(draft, yamlText)
+      await rename(draft, join(folder, name))
+    },
+    remove: (name) => rm(join(folder, name)),
+    async [Symbol.asyncDispose]() {},
+  }
+}
 
 /** A port of a Service and, by name, of its endpoints. */
 export interface ManifestPort {

@@ -1,7 +1,7 @@
 import { chmod, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { KubeObject } from '../../envtest/index.ts'
 import { edgemeshBinary, type Host, type LabProcess } from '../../lab/index.ts'
-import type { KubeObject } from './kube-objects.ts'
 
 interface Container {
   readonly command: readonly string[]

@@ -1,7 +1,10 @@
 /** The lab that most end-to-end tests share: a server and a node in the cloud, two LANs behind NATs, a pod a node. */
 import assert from 'node:assert/strict'
+import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
+import { agentEntries } from '../../../src/commands/manifests/agent.ts'
 import type { StatusDocument } from '../../../src/commands/status-document.ts'
+import { ControlPlane, type ControlPlaneOptions, storeInApi } from '../../envtest/index.ts'
 import {
   createLab,
   type ExecResult,
@@ -12,6 +15,7 @@ import {
   type LabProcess,
   type LabSpec,
   type ManifestPort,
+  type NodeSpec,
   serviceManifest,
   startTestServer,
 } from '../../lab/index.ts'
@@ -45,12 +49,64 @@ export const siteSpec: LabSpec = {
   },
 }
 
+/** Where the agents of a lab have their objects from: a folder, or a real API server in the cloud. */
+export type TestSource = 'folder' | 'api'
+
+/** Env EDGEMESH_TEST_SOURCE=api runs the tests of a site on an API server. */
+const defaultSource: TestSource = process.env['EDGEMESH_TEST_SOURCE'] === 'api' ? 'api' : 'folder'
+
+/** Builds a lab whose agents have their objects from that source. */
+export async function createMeshLab(spec: LabSpec, source: TestSource = defaultSource): Promise<Lab> {
+  return source === 'folder' ? await createLab(spec) : (await createClusterLab(spec)).lab
+}
+
+/** A lab with a real control plane on the cloud node `control-plane`, which ends with the lab. */
+export async function createClusterLab(
+  spec: LabSpec,
+  options: Omit<ControlPlaneOptions, 'host'> = {},
+): Promise<{ readonly lab: Lab; readonly plane: ControlPlane }> {
+  const cloud = { ...nodeSpecsOf(spec.cloud), 'control-plane': {} }
+  const lab = await createLab({ ...spec, cloud })
+  return await orDispose(lab, async () => {
+    const plane = await ControlPlane.start({ ...options, host: lab.node('control-plane') })
+    lab.useManifests(await storeInApi(plane, agentRules))
+    return { lab, plane }
+  })
+}
+
+/** What the shipped role of the agent grants. */
+export const agentRules = agentEntries({ namespace: 'kubeedge', image: 'none', servers: ['none'], psk: undefined })
+  .map(({ object }) => object)
+  .filter(({ kind }) => kind === 'ClusterRole')
+  .flatMap((role) => role['rules'] as readonly object[])
+
+function nodeSpecsOf(specs: LabSpec['cloud'] = []): Readonly<Record<string, NodeSpec>> {
+  return Array.isArray(specs)
+    ? Object.fromEntries(specs.map((name: string) => [name, {}]))
+    : (specs as Readonly<Record<string, NodeSpec>>)
+}
+
 /** Builds the site, starts the servers of the pods `web-NODE` and writes their Services; no edgemesh yet. */
-export async function createSite(spec: LabSpec = siteSpec, names: readonly string[] = nodes): Promise<Lab> {
-  const lab = await createLab(spec)
-  try {
-    await Promise.all(names.map((node, at) => addWebService(lab, node, at + 1)))
+export async function createSite(
+  spec: LabSpec = siteSpec,
+  names: readonly string[] = nodes,
+  source?: TestSource,
+): Promise<Lab> {
+  const lab = await createMeshLab(spec, source)
+  return await orDispose(lab, async () => {
+    await addWebServices(lab, names)
     return lab
+  })
+}
+
+/** Starts the servers of the pods `web-NODE` and writes their Services. */
+export async function addWebServices(lab: Lab, names: readonly string[] = nodes): Promise<void> {
+  await Promise.all(names.map((node, at) => addWebService(lab, node, at + 1)))
+}
+
+async function orDispose<T>(lab: Lab, build: () => Promise<T>): Promise<T> {
+  try {
+    return await build()
   } catch (error) {
     await lab[Symbol.asyncDispose]()
     throw error

@@ -1,5 +1,5 @@
 import { parseAllDocuments } from 'yaml'
-import type { ControlPlane } from '../../envtest/index.ts'
+import type { ControlPlane } from './control-plane.ts'
 
 /** A Kubernetes object as a manifest has it. */
 export interface KubeObject {
@@ -17,6 +17,9 @@ const plurals: Readonly<Record<string, string>> = {
   Service: 'services',
   Pod: 'pods',
   Deployment: 'deployments',
+  Endpoints: 'endpoints',
+  EndpointSlice: 'endpointslices',
+  Node: 'nodes',
   DaemonSet: 'daemonsets',
   ClusterRole: 'clusterroles',
   ClusterRoleBinding: 'clusterrolebindings',
