@@ -16,16 +16,23 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import process from 'node:process'
 import { after, before, test } from 'node:test'
-import { endpointSliceManifest, type Lab, type LabProcess, serviceManifest, startTestServer } from '../lab/index.ts'
+import {
+  createLab,
+  endpointSliceManifest,
+  type Lab,
+  type LabProcess,
+  serviceManifest,
+  startTestServer,
+} from '../lab/index.ts'
 import type { HostileSettings } from './support/hostile-peer.ts'
-import { assertRefusedAtOnce, bodyFrom, createMeshLab, eventually, fetchFrom, writeService } from './support/site.ts'
+import { assertRefusedAtOnce, bodyFrom, eventually, fetchFrom, writeService } from './support/site.ts'
 
 const script = join(import.meta.dirname, 'support', 'hostile-peer.ts')
 
 let lab: Lab
 let victim: LabProcess
 before(async () => {
-  lab = await createMeshLab({
+  lab = await createLab({
     cloud: ['relay'],
     lans: {
       a: { nodes: { 'edge-a1': { pods: ['client-edge-a1'] } } },

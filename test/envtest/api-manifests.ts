@@ -57,7 +57,8 @@ async function freeFirstClusterIp(plane: ControlPlane): Promise<void> {
   const ports = [{ name: 'https', port: 443, protocol: 'TCP', targetPort: 6443 }]
   const metadata = { name: 'kubernetes', labels: { component: 'apiserver', provider: 'kubernetes' } }
   for (let attempt = 0; ; attempt++) {
-    await plane.call('DELETE', `${namespacePath}/services/kubernetes`)
+    // A server that has just started may not have made it yet.
+    await plane.call('DELETE', `${namespacePath}/services/kubernetes`).catch(() => {})
     try {
       await plane.call('POST', `${namespacePath}/services`, { metadata, spec: { clusterIP: '10.96.255.1', ports } })
       return

@@ -79,7 +79,7 @@ export class ControlPlane implements AsyncDisposable {
     const authority = await createTestAuthority(directory, 'cluster')
     const serving = await authority.issue('kube-apiserver', { addresses: [address] })
     await createSigningKey(join(directory, 'service-accounts.key'))
-    await writeFile(join(directory, 'tokens.csv'), [admin, agentUser].map(tokenLine).join(''))
+    await writeTokens(directory, [admin, agentUser])
     const etcd = start(etcdCommand(binaries.etcd, join(directory, 'etcd')))
     const apiServerCommand = [binaries.apiServer, ...apiServerFlags(directory, address, authority.ca, serving)]
     const url = `https://${address}:${apiPort}`
@@ -117,6 +117,16 @@ export class ControlPlane implements AsyncDisposable {
   /** Ends the API server at once, as a power cut does; etcd keeps its data. */
   async killApiServer(): Promise<void> {
     await this.#apiServer.stop('SIGKILL')
+  }
+
+  /** Stops or resumes the API server where it stands, as a machine does that has no memory left. */
+  signalApiServer(signal: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#apiServer.kill(signal)
+  }
+
+  /** Gives the agent's user another token, which the API server knows from its next start on. */
+  async changeAgentToken(token: string): Promise<void> {
+    await writeTokens(this.directory, [admin, { ...agentUser, token }])
   }
 
   /** Starts the API server again. */
@@ -198,6 +208,10 @@ function startHere(argv: readonly string[]): LabProcess {
   const [command = '', ...rest] = argv
   const child: ChildProcess = spawn(command, rest, { stdio: ['ignore', 'pipe', 'pipe'] })
   return new LabProcess(command, child)
+}
+
+async function writeTokens(directory: string, users: readonly ApiUser[]): Promise<void> {
+  await writeFile(join(directory, 'tokens.csv'), users.map(tokenLine).join(''))
 }
 
 function tokenLine({ name, token, groups }: ApiUser): string {

@@ -362,6 +362,25 @@ suite('Nodes that are', () => {
     await until(() => site.resource('nodes')?.notOffered !== undefined)
     assert.equal(site.catalog.current.nodes.size, 1)
   })
+
+  test('forbidden for a moment, as by an API server that has not read its roles yet, are followed again at once', async () => {
+    await using site = await followDouble({
+      prepare: (double) => double.put(paths.nodes, nodeObject('edge-a')),
+      source: { timing: { ...quickTiming, recheckMs: 3_600_000 } },
+    })
+    await until(() => site.double.watches(paths.nodes) === 1)
+    let refused = 0
+    site.double.fault = ({ path }) => {
+      if (path !== paths.nodes || refused === 3) return undefined
+      refused += 1
+      return { kind: 'status', status: 403 }
+    }
+    site.double.endWatches(paths.nodes, 'by reset')
+    await until(() => refused === 3)
+    site.double.put(paths.nodes, nodeObject('edge-b'))
+    await until(() => site.catalog.current.nodes.size === 2)
+    assert.equal(site.resource('nodes')?.state, 'watching')
+  })
 })
 
 suite('metaServer', () => {

@@ -44,6 +44,8 @@ export interface ReflectorOptions<K extends ObjectKind> {
 }
 
 const pageSize = 500
+/** With the usual delays about a minute. */
+const passingRefusals = 8
 /** Without history each end of a watch costs a list. */
 const liveWatchFactor = 3
 /** A watch that is accepted only with its first event must not keep the list waiting. */
@@ -308,7 +310,7 @@ export class Reflector<K extends ObjectKind> {
     const text = describeError(error)
     const reason = `${this.#options.watched.kind}: ${text}`
     this.#state = 'waiting'
-    if (this.#isNotOffered(error)) {
+    if (this.#isNotOffered(error) && !this.#isPassing(failures)) {
       if (this.#notOffered !== text) logger.info({ reason }, 'the API does not offer this; it is asked again later')
       this.#notOffered = text
       return timing.recheckMs * (0.5 + timing.random() / 2)
@@ -323,6 +325,11 @@ export class Reflector<K extends ObjectKind> {
     else if (isNews) logger.warn({ reason }, 'the API cannot be followed now; the last objects stay in force')
     const askedMs = error instanceof ApiStatusError ? error.retryAfterMs : 0
     return Math.max(askedMs, backoffDelayMs(timing.retry, failures, timing.random))
+  }
+
+  /** An API server that starts refuses what it will offer once it has read its roles and definitions. */
+  #isPassing(failures: number): boolean {
+    return this.#loggedResource !== undefined && failures <= passingRefusals
   }
 
   /** What is optional and not offered counts as listed, so that nothing waits for it. */

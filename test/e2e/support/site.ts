@@ -53,10 +53,10 @@ export const siteSpec: LabSpec = {
 export type TestSource = 'folder' | 'api'
 
 /** Env EDGEMESH_TEST_SOURCE=api runs the tests of a site on an API server. */
-const defaultSource: TestSource = process.env['EDGEMESH_TEST_SOURCE'] === 'api' ? 'api' : 'folder'
+export const testSource: TestSource = process.env['EDGEMESH_TEST_SOURCE'] === 'api' ? 'api' : 'folder'
 
 /** Builds a lab whose agents have their objects from that source. */
-export async function createMeshLab(spec: LabSpec, source: TestSource = defaultSource): Promise<Lab> {
+export async function createMeshLab(spec: LabSpec, source: TestSource = testSource): Promise<Lab> {
   return source === 'folder' ? await createLab(spec) : (await createClusterLab(spec)).lab
 }
 
