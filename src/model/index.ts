@@ -9,7 +9,9 @@
  */
 export * from './destination-rule.ts'
 export * from './endpoint.ts'
+export * from './gateway.ts'
 export * from './ip.ts'
 export * from './pod.ts'
 export * from './secret.ts'
 export * from './service.ts'
+export * from './virtual-service.ts'

@@ -30,6 +30,11 @@ export class Field {
     this.path = path
   }
 
+  /** The path as text, for people: `spec.ports[0].port`. */
+  get where(): string {
+    return renderPath(this.path)
+  }
+
   get isAbsent(): boolean {
     return this.value === undefined || this.value === null
   }
@@ -72,9 +77,24 @@ export class Field {
     return value
   }
 
+  /** A number of that range; undefined when absent. */
+  number(least: number, most: number): number | undefined {
+    if (this.isAbsent) return undefined
+    const { value } = this
+    if (typeof value !== 'number' || !(value >= least && value <= most)) {
+      throw this.error(`must be a number from ${least} to ${most}`)
+    }
+    return value
+  }
+
+  /** The keys of a map; none when it is absent. */
+  keys(): readonly string[] {
+    return Object.keys(this.#record() ?? {})
+  }
+
   /** A map of text to text; empty when absent. */
   textMap(): Readonly<Record<string, string>> {
-    const entries = Object.keys(this.#record() ?? {}).map((key) => [key, this.at(key).text()] as const)
+    const entries = this.keys().map((key) => [key, this.at(key).text()] as const)
     return Object.fromEntries(entries)
   }
 

@@ -8,3 +8,9 @@ export function parseIdentity(object: Field): { readonly namespace: string; read
     name: object.at('metadata', 'name').dnsName(),
   }
 }
+
+/** When the API made the object; nothing for objects of files. */
+export function parseCreation(object: Field): { readonly createdAt?: string } {
+  const createdAt = object.at('metadata', 'creationTimestamp').text()
+  return createdAt === '' ? {} : { createdAt }
+}
