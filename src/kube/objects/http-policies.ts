@@ -7,8 +7,8 @@ import {
   type RetryPolicy,
   retryConditions,
 } from '../../model/index.ts'
-import { parseDurationMs } from './duration.ts'
 import type { Field } from './field.ts'
+import { parseDurationMs } from './go-duration.ts'
 import { parseStringMatch } from './http-match.ts'
 import type { Notes } from './notes.ts'
 

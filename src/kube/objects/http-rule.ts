@@ -8,9 +8,9 @@ import type {
   WeightedHttpDestination,
 } from '../../model/index.ts'
 import { parseDestination, parseWeight, requireWeight } from './destination.ts'
-import { parseDurationMs } from './duration.ts'
 import type { Field } from './field.ts'
 import { ObjectParseError } from './field.ts'
+import { parseDurationMs } from './go-duration.ts'
 import { parseHttpMatch } from './http-match.ts'
 import { parseCors, parseFault, parseHeaderChanges, parsePercent, parseRetries } from './http-policies.ts'
 import type { Notes } from './notes.ts'

@@ -1,0 +1,111 @@
+import { type Gateway, type GatewayServer, keyOf, type ObjectKey, type VirtualService } from '../../model/index.ts'
+import { intersectHosts } from './host-pattern.ts'
+import { compileHttpMatch } from './http-matcher.ts'
+import type { ObjectProblem } from './route-table.ts'
+import { PatternError } from './string-matcher.ts'
+
+/** The VirtualServices of each Gateway, oldest first. */
+export interface BoundServices {
+  readonly byGateway: ReadonlyMap<ObjectKey, readonly VirtualService[]>
+  readonly all: ReadonlySet<VirtualService>
+  readonly problems: readonly ObjectProblem[]
+}
+
+/** Oldest first, so that a newcomer takes nothing from those who were there; by name where the age is equal. */
+export function byAge(one: Named, other: Named): number {
+  return compare(one.createdAt ?? '', other.createdAt ?? '') || compare(keyOf(one), keyOf(other))
+}
+
+type Named = Pick<VirtualService, 'namespace' | 'name' | 'createdAt'>
+
+function compare(one: string, other: string): number {
+  return one < other ? -1 : Number(one > other)
+}
+
+/**
+ * Finds the VirtualServices of the given Gateways: those that name them, in their own namespace unless they say
+ * `namespace/name`, and that the Gateway's namespace may see.
+ */
+export function bindVirtualServices(gateways: readonly Gateway[], services: Iterable<VirtualService>): BoundServices {
+  const known = new Map(gateways.map((gateway) => [keyOf(gateway), gateway]))
+  const byGateway = new Map<ObjectKey, VirtualService[]>()
+  const all = new Set<VirtualService>()
+  const problems: ObjectProblem[] = []
+  for (const service of [...services].sort(byAge)) {
+    for (const reference of new Set(service.gateways.map((name) => gatewayKeyOf(name, service)))) {
+      const gateway = known.get(reference)
+      if (gateway === undefined) continue
+      problems.push(...bindingProblemsOf(service, gateway))
+      if (!isExported(service, gateway)) continue
+      const list = byGateway.get(reference) ?? []
+      list.push(service)
+      byGateway.set(reference, list)
+      all.add(service)
+    }
+  }
+  return { byGateway, all, problems: [...problems, ...[...all].flatMap(wordsOf)] }
+}
+
+function bindingProblemsOf(service: VirtualService, gateway: Gateway): ObjectProblem[] {
+  const name = `Gateway ${keyOf(gateway)}`
+  if (!isExported(service, gateway)) {
+    return [errorOf(service, `exportTo does not name ${gateway.namespace}, so ${name} leaves it out`)]
+  }
+  return reachesHosts(service, gateway) ? [] : [errorOf(service, `no host is one of ${name}`)]
+}
+
+/** The VirtualServices that a server's hosts may be about, oldest first. */
+export function servicesOf({ byGateway }: BoundServices, gateway: Gateway, { hosts }: GatewayServer): VirtualService[] {
+  return (byGateway.get(keyOf(gateway)) ?? []).filter((service) => {
+    return hosts.some(({ namespace, host }) => {
+      const mayServe = namespace === '*' || service.namespace === (namespace === '.' ? gateway.namespace : namespace)
+      return mayServe && service.hosts.some((own) => intersectHosts(host, own) !== undefined)
+    })
+  })
+}
+
+/** The key of a Gateway as a VirtualService names it. */
+export function gatewayKeyOf(name: string, service: VirtualService): ObjectKey {
+  return name.includes('/') ? name.replace(/^\.\//, `${service.namespace}/`) : `${service.namespace}/${name}`
+}
+
+function isExported({ exportTo, namespace }: VirtualService, gateway: Gateway): boolean {
+  if (exportTo.length === 0) return true
+  return exportTo.some((to) => to === '*' || (to === '.' ? namespace : to) === gateway.namespace)
+}
+
+function reachesHosts(service: VirtualService, gateway: Gateway): boolean {
+  return (
+    gateway.servers.length === 0 ||
+    gateway.servers.some((server) => {
+      const bound = { byGateway: new Map([[keyOf(gateway), [service]]]), all: new Set<VirtualService>(), problems: [] }
+      return servicesOf(bound, gateway, server).length > 0
+    })
+  )
+}
+
+function wordsOf(service: VirtualService): ObjectProblem[] {
+  return [
+    ...service.problems.map((message) => errorOf(service, message)),
+    ...service.ignored.map((message) => ({ ...errorOf(service, message), severity: 'notice' as const })),
+    ...patternProblemsOf(service),
+  ]
+}
+
+function patternProblemsOf(service: VirtualService): ObjectProblem[] {
+  return service.http.flatMap(({ match = [], name }) =>
+    match.flatMap((item) => {
+      try {
+        compileHttpMatch(item)
+        return []
+      } catch (error) {
+        if (!(error instanceof PatternError)) throw error
+        return [errorOf(service, `rule ${name}: ${error.message}`)]
+      }
+    }),
+  )
+}
+
+function errorOf(service: VirtualService, message: string): ObjectProblem {
+  return { kind: 'VirtualService', object: keyOf(service), severity: 'error', message }
+}
