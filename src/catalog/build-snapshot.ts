@@ -1,4 +1,12 @@
-import { type ClusterNode, type EndpointSlice, keyOf, type ObjectKey, type Service } from '../model/index.ts'
+import {
+  type DestinationRule,
+  type EndpointSlice,
+  keyOf,
+  type ObjectKey,
+  type Pod,
+  type Service,
+} from '../model/index.ts'
+import type { KubeObjects, ObjectKind } from './object-sink.ts'
 import { noSlices, ServiceSlices } from './service-slices.ts'
 import { ShardedMap } from './sharded-map.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -10,22 +18,32 @@ import {
   updateTargetIndex,
 } from './target-index.ts'
 
+/** Kinds that a snapshot holds as maps and makes nothing else of. */
+const plainKinds = ['nodes', 'destinationRules'] as const satisfies readonly ObjectKind[]
+
+type PlainMaps = { readonly [K in (typeof plainKinds)[number]]: ReadonlyMap<ObjectKey, KubeObjects[K]> }
+
 /** What a snapshot is made of; each part is immutable and shared between snapshots that agree on it. */
 export interface SnapshotParts {
   readonly sequence: number
   readonly services: ReadonlyMap<ObjectKey, Service>
   readonly clusterIPs: () => ReadonlyMap<string, Service>
-  readonly nodes: ReadonlyMap<string, ClusterNode>
+  readonly plain: PlainMaps
   readonly slices: ShardedMap<ServiceSlices>
+  readonly rules: ShardedMap<readonly DestinationRule[]>
+  readonly pods: ShardedMap<Pod>
   readonly targets: TargetIndex
 }
 
 /** What an `ObjectStore` supplies for the next snapshot. */
 export interface SnapshotChanges {
+  /** Services that changed, themselves or in what belongs to them. */
   readonly touched: ReadonlySet<ObjectKey>
-  readonly services: ReadonlyMap<ObjectKey, Service>
-  readonly nodes: ReadonlyMap<string, ClusterNode>
+  readonly touchedPods: ReadonlySet<ObjectKey>
+  isKindTouched(kind: ObjectKind): boolean
+  mapOf<K extends ObjectKind>(kind: K): ReadonlyMap<ObjectKey, KubeObjects[K]>
   slicesOf(serviceKey: ObjectKey): readonly EndpointSlice[]
+  rulesOf(serviceKey: ObjectKey): readonly DestinationRule[]
 }
 
 /** The parts of a snapshot before anything is known. */
@@ -33,44 +51,73 @@ export const emptyParts: SnapshotParts = {
   sequence: 0,
   services: new Map(),
   clusterIPs: () => new Map(),
-  nodes: new Map(),
+  plain: { nodes: new Map(), destinationRules: new Map() },
   slices: ShardedMap.empty(),
+  rules: ShardedMap.empty(),
+  pods: ShardedMap.empty(),
   targets: emptyTargetIndex,
 }
 
-/** The parts after some Services changed; costs what changed, plus one copy of the map of Services. */
+/** The parts after some Services changed; costs what changed, plus one copy of each plain map that did. */
 export function nextParts(previous: SnapshotParts, changes: SnapshotChanges): SnapshotParts {
-  const { touched, nodes } = changes
-  const areServicesSame = [...touched].every((key) => previous.services.get(key) === changes.services.get(key))
-  const services = areServicesSame ? previous.services : new Map(changes.services)
+  const { touched, touchedPods } = changes
+  const known = changes.mapOf('services')
+  const areServicesSame = [...touched].every((key) => previous.services.get(key) === known.get(key))
+  const services = areServicesSame ? previous.services : new Map(known)
   const slices = previous.slices.updated(touched, (key) => {
     const current = changes.slicesOf(key)
     return current.length === 0 ? undefined : new ServiceSlices(current)
   })
+  const pods = changes.mapOf('pods')
   const parts = {
     sequence: previous.sequence + 1,
     services,
     clusterIPs: areServicesSame ? previous.clusterIPs : clusterIPIndexOf(services),
-    nodes,
+    plain: nextPlainMaps(previous.plain, changes),
     slices,
+    rules: nextRules(previous.rules, changes),
+    pods: previous.pods.updated(touchedPods, (key) => pods.get(key)),
   }
   const states = [...touched].map((key) => ({ before: stateOf(previous, key), after: stateOf(parts, key) }))
   return { ...parts, targets: updateTargetIndex(previous.targets, states) }
 }
 
+function nextPlainMaps(previous: PlainMaps, changes: SnapshotChanges): PlainMaps {
+  const changed = plainKinds.filter((kind) => changes.isKindTouched(kind))
+  if (changed.length === 0) return previous
+  return {
+    ...previous,
+    ...Object.fromEntries(changed.map((kind) => [kind, new Map<string, unknown>(changes.mapOf(kind))])),
+  }
+}
+
+/** A list that stays as it was keeps its identity, so that consumers see at a glance that nothing changed. */
+function nextRules(previous: SnapshotParts['rules'], changes: SnapshotChanges): SnapshotParts['rules'] {
+  return previous.updated(changes.touched, (key, before) => {
+    const rules = changes.rulesOf(key)
+    if (rules.length === 0) return undefined
+    return before?.length === rules.length && rules.every((rule, at) => rule === before[at]) ? before : rules
+  })
+}
+
 /** The snapshot over these parts. */
-export function createSnapshot({ sequence, services, clusterIPs, nodes, slices, targets }: SnapshotParts): Snapshot {
+export function createSnapshot(parts: SnapshotParts): Snapshot {
+  const { sequence, services, clusterIPs, plain, slices, rules, pods, targets } = parts
   const of = (service: Service) => slices.get(keyOf(service)) ?? noSlices
   return {
     sequence,
     services,
-    nodes,
+    ...plain,
     slicesOf: (service) => of(service).slices,
     backendsOf: (service, port) => of(service).backendsOf(service, port),
     serviceByClusterIP: (address) => clusterIPs().get(address),
     servicePortOfTarget: (target) => targets.get(targetKeyOf(target))?.[0],
+    destinationRulesOf: (service) => rules.get(keyOf(service)) ?? noRules,
+    podOf: (namespace, name) => pods.get(keyOf({ namespace, name })),
   }
 }
+
+const noRules: readonly DestinationRule[] = []
 
 function stateOf(parts: Pick<SnapshotParts, 'services' | 'slices'>, key: ObjectKey): ServiceState {
   return { service: parts.services.get(key), slices: (parts.slices.get(key) ?? noSlices).slices }

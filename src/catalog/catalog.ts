@@ -12,6 +12,8 @@ export interface CatalogOptions {
   readonly debounceMs?: number
   /** Longest time that a stream of changes may put a snapshot off. */
   readonly maxDelayMs?: number
+  /** Kinds that the first snapshot waits for. */
+  readonly awaits?: readonly ObjectKind[]
   /** A timer; tests pass their own. */
   readonly schedule?: Schedule
   /** Is told of a subscriber that threw; the other subscribers are still called. */
@@ -20,7 +22,7 @@ export interface CatalogOptions {
 
 /** A catalog's side towards what remembers its objects from one run to the next. */
 export interface RememberedCatalog extends Catalog {
-  /** True once a source has listed every kind; until then a synced catalog shows stored objects. */
+  /** True once a source has listed every kind that is waited for; until then a synced catalog shows stored objects. */
   readonly isListed: boolean
   /** All objects as the source last told them, also those that no snapshot shows. */
   objects(): ObjectLists
@@ -32,13 +34,16 @@ export interface RememberedCatalog extends Catalog {
 }
 
 /**
- * A catalog that sources fill as a sink. Nothing is published until every kind was listed once or stored objects are
- * there; the snapshots that this makes come at once, later ones debounced. Changes that change nothing publish
+ * A catalog that sources fill as a sink. Nothing is published until every kind that is waited for was listed once or stored
+ * objects are there; the snapshots that this makes come at once, later ones debounced. Changes that change nothing publish
  * nothing. Disposal ends publishing.
  */
 export function createCatalog(options: CatalogOptions = {}): RememberedCatalog & ObjectSink & Disposable {
   return new FoldingCatalog(options)
 }
+
+/** What the mesh cannot do without. */
+const neededKinds: readonly ObjectKind[] = ['services', 'endpointSlices', 'nodes']
 
 class FoldingCatalog implements RememberedCatalog, ObjectSink, Disposable {
   readonly #options: Required<CatalogOptions>
@@ -54,6 +59,7 @@ class FoldingCatalog implements RememberedCatalog, ObjectSink, Disposable {
 
   constructor(options: CatalogOptions) {
     this.#options = {
+      awaits: options.awaits ?? neededKinds,
       debounceMs: options.debounceMs ?? 20,
       maxDelayMs: options.maxDelayMs ?? 200,
       schedule: options.schedule ?? scheduleTimeout,
@@ -66,7 +72,7 @@ class FoldingCatalog implements RememberedCatalog, ObjectSink, Disposable {
   }
 
   get isListed(): boolean {
-    return this.#unlisted.size === 0
+    return !this.#options.awaits.some((kind) => this.#unlisted.has(kind))
   }
 
   get isSynced(): boolean {
@@ -86,15 +92,16 @@ class FoldingCatalog implements RememberedCatalog, ObjectSink, Disposable {
 
   prime(objects: ObjectLists): void {
     if (this.isListed) return
-    for (const kind of this.#unlisted) this.#store.replace(kind, objects[kind])
+    for (const kind of this.#unlisted) this.#store.replace(kind, objects[kind] ?? [])
     this.#isPrimed = true
     this.#publish()
   }
 
   replace<K extends ObjectKind>(kind: K, objects: readonly KubeObjects[K][]): void {
+    const wasListed = this.isListed
     this.#store.replace(kind, objects)
-    const completes = this.#unlisted.delete(kind) && this.isListed
-    if (completes) this.#publish()
+    this.#unlisted.delete(kind)
+    if (this.isListed && !wasListed) this.#publish()
     else this.#changed()
   }
 
@@ -126,10 +133,7 @@ class FoldingCatalog implements RememberedCatalog, ObjectSink, Disposable {
   #publish(): void {
     this.#cancelTimers()
     if (this.#isDisposed) return
-    const { touched, services, areNodesTouched } = this.#store
-    const nodes = areNodesTouched ? new Map(this.#store.nodes) : this.#parts.nodes
-    const slicesOf = (key: string) => this.#store.slicesOf(key)
-    this.#parts = nextParts(this.#parts, { touched, services, nodes, slicesOf })
+    this.#parts = nextParts(this.#parts, this.#store)
     this.#current = createSnapshot(this.#parts)
     this.#store.clearTouched()
     for (const subscriber of [...this.#subscribers]) this.#deliver(subscriber)

@@ -1,10 +1,13 @@
-import type { ClusterNode, EndpointSlice, ObjectKey, Service } from '../model/index.ts'
+import type { ClusterNode, DestinationRule, EndpointSlice, ObjectKey, Pod, Service } from '../model/index.ts'
 
 /** The kinds of objects that sources deliver, by plural name. */
 export interface KubeObjects {
   readonly services: Service
   readonly endpointSlices: EndpointSlice
   readonly nodes: ClusterNode
+  readonly destinationRules: DestinationRule
+  /** Those of the own node, or all while Pods are told apart by their labels. */
+  readonly pods: Pod
 }
 
 /** A kind of object that sources deliver. */

@@ -1,40 +1,56 @@
-import { type ClusterNode, type EndpointSlice, keyOf, type ObjectKey, type Service } from '../model/index.ts'
+import { type DestinationRule, type EndpointSlice, keyOf, type ObjectKey, type Pod } from '../model/index.ts'
 import { isEqualData } from './equal.ts'
 import type { KubeObjects, ObjectKind } from './object-sink.ts'
+import { RuleIndex, serviceKeysOf } from './rule-index.ts'
 
-type Stored = Service | EndpointSlice | ClusterNode
+type ObjectMaps = { readonly [K in ObjectKind]: Map<ObjectKey, KubeObjects[K]> }
+
+/** All objects, by kind; an absent kind has none. */
+export type ObjectLists = { readonly [K in ObjectKind]?: readonly KubeObjects[K][] }
+
+const emptyMaps = (): ObjectMaps => ({
+  services: new Map(),
+  endpointSlices: new Map(),
+  nodes: new Map(),
+  destinationRules: new Map(),
+  pods: new Map(),
+})
 
 /** Every kind that sources deliver. */
-export const objectKinds: readonly ObjectKind[] = ['services', 'endpointSlices', 'nodes']
-
-/** All objects, by kind. */
-export type ObjectLists = { readonly [K in ObjectKind]: readonly KubeObjects[K][] }
+export const objectKinds = Object.keys(emptyMaps()) as readonly ObjectKind[]
 
 /** The objects of each kind as the source last told them, and which Services a change touched. Mutable. */
 export class ObjectStore {
-  readonly services = new Map<ObjectKey, Service>()
-  readonly nodes = new Map<string, ClusterNode>()
-  readonly #slices = new Map<ObjectKey, EndpointSlice>()
+  readonly #objects = emptyMaps()
   readonly #slicesByService = new Map<ObjectKey, Map<ObjectKey, EndpointSlice>>()
-  /** Services that were changed themselves or through a slice since the set was last cleared. */
+  readonly #rules = new RuleIndex()
+  readonly #touchedKinds = new Set<ObjectKind>()
+  /** Services that were changed, themselves or through what belongs to them, since the set was last cleared. */
   readonly touched = new Set<ObjectKey>()
-  #areNodesTouched = false
+  /** Pods that were changed since the set was last cleared. */
+  readonly touchedPods = new Set<ObjectKey>()
 
   get isTouched(): boolean {
-    return this.touched.size > 0 || this.#areNodesTouched
+    return this.#touchedKinds.size > 0
   }
 
-  get areNodesTouched(): boolean {
-    return this.#areNodesTouched
+  isKindTouched(kind: ObjectKind): boolean {
+    return this.#touchedKinds.has(kind)
   }
 
   clearTouched(): void {
     this.touched.clear()
-    this.#areNodesTouched = false
+    this.touchedPods.clear()
+    this.#touchedKinds.clear()
+  }
+
+  /** The objects of a kind by key, as they are now and will be. */
+  mapOf<K extends ObjectKind>(kind: K): ReadonlyMap<ObjectKey, KubeObjects[K]> {
+    return this.#objects[kind]
   }
 
   replace<K extends ObjectKind>(kind: K, objects: readonly KubeObjects[K][]): void {
-    const gone = new Set(this.#mapOf(kind).keys())
+    const gone = new Set(this.#objects[kind].keys())
     for (const object of objects) gone.delete(this.put(kind, object))
     for (const key of gone) this.remove(kind, key)
   }
@@ -42,33 +58,27 @@ export class ObjectStore {
   /** Takes the object unless it equals the known one, whose identity is then kept; gives its key. */
   put<K extends ObjectKind>(kind: K, object: KubeObjects[K]): ObjectKey {
     const key = keyOfObject(object)
-    const objects = this.#mapOf(kind) as Map<ObjectKey, Stored>
+    const objects: Map<ObjectKey, KubeObjects[K]> = this.#objects[kind]
     const known = objects.get(key)
     if (isEqualData(known, object)) return key
-    this.#touch(known)
-    this.#touch(object)
-    if (kind === 'endpointSlices') this.#unlink(key)
+    if (known !== undefined) this.#unlink({ kind, object: known } as LinkedObject)
     objects.set(key, object)
-    if (kind === 'endpointSlices') this.#link(key)
+    this.#link({ kind, object } as LinkedObject)
+    this.#touchedKinds.add(kind)
     return key
   }
 
   remove(kind: ObjectKind, key: ObjectKey): void {
-    const objects = this.#mapOf(kind)
-    const known = objects.get(key)
+    const known = this.#objects[kind].get(key)
     if (known === undefined) return
-    this.#touch(known)
-    if (kind === 'endpointSlices') this.#unlink(key)
-    objects.delete(key)
+    this.#unlink({ kind, object: known } as LinkedObject)
+    this.#objects[kind].delete(key)
+    this.#touchedKinds.add(kind)
   }
 
   /** All objects as they are now. */
   lists(): ObjectLists {
-    return {
-      services: [...this.services.values()],
-      endpointSlices: [...this.#slices.values()],
-      nodes: [...this.nodes.values()],
-    }
+    return Object.fromEntries(objectKinds.map((kind) => [kind, [...this.#objects[kind].values()]]))
   }
 
   /** The slices of a Service by name; those made from v1 Endpoints only when there is no other. */
@@ -78,40 +88,60 @@ export class ObjectStore {
     return (real.length > 0 ? real : slices).sort((left, right) => (left.name < right.name ? -1 : 1))
   }
 
-  #mapOf(kind: ObjectKind): Map<ObjectKey, Stored> {
-    const maps: Record<ObjectKind, Map<ObjectKey, never>> = {
-      services: this.services as Map<ObjectKey, never>,
-      endpointSlices: this.#slices as Map<ObjectKey, never>,
-      nodes: this.nodes as Map<string, never>,
-    }
-    return maps[kind]
+  /** The rules of a Service, those that matter most first. */
+  rulesOf(serviceKey: ObjectKey): readonly DestinationRule[] {
+    return this.#rules.rulesOf(serviceKey)
   }
 
-  #touch(object: Stored | undefined): void {
-    if (object === undefined) return
-    if ('serviceName' in object) this.touched.add(serviceKeyOf(object))
-    else if ('namespace' in object) this.touched.add(keyOf(object))
-    else this.#areNodesTouched = true
-  }
-
-  #unlink(key: ObjectKey): void {
-    const slice = this.#slices.get(key)
-    if (slice === undefined) return
-    const siblings = this.#slicesByService.get(serviceKeyOf(slice))
-    siblings?.delete(key)
-    if (siblings?.size === 0) this.#slicesByService.delete(serviceKeyOf(slice))
-  }
-
-  #link(key: ObjectKey): void {
-    const slice = this.#slices.get(key)
-    if (slice === undefined) return
+  #link(linked: LinkedObject): void {
+    this.#touch(linked)
+    if (linked.kind === 'destinationRules') this.#rules.add(linked.object)
+    if (linked.kind !== 'endpointSlices') return
+    const slice = linked.object
     const siblings = this.#slicesByService.get(serviceKeyOf(slice)) ?? new Map<ObjectKey, EndpointSlice>()
-    siblings.set(key, slice)
-    this.#slicesByService.set(serviceKeyOf(slice), siblings)
+    this.#slicesByService.set(serviceKeyOf(slice), siblings.set(keyOf(slice), slice))
+  }
+
+  #unlink(linked: LinkedObject): void {
+    this.#touch(linked)
+    if (linked.kind === 'destinationRules') this.#rules.delete(linked.object)
+    if (linked.kind !== 'endpointSlices') return
+    const siblings = this.#slicesByService.get(serviceKeyOf(linked.object))
+    siblings?.delete(keyOf(linked.object))
+    if (siblings?.size === 0) this.#slicesByService.delete(serviceKeyOf(linked.object))
+  }
+
+  #touch({ kind, object }: LinkedObject): void {
+    if (kind === 'services') this.touched.add(keyOf(object))
+    if (kind === 'endpointSlices') this.touched.add(serviceKeyOf(object))
+    if (kind === 'destinationRules') {
+      for (const key of serviceKeysOf(object, this.#objects.services.keys())) this.touched.add(key)
+    }
+    if (kind === 'pods') this.#touchPod(object)
+  }
+
+  /** A Pod's labels decide which subsets its endpoints are in. */
+  #touchPod(pod: Pod): void {
+    this.touchedPods.add(keyOf(pod))
+    for (const rule of this.#rules.withSubsets) {
+      for (const key of serviceKeysOf(rule, this.#objects.services.keys())) {
+        if (key.startsWith(`${pod.namespace}/`) && this.#hasEndpointOf(key, pod)) this.touched.add(key)
+      }
+    }
+  }
+
+  #hasEndpointOf(serviceKey: ObjectKey, { namespace, name }: Pod): boolean {
+    const slices = [...(this.#slicesByService.get(serviceKey)?.values() ?? [])]
+    return slices.some(({ endpoints }) =>
+      endpoints.some(({ pod }) => pod?.name === name && pod.namespace === namespace),
+    )
   }
 }
 
-function keyOfObject(object: Stored): ObjectKey {
+/** An object with its kind. */
+type LinkedObject = { [K in ObjectKind]: { readonly kind: K; readonly object: KubeObjects[K] } }[ObjectKind]
+
+function keyOfObject(object: KubeObjects[ObjectKind]): ObjectKey {
   return 'namespace' in object ? keyOf(object) : object.name
 }
 

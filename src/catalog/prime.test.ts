@@ -83,7 +83,7 @@ suite('a primed catalog', () => {
     catalog.prime(stored)
     const listedAt: boolean[] = []
     catalog.subscribe(() => listedAt.push(catalog.isListed))
-    for (const kind of ['services', 'endpointSlices', 'nodes'] as const) catalog.replace(kind, stored[kind])
+    for (const kind of ['services', 'endpointSlices', 'nodes'] as const) catalog.replace(kind, stored[kind] ?? [])
     assert.deepEqual(listedAt, [false, true])
     const [, primed, listed] = seen
     assert.equal(primed?.services, listed?.services)
@@ -109,7 +109,7 @@ test('a catalog gives all of its objects, also those that no snapshot shows', ()
   const hidden = sampleSlice({ name: 'from-endpoints', fromEndpoints: true })
   const lists = { services: [sampleService()], endpointSlices: [sampleSlice(), orphan, hidden], nodes: [] }
   for (const kind of ['services', 'endpointSlices', 'nodes'] as const) catalog.replace(kind, lists[kind])
-  assert.deepEqual(catalog.objects(), lists)
+  assert.deepEqual(catalog.objects(), { ...lists, destinationRules: [], pods: [] })
 })
 
 function permutationsOf<T>(items: readonly T[]): T[][] {

@@ -1,4 +1,4 @@
-import type { ClusterNode, Endpoint, EndpointSlice, Service } from '../model/index.ts'
+import type { ClusterNode, DestinationRule, Endpoint, EndpointSlice, Pod, Service } from '../model/index.ts'
 
 /** A Service `shop/web` for tests, with one port `http`. */
 export function sampleService(changes: Partial<Service> = {}): Service {
@@ -37,4 +37,16 @@ export function sampleSlice(changes: Partial<EndpointSlice> = {}): EndpointSlice
 /** A Node without details. */
 export function sampleNode(name: string): ClusterNode {
   return { name, labels: {}, internalIPs: [], podCIDRs: [] }
+}
+
+/** A rule `shop/web` for the host `web`, without any policy. */
+export function sampleRule(changes: Partial<DestinationRule> = {}): DestinationRule {
+  const plain = { exportTo: [], trafficPolicy: {}, portPolicies: [], subsets: [], ignored: [] }
+  return { namespace: 'shop', name: 'web', host: 'web', ...plain, ...changes }
+}
+
+/** A ready Pod `shop/web-0` on node `edge-a`. */
+export function samplePod(changes: Partial<Pod> = {}): Pod {
+  const placement = { nodeName: 'edge-a', podIPs: ['10.0.0.1'], ready: true }
+  return { namespace: 'shop', name: 'web-0', labels: {}, ...placement, ...changes }
 }

@@ -1,8 +1,10 @@
 import type {
   Backend,
   ClusterNode,
+  DestinationRule,
   EndpointSlice,
   ObjectKey,
+  Pod,
   Protocol,
   Service,
   ServicePort,
@@ -24,6 +26,7 @@ export interface Snapshot {
   readonly sequence: number
   readonly services: ReadonlyMap<ObjectKey, Service>
   readonly nodes: ReadonlyMap<string, ClusterNode>
+  readonly destinationRules: ReadonlyMap<ObjectKey, DestinationRule>
   /** The slices of a Service; those made from v1 Endpoints only when there is no other. */
   slicesOf(service: Service): readonly EndpointSlice[]
   /**
@@ -36,13 +39,21 @@ export interface Snapshot {
   serviceByClusterIP(address: string): Service | undefined
   /** The ServicePort that has this endpoint on this node, ready or not; undefined when none has. */
   servicePortOfTarget(target: Target): ServicePortId | undefined
+  /**
+   * The rules for a Service, those that matter most first: whose host names it and that are exported to its namespace;
+   * without any, as in the Go system, the rule of its namespace that has its name; then those with a wildcard. Among
+   * equals those of its own namespace come first, then by name. The same list until one of them changes.
+   */
+  destinationRulesOf(service: Service): readonly DestinationRule[]
+  /** A Pod, if it is known: all of this node are, others only while a DestinationRule has subsets. */
+  podOf(namespace: string, name: string): Pod | undefined
 }
 
 /** Gives snapshots to those who converge to them. */
 export interface Catalog {
   /** The newest snapshot; empty before anything is known. */
   readonly current: Snapshot
-  /** True once every kind was listed at least once, or a stored snapshot was loaded. */
+  /** True once every kind that is waited for was listed at least once, or a stored snapshot was loaded. */
   readonly isSynced: boolean
   /** Calls back with each new snapshot, and at once with the current one; disposal ends it. */
   subscribe(onSnapshot: (snapshot: Snapshot) => void): Disposable

@@ -1,14 +1,24 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
-import type { ClusterNode, Endpoint, EndpointPort, EndpointSlice, Service, ServicePort } from '../model/index.ts'
+import type {
+  ClusterNode,
+  DestinationRule,
+  Endpoint,
+  EndpointPort,
+  EndpointSlice,
+  Pod,
+  Service,
+  ServicePort,
+} from '../model/index.ts'
 import {
   type ObjectLists,
+  objectKinds,
   parseStoredObjects,
   renderStoredObjects,
   StoredObjectsError,
   storedObjectsVersion,
 } from './index.ts'
-import { sampleNode, sampleService, sampleSlice } from './samples.ts'
+import { sampleNode, samplePod, sampleRule, sampleService, sampleSlice } from './samples.ts'
 
 // Every field, so that a new one in the model stops the compiler here: does an older file still mean the same?
 const servicePort: Required<ServicePort> = {
@@ -65,7 +75,40 @@ const node: Required<ClusterNode> = {
   internalIPs: ['192.0.2.1'],
   podCIDRs: ['10.244.1.0/24'],
 }
-const objects: ObjectLists = { services: [service], endpointSlices: [slice], nodes: [node] }
+const rule: Required<DestinationRule> = {
+  namespace: 'shop',
+  name: 'web',
+  host: 'web',
+  exportTo: ['.'],
+  trafficPolicy: {
+    loadBalancer: {
+      kind: 'consistent-hash',
+      key: { kind: 'http-cookie', name: 'session', path: '/', ttlMs: 0 },
+      ring: { kind: 'maglev', tableSize: 65537 },
+    },
+    outlierDetection: { consecutiveErrors: 5, baseEjectionMs: 30_000, maxEjectionPercent: 10 },
+    maxConnections: 100,
+    connectTimeoutMs: 1000,
+  },
+  portPolicies: [{ port: 80, trafficPolicy: { loadBalancer: { kind: 'random' } } }],
+  subsets: [{ name: 'v1', labels: { version: 'v1' }, trafficPolicy: { loadBalancer: { kind: 'round-robin' } } }],
+  ignored: ['spec.trafficPolicy.tls: is not supported'],
+}
+const pod: Required<Pod> = {
+  namespace: 'shop',
+  name: 'web-0',
+  labels: { version: 'v1' },
+  nodeName: 'edge-a',
+  podIPs: ['10.0.0.1', 'fd00::1'],
+  ready: true,
+}
+const objects: ObjectLists = {
+  services: [service],
+  endpointSlices: [slice],
+  nodes: [node],
+  destinationRules: [rule],
+  pods: [pod],
+}
 const documentOf = (changes: object) => JSON.stringify({ version: storedObjectsVersion, savedAt: 1, ...changes })
 
 suite('stored objects', () => {
@@ -75,12 +118,18 @@ suite('stored objects', () => {
   })
 
   test('come back without the fields they did not have', () => {
-    const plain = { services: [sampleService()], endpointSlices: [sampleSlice()], nodes: [sampleNode('edge-a')] }
+    const plain = {
+      services: [sampleService()],
+      endpointSlices: [sampleSlice()],
+      nodes: [sampleNode('edge-a')],
+      destinationRules: [sampleRule()],
+      pods: [samplePod()],
+    }
     assert.deepEqual(parseStoredObjects(renderStoredObjects({ savedAt: 0, objects: plain })).objects, plain)
   })
 
   test('of an older program lack kinds that came later, and of a newer one may have more', () => {
-    const empty = { services: [], endpointSlices: [], nodes: [] }
+    const empty = Object.fromEntries(objectKinds.map((kind) => [kind, []]))
     assert.deepEqual(parseStoredObjects(documentOf({})).objects, empty)
     assert.deepEqual(parseStoredObjects(documentOf({ walruses: [{ name: 'w' }] })).objects, empty)
   })
@@ -97,6 +146,23 @@ suite('stored objects', () => {
     for (const text of ['', 'null', '[]', '7', '{', documentOf({ savedAt: null }), documentOf({ savedAt: '1' })]) {
       assert.throws(() => parseStoredObjects(text), StoredObjectsError, text)
     }
+  })
+
+  test('of a newer program lose the rules whose policies this one does not know, and no others', () => {
+    const { portPolicies, subsets, ...rest } = rule
+    const unknown = { loadBalancer: { kind: 'fastest' } }
+    const hash = (changes: object) => ({ loadBalancer: { ...rule.trafficPolicy.loadBalancer, ...changes } })
+    const strange = [
+      { ...rule, trafficPolicy: unknown },
+      { ...rule, trafficPolicy: { loadBalancer: 'random' } },
+      { ...rule, trafficPolicy: hash({ key: { kind: 'weather' } }) },
+      { ...rule, trafficPolicy: hash({ ring: undefined }) },
+      { ...rest, subsets, portPolicies: [{ port: 80, trafficPolicy: unknown }] },
+      { ...rest, portPolicies, subsets: [{ name: 'v1', labels: {}, trafficPolicy: unknown }] },
+      { ...rest, portPolicies, subsets: [{ name: 'v1', labels: {}, trafficPolicy: 7 }] },
+    ]
+    const { destinationRules } = parseStoredObjects(documentOf({ destinationRules: [...strange, rule] })).objects
+    assert.deepEqual(destinationRules, [rule])
   })
 
   test('are refused when any field that the model requires is missing or of another type', () => {
@@ -130,6 +196,7 @@ const optional = [
   'hostname',
   'zone',
   'pod',
+  'trafficPolicy',
 ]
 
 /** The object without each of its required fields, and with each replaced by something else, to its leaves. */

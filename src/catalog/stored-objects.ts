@@ -1,4 +1,4 @@
-import type { EndpointPort, ServicePort } from '../model/index.ts'
+import type { BalancingPolicy, DestinationRule, EndpointPort, HashKey, HashRing, ServicePort } from '../model/index.ts'
 import type { KubeObjects, ObjectKind } from './object-sink.ts'
 import { type ObjectLists, objectKinds } from './objects.ts'
 import { hasShape, isRecord, type Shape } from './shape.ts'
@@ -39,6 +39,17 @@ const shapes: { readonly [K in ObjectKind]: Shape<KubeObjects[K]> } = {
     endpoints: [{ addresses: ['string'], ready: 'boolean', serving: 'boolean', terminating: 'boolean' }],
   },
   nodes: { name: 'string', labels: 'record', internalIPs: ['string'], podCIDRs: ['string'] },
+  destinationRules: {
+    namespace: 'string',
+    name: 'string',
+    host: 'string',
+    exportTo: ['string'],
+    trafficPolicy: {},
+    portPolicies: [{ port: 'number', trafficPolicy: {} }],
+    subsets: [{ name: 'string', labels: 'record' }],
+    ignored: ['string'],
+  },
+  pods: { namespace: 'string', name: 'string', labels: 'record', podIPs: ['string'], ready: 'boolean' },
 }
 
 /** Stored objects are damaged, or of a version that this one does not read. */
@@ -74,7 +85,41 @@ export function parseStoredObjects(text: string): StoredObjects {
 
 function listOf<K extends ObjectKind>(kind: K, value: unknown): readonly KubeObjects[K][] {
   if (!hasShape(value, [shapes[kind]])) throw new StoredObjectsError(`${kind} are not what this version stores`)
-  return value as readonly KubeObjects[K][]
+  const objects = value as readonly KubeObjects[K][]
+  return kind === 'destinationRules' ? objects.filter((rule) => isReadableRule(rule as DestinationRule)) : objects
+}
+
+/** Policies are closed unions, and a newer program may know more kinds. */
+function isReadableRule({ trafficPolicy, portPolicies, subsets }: DestinationRule): boolean {
+  const policies = [trafficPolicy, ...[...portPolicies, ...subsets].map((part) => part.trafficPolicy ?? {})]
+  return policies.every((policy) => isRecord(policy) && isKnownPolicy(policy['loadBalancer']))
+}
+
+function isKnownPolicy(policy: unknown): boolean {
+  if (policy === undefined) return true
+  if (!hasShape(policy, { kind: 'string' })) return false
+  const { kind, key, ring } = policy as { kind: string; key?: { kind?: string }; ring?: { kind?: string } }
+  if (kind !== 'consistent-hash') return simplePolicies.includes(kind)
+  return hashKeys.includes(key?.kind ?? '') && hashRings.includes(ring?.kind ?? '')
+}
+
+const simplePolicies = keysOf<Exclude<BalancingPolicy['kind'], 'consistent-hash'>>({
+  'round-robin': true,
+  random: true,
+  'least-request': true,
+  passthrough: true,
+})
+const hashKeys = keysOf<HashKey['kind']>({
+  'source-ip': true,
+  'http-header': true,
+  'http-cookie': true,
+  'query-parameter': true,
+})
+const hashRings = keysOf<HashRing['kind']>({ ring: true, maglev: true })
+
+/** All members of a union of texts; one that is missing is a compile error. */
+function keysOf<T extends string>(all: Readonly<Record<T, true>>): readonly string[] {
+  return Object.keys(all)
 }
 
 function parseJson(text: string): unknown {

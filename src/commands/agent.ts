@@ -9,7 +9,7 @@ import { startAgentReload } from './agent-reload.ts'
 import { type Boot, boot, lockInstance, untilStopped } from './boot.ts'
 import { type CatalogMemory, startCatalogMemory } from './catalog-memory.ts'
 import type { CommandContext } from './command.ts'
-import { startMetadataSource } from './metadata-source.ts'
+import { agentKinds, startMetadataSource } from './metadata-source.ts'
 import { startMetricsServer } from './metrics-server.ts'
 import { noTunnel } from './no-tunnel.ts'
 import { nodeAddressOf } from './node-address.ts'
@@ -29,7 +29,7 @@ export async function run(configFile: string, context: CommandContext): Promise<
   )
   const catalog = running.use(createCatalog({ onError: (error) => logger.error({ error }, 'snapshot not taken') }))
   const memory = await beginMemory(running, base, catalog)
-  const source = running.use(await startMetadataSource(base, context, catalog))
+  const source = running.use(await startMetadataSource(base, context, catalog, agentKinds))
 
   const local = createDirectDialer()
   const tunnel = edgeTunnel.enable ? await beginTunnel(running, base, kernel, catalog, local) : undefined

@@ -51,7 +51,7 @@ async function startMemory(options: Partial<CatalogMemoryOptions> = {}) {
   const catalog = createCatalog({ debounceMs: 0 })
   const memory = await startCatalogMemory({ catalog, stateDir, logger, delayMs: 60_000, ...options })
   const list = (lists: ObjectLists) => {
-    for (const kind of objectKinds) catalog.replace(kind, lists[kind] as never)
+    for (const kind of objectKinds) catalog.replace(kind, (lists[kind] ?? []) as never)
   }
   const names = () => [...catalog.current.services.values()].map(({ name }) => name)
   return { catalog, memory, lines, list, names, stop: () => memory[Symbol.asyncDispose]() }
@@ -59,7 +59,7 @@ async function startMemory(options: Partial<CatalogMemoryOptions> = {}) {
 
 const levelsOf = (lines: readonly Line[]) => lines.map(({ level }) => level)
 const storedNames = () =>
-  parseStoredObjects(gunzipSync(readFileSync(file)).toString()).objects.services.map(({ name }) => name)
+  parseStoredObjects(gunzipSync(readFileSync(file)).toString()).objects.services?.map(({ name }) => name)
 
 async function storeServices(...names: readonly string[]): Promise<void> {
   const { list, stop } = await startMemory()

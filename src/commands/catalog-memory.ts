@@ -105,7 +105,7 @@ class DiskMemory implements CatalogMemory {
       this.#savedAt = savedAt
       const durationMs = Math.round(performance.now() - started)
       logger.info(
-        { file, count: objects.services.length, durationMs },
+        { file, count: objects.services?.length ?? 0, durationMs },
         'stored objects are in force until the API answers',
       )
     } catch (error) {

@@ -8,7 +8,7 @@ import { test } from 'node:test'
 import { createCatalog } from '../catalog/index.ts'
 import { kubeSchema } from '../kube/config.ts'
 import { createHealth, createMetrics, silentLogger } from '../observability/index.ts'
-import { type MetadataBase, startMetadataSource } from './metadata-source.ts'
+import { agentKinds, type MetadataBase, startMetadataSource } from './metadata-source.ts'
 
 function baseOf(kubeAPIConfig: object): MetadataBase {
   return {
@@ -27,10 +27,13 @@ test('a folder of manifests is the source when it is named, and read when it has
   try {
     const text = '{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {clusterIP: 10.96.0.1}}'
     writeFileSync(join(manifests, 'web.yaml'), text)
+    const rule = '{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: web}, spec: {host: web}}'
+    writeFileSync(join(manifests, 'rule.yaml'), rule)
     using catalog = createCatalog()
     const base = baseOf({ manifests })
-    await using source = await startMetadataSource(base, context, catalog)
+    await using source = await startMetadataSource(base, context, catalog, agentKinds)
     assert.deepEqual([source.status().kind, catalog.current.services.size], ['manifests', 1])
+    assert.deepEqual([...catalog.current.destinationRules.keys()], ['default/web'])
     assert.deepEqual(base.health.waitingFor(), [])
   } finally {
     rmSync(manifests, { recursive: true })
@@ -50,7 +53,7 @@ test('an API is the source otherwise; readiness waits for it, and nothing else d
   try {
     using catalog = createCatalog()
     const base = baseOf({ master: `http://127.0.0.1:${(server.address() as AddressInfo).port}` })
-    await using source = await startMetadataSource(base, context, catalog)
+    await using source = await startMetadataSource(base, context, catalog, agentKinds)
     assert.equal(source.status().kind, 'api')
     assert.deepEqual(base.health.waitingFor(), ['the first list of objects'])
     const synced = Promise.withResolvers<void>()

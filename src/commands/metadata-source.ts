@@ -1,8 +1,11 @@
-import type { Catalog, ObjectSink } from '../catalog/index.ts'
+import type { Catalog, ObjectKind, ObjectSink } from '../catalog/index.ts'
 import type { KubeConfig } from '../kube/config.ts'
 import { type ObjectSource, startApiSource, startManifestsSource } from '../kube/index.ts'
 import type { Boot } from './boot.ts'
 import type { CommandContext } from './command.ts'
+
+/** What an agent knows of the cluster. */
+export const agentKinds: readonly ObjectKind[] = ['nodes', 'services', 'endpointSlices', 'destinationRules', 'pods']
 
 /** What the source of objects depends on; a `Boot` has all of it. */
 export type MetadataBase = Pick<Boot<'agent'>, 'loggerOf' | 'metrics' | 'health' | 'signal'> & {
@@ -17,11 +20,14 @@ export async function startMetadataSource(
   base: MetadataBase,
   { build, env }: Pick<CommandContext, 'build' | 'env'>,
   catalog: Catalog & ObjectSink,
+  kinds: readonly ObjectKind[],
 ): Promise<ObjectSource> {
   const { metrics, signal } = base
   const config = base.config.kubeAPIConfig
   const common = { sink: catalog, logger: base.loggerOf('kube') }
-  if (config.manifests !== '') return await startManifestsSource({ ...common, directory: config.manifests, signal })
+  if (config.manifests !== '') {
+    return await startManifestsSource({ ...common, directory: config.manifests, kinds, signal })
+  }
   blockUntilSynced(base, catalog)
   const userAgent = `edgemesh/${build.version}`
   return startApiSource({ ...common, config, env, metrics, userAgent, isWarm: () => catalog.isSynced })

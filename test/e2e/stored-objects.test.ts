@@ -27,7 +27,7 @@ async function startMemory(stateDir: string, options: Partial<CatalogMemoryOptio
   const catalog = createCatalog()
   const memory = await startCatalogMemory({ catalog, stateDir, logger, delayMs: 1, retryMs: 1, ...options })
   const list = (lists: ObjectLists) => {
-    for (const kind of objectKinds) catalog.replace(kind, lists[kind] as never)
+    for (const kind of objectKinds) catalog.replace(kind, (lists[kind] ?? []) as never)
   }
   return { catalog, memory, warnings, list, stop: () => memory[Symbol.asyncDispose]() }
 }

@@ -1,12 +1,10 @@
-import type { ClusterNode, EndpointSlice, Service } from '../../model/index.ts'
+import type { ObjectLists } from '../../catalog/index.ts'
 import type { ManifestProblem } from '../object-source.ts'
-import type { ManifestEntry, ManifestFile } from './manifest-file.ts'
+import type { ManifestEntry, ManifestFile, SinkObject } from './manifest-file.ts'
 
 /** All objects of a folder, and who overrides whom. */
 export interface FolderObjects {
-  readonly services: readonly Service[]
-  readonly endpointSlices: readonly EndpointSlice[]
-  readonly nodes: readonly ClusterNode[]
+  readonly objects: ObjectLists
   /** Objects that are defined more than once; the last file by name is in force. */
   readonly overrides: readonly Override[]
 }
@@ -72,7 +70,7 @@ export class FolderState {
         inForce.set(entry.id, { file, entry })
       }
     }
-    return { ...partition([...inForce.values()].map(({ entry }) => entry)), overrides }
+    return { objects: partition([...inForce.values()].flatMap(({ entry }) => entry.objects)), overrides }
   }
 
   #sorted(): readonly (readonly [string, FileState])[] {
@@ -80,14 +78,7 @@ export class FolderState {
   }
 }
 
-function partition(entries: readonly ManifestEntry[]): Omit<FolderObjects, 'overrides'> {
-  const services: Service[] = []
-  const endpointSlices: EndpointSlice[] = []
-  const nodes: ClusterNode[] = []
-  for (const sinkObject of entries.flatMap(({ objects }) => objects)) {
-    if (sinkObject.kind === 'services') services.push(sinkObject.object)
-    else if (sinkObject.kind === 'endpointSlices') endpointSlices.push(sinkObject.object)
-    else nodes.push(sinkObject.object)
-  }
-  return { services, endpointSlices, nodes }
+function partition(all: readonly SinkObject[]): ObjectLists {
+  const byKind = Map.groupBy(all, ({ kind }) => kind)
+  return Object.fromEntries([...byKind].map(([kind, entries]) => [kind, entries.map(({ object }) => object)]))
 }

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { objectKinds } from '../../catalog/index.ts'
 import { FolderState } from './folder-state.ts'
 import { parseManifestFile } from './manifest-file.ts'
+
+const allKinds = new Set(objectKinds)
 
 const service = (name: string, ip = '10.96.0.1') => `apiVersion: v1
 kind: Service
@@ -14,9 +17,9 @@ spec:
     - port: 80
 `
 
-const idsIn = (text: string, file = 'a.yaml') => parseManifestFile(file, text).entries.map(({ id }) => id)
+const idsIn = (text: string, file = 'a.yaml') => parseManifestFile(file, text, allKinds).entries.map(({ id }) => id)
 const problemsIn = (text: string, file = 'a.yaml') =>
-  parseManifestFile(file, text).problems.map(({ line, message }) => `${line} ${message}`)
+  parseManifestFile(file, text, allKinds).problems.map(({ line, message }) => `${line} ${message}`)
 
 test('a file may hold many documents, empty ones and comments among them', () => {
   const text = `# first\n${service('a')}---\n---\n# nothing\n---\n${service('b')}...\n`
@@ -39,7 +42,7 @@ test('Lists are opened; items of a typed list need no kind of their own', () => 
   })
   const slices = `{apiVersion: discovery.k8s.io/v1, kind: EndpointSliceList, items: [{metadata: {name: s, labels: {kubernetes.io/service-name: a}}, addressType: IPv4}]}`
   assert.deepEqual(idsIn(typed, 'a.json'), ['Service default/a'])
-  assert.deepEqual(idsIn(mixed), ['Node edge-a', 'Service default/a'])
+  assert.deepEqual(idsIn(mixed), ['Node edge-a', 'Pod default/p', 'Service default/a'])
   assert.deepEqual(idsIn(slices), ['EndpointSlice default/s'])
 })
 
@@ -58,7 +61,7 @@ addressType: IPv4
   ]
   const endpoints = 'apiVersion: v1\nkind: Endpoints\nmetadata: {name: a}\nsubsets: [{addresses: [{ip: 10.0.0.1}]}]\n'
   const text = [slice('v1'), slice('v1beta1'), endpoints, ...others].join('---\n')
-  const { entries, problems } = parseManifestFile('a.yml', text)
+  const { entries, problems } = parseManifestFile('a.yml', text, allKinds)
   assert.deepEqual(problems, [])
   assert.deepEqual(
     entries.flatMap(({ objects }) => objects.map(({ kind, object }) => `${kind} ${object.name}`)),
@@ -112,14 +115,36 @@ test('anchors and merge keys work, and a bomb of aliases is refused', () => {
   assert.match(problem ?? '', /alias/i)
 })
 
+test('rules of every version and Pods are read when they are asked for, with notes of what is left out', () => {
+  const rule = (version: string) => `apiVersion: networking.istio.io/${version}
+kind: DestinationRule
+metadata: {name: r-${version}, namespace: shop}
+spec:
+  host: web
+  trafficPolicy:
+    loadBalancer: {simple: RANDOM}
+    tls: {mode: ISTIO_MUTUAL}
+`
+  const pod = 'apiVersion: v1\nkind: Pod\nmetadata: {name: web-0}\nstatus: {podIP: 10.0.0.1}\n'
+  const text = [rule('v1alpha3'), rule('v1beta1'), rule('v1'), pod].join('---\n')
+  const { entries, problems, notes } = parseManifestFile('a.yaml', text, new Set(['destinationRules', 'pods']))
+  const ids = ['DestinationRule shop/r-v1alpha3', 'DestinationRule shop/r-v1beta1', 'DestinationRule shop/r-v1']
+  assert.deepEqual([entries.map(({ id }) => id), problems], [[...ids, 'Pod default/web-0'], []])
+  assert.deepEqual(
+    notes.map(({ line, message }) => `${line} ${message}`),
+    [8, 17, 26].map((line) => `${line} spec.trafficPolicy.tls: is not supported, found {"mode":"ISTIO_MUTUAL"}`),
+  )
+  assert.deepEqual(parseManifestFile('a.yaml', text, new Set(['services'])).entries, [])
+})
+
 function folderOf(files: Readonly<Record<string, string>>): FolderState {
   const folder = new FolderState()
-  for (const [name, text] of Object.entries(files)) folder.set(name, parseManifestFile(name, text))
+  for (const [name, text] of Object.entries(files)) folder.set(name, parseManifestFile(name, text, allKinds))
   return folder
 }
 
 const servicesOf = (folder: FolderState) =>
-  folder.fold().services.map(({ name, clusterIPs }) => `${name} ${clusterIPs[0]}`)
+  folder.fold().objects.services?.map(({ name, clusterIPs }) => `${name} ${clusterIPs[0]}`)
 
 test('files are folded into one set of objects', () => {
   const folder = folderOf({ 'a.yaml': service('a'), 'b.yaml': service('b', '10.96.0.2') })
@@ -138,22 +163,22 @@ test('when two files define one object the later name wins, whatever was read fi
 
 test('a file that breaks keeps its last good objects and leaves the other files alone', () => {
   const folder = folderOf({ 'a.yaml': service('a'), 'b.yaml': service('b') })
-  folder.set('a.yaml', parseManifestFile('a.yaml', `${service('new')}---\n${service('a', 'bad')}`))
-  folder.set('b.yaml', parseManifestFile('b.yaml', service('b', '10.96.0.7')))
+  folder.set('a.yaml', parseManifestFile('a.yaml', `${service('new')}---\n${service('a', 'bad')}`, allKinds))
+  folder.set('b.yaml', parseManifestFile('b.yaml', service('b', '10.96.0.7'), allKinds))
   assert.deepEqual(servicesOf(folder), ['a 10.96.0.1', 'b 10.96.0.7'])
   assert.deepEqual(
     folder.problems.map(({ file, line }) => `${file}:${line}`),
     ['a.yaml:17'],
   )
-  folder.set('a.yaml', parseManifestFile('a.yaml', 'x: ['))
+  folder.set('a.yaml', parseManifestFile('a.yaml', 'x: [', allKinds))
   assert.deepEqual(servicesOf(folder), ['a 10.96.0.1', 'b 10.96.0.7'])
-  folder.set('a.yaml', parseManifestFile('a.yaml', service('a', '10.96.0.5')))
+  folder.set('a.yaml', parseManifestFile('a.yaml', service('a', '10.96.0.5'), allKinds))
   assert.deepEqual([servicesOf(folder), folder.problems], [['a 10.96.0.5', 'b 10.96.0.7'], []])
 })
 
 test('a file that never was good contributes those of its objects that are', () => {
   const folder = folderOf({ 'a.yaml': `${service('a')}---\n${service('b', 'bad')}` })
   assert.deepEqual(servicesOf(folder), ['a 10.96.0.1'])
-  folder.set('a.yaml', parseManifestFile('a.yaml', `${service('a', '10.96.0.3')}---\n${service('b', 'bad')}`))
+  folder.set('a.yaml', parseManifestFile('a.yaml', `${service('a', '10.96.0.3')}---\n${service('b', 'bad')}`, allKinds))
   assert.deepEqual(servicesOf(folder), ['a 10.96.0.3'])
 })

@@ -1,8 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { ObjectSink } from '../../catalog/index.ts'
+import type { KubeObjects, ObjectKind, ObjectSink } from '../../catalog/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
 import { FolderWatch, TaskGroup } from '../../runtime/index.ts'
+import { basicKinds } from '../basic-kinds.ts'
 import type { ManifestProblem, ManifestsStatus, ObjectSource } from '../object-source.ts'
 import { ManifestsDirectoryError } from './errors.ts'
 import { FolderState } from './folder-state.ts'
@@ -15,6 +16,8 @@ export interface ManifestsSourceOptions {
   readonly directory: string
   readonly sink: ObjectSink
   readonly logger: Logger
+  /** What is read; objects of other kinds are passed over. */
+  readonly kinds?: readonly ObjectKind[]
   /** Aborts a start that is under way. */
   readonly signal?: AbortSignal
   /** How often the folder is looked at without a file event. */
@@ -42,6 +45,7 @@ class ManifestsSource implements ObjectSource<ManifestsStatus> {
   readonly #watch: FolderWatch
   readonly #tasks: TaskGroup
   readonly #folder = new FolderState()
+  readonly #kinds: ReadonlySet<ObjectKind>
   #signatures: ReadonlyMap<string, string | undefined> = new Map()
   #folderProblem: ManifestProblem | undefined
   #knownOverrides: ReadonlySet<string> = new Set()
@@ -49,6 +53,10 @@ class ManifestsSource implements ObjectSource<ManifestsStatus> {
   constructor(options: ManifestsSourceOptions) {
     this.#options = options
     this.#logger = options.logger
+    // A folder is complete at once: what others refer to comes first, and the catalog publishes after the last.
+    const lastKinds = new Set<ObjectKind>(['services', 'endpointSlices'])
+    const kinds = new Set(options.kinds ?? basicKinds)
+    this.#kinds = kinds.difference(lastKinds).union(kinds.intersection(lastKinds))
     this.#watch = new FolderWatch(options.directory, options.pollMs ?? 2000)
     this.#tasks = new TaskGroup((task, error) => this.#logger.error({ task, error }, 'watching manifests ended'))
   }
@@ -117,8 +125,11 @@ class ManifestsSource implements ObjectSource<ManifestsStatus> {
   }
 
   async #read(file: string): Promise<void> {
-    const content = await readManifest(this.#options.directory, file)
+    const content = await readManifest(this.#options.directory, file, this.#kinds)
     this.#folder.set(file, content)
+    for (const { line, message } of content.notes) {
+      this.#logger.warn({ file: `${file}:${line}`, reason: message }, 'a manifest asks for something that is left out')
+    }
     for (const { line, message } of content.problems) {
       const fields = { file: line === 0 ? file : `${file}:${line}`, reason: message }
       this.#logger.warn(fields, 'a manifest is not usable; the last good objects of its file stay in force')
@@ -126,11 +137,11 @@ class ManifestsSource implements ObjectSource<ManifestsStatus> {
   }
 
   #deliver(): void {
-    const { services, endpointSlices, nodes, overrides } = this.#folder.fold()
+    const { objects, overrides } = this.#folder.fold()
     const { sink } = this.#options
-    sink.replace('nodes', nodes)
-    sink.replace('services', services)
-    sink.replace('endpointSlices', endpointSlices)
+    for (const kind of this.#kinds) {
+      sink.replace(kind, (objects[kind] ?? []) as readonly KubeObjects[typeof kind][])
+    }
     const known = this.#knownOverrides
     const current = new Map(overrides.map((override) => [JSON.stringify(override), override]))
     this.#knownOverrides = new Set(current.keys())
@@ -142,10 +153,10 @@ class ManifestsSource implements ObjectSource<ManifestsStatus> {
   }
 }
 
-async function readManifest(directory: string, file: string): Promise<ManifestFile> {
+async function readManifest(directory: string, file: string, kinds: ReadonlySet<ObjectKind>): Promise<ManifestFile> {
   try {
-    return parseManifestFile(file, await readFile(join(directory, file), 'utf8'))
+    return parseManifestFile(file, await readFile(join(directory, file), 'utf8'), kinds)
   } catch (error) {
-    return { entries: [], problems: [{ file, line: 0, message: describeError(error) }] }
+    return { entries: [], notes: [], problems: [{ file, line: 0, message: describeError(error) }] }
   }
 }
