@@ -115,7 +115,6 @@ modules:
       'commonConfig.pprofConfig',
       'modules.edgeDNS.listenInterface',
       'modules.edgeDNS.kubeAPIConfig',
-      'modules.edgeDNS.cacheDNS',
       'modules.edgeProxy.listenInterface',
       'modules.edgeProxy.socks5Proxy',
       'modules.edgeProxy.loadBalancer.caller',

@@ -2,15 +2,13 @@ import * as z from 'zod'
 
 const resolverPattern = /^(?<bare>[^[\]]+?)(?::(?<port>\d+))?$|^\[(?<v6>[^\]]+)\](?::(?<v6port>\d+))?$/
 
-/** A list of `IP`, `IP:port` or `[IPv6]:port`. */
-const resolversSchema = z
-  .array(
-    z
-      .string()
-      .refine(isResolver)
-      .meta({ expects: 'an IP address with an optional port', examples: ['192.0.2.53:53'] }),
-  )
-  .default([])
+/** `IP`, `IP:port` or `[IPv6]:port`. */
+const resolverSchema = z
+  .string()
+  .refine(isResolver)
+  .meta({ expects: 'an IP address with an optional port', examples: ['192.0.2.53:53'] })
+
+const resolversSchema = z.array(resolverSchema).default([])
 
 const domainSchema = z
   .string()
@@ -29,6 +27,15 @@ export const dnsSchema = z.strictObject({
     .describe('More domains in which the names of the cluster are answered, such as the one before a change.'),
   ttlSeconds: z.int().min(0).max(3600).default(30).describe('TTL of answers for cluster names.'),
   upstreamServers: resolversSchema.describe('Resolvers for other names, IP or IP:port; empty means those of the host.'),
+  stubDomains: z
+    .array(
+      z.strictObject({
+        domain: domainSchema.describe('The domain.'),
+        servers: z.array(resolverSchema).min(1).describe('Its resolvers, IP or IP:port.'),
+      }),
+    )
+    .default([])
+    .describe('Resolvers for a domain and the names below it, in place of the others; the longest domain counts.'),
   resolvConf: z
     .string()
     .startsWith('/')
@@ -36,14 +43,23 @@ export const dnsSchema = z.strictObject({
     .describe("The host's resolver file, re-read when it changes."),
   cacheDNS: z
     .strictObject({
-      enable: z.boolean().default(false).describe('Forward and cache everything instead of answering cluster names.'),
-      autoDetect: z.boolean().default(true).describe('Find the cluster DNS Service and use it as upstream.'),
+      enable: z
+        .boolean()
+        .default(false)
+        .describe(
+          'Forward and cache everything, also cluster names, which are answered here only when the cluster DNS does not.',
+        ),
+      autoDetect: z
+        .boolean()
+        .default(true)
+        .describe(
+          'Find the cluster DNS Service (kube-system: coredns, kube-dns or label k8s-app=kube-dns) and use it as upstream.',
+        ),
       upstreamServers: resolversSchema.describe('Upstreams of the cache, IP or IP:port.'),
       cacheTTL: z.int().min(0).default(30).describe('Longest time in seconds that an answer is cached.'),
     })
     .prefault({})
-    .describe('Cache in front of the cluster DNS.')
-    .meta({ noEffect: 'the cache mode of cluster DNS follows in a later version' }),
+    .describe('Cache in front of the cluster DNS.'),
   kubeAPIConfig: z
     .unknown()
     .optional()

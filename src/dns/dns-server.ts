@@ -7,6 +7,7 @@ import {
   startMessageServer,
 } from '../net/index.ts'
 import { describeError, type Logger, type Metrics } from '../observability/index.ts'
+import { createClusterDns } from './cluster-dns.ts'
 import type { DnsConfig } from './config.ts'
 import { DnsListenError } from './errors.ts'
 import { Forwarder } from './forwarder.ts'
@@ -61,9 +62,12 @@ export async function startDns(options: DnsOptions): Promise<DnsServer> {
   const { logger } = options
   await using starting = new AsyncDisposableStack()
   let port = options.port ?? config.listenPort
+  const clusterDns = createClusterDns(config.cacheDNS, options.catalog)
   const forwarder = starting.use(
     new Forwarder({
-      servers: config.upstreamServers,
+      servers: () => (clusterDns().length > 0 ? clusterDns() : config.upstreamServers),
+      stubDomains: config.stubDomains,
+      ...(config.cacheDNS.enable && { maxCacheSeconds: config.cacheDNS.cacheTTL }),
       resolvConf: config.resolvConf,
       isOwn: (server) => server.port === port && [address, ...options.ownAddresses()].includes(server.address),
       logger,
@@ -71,11 +75,12 @@ export async function startDns(options: DnsOptions): Promise<DnsServer> {
       failures: metrics.counter('dns_upstream_failures_total', 'Questions that an upstream resolver did not answer'),
     }),
   )
-  const responder = starting.use(new Responder({ ...options, logger, forwarder }))
+  const responder = starting.use(new Responder({ ...options, forwarder, isCacheOnly: () => clusterDns().length > 0 }))
   const sockets = starting.use(await listen({ address, port }, responder, logger))
   port = sockets.port
   options.signal?.throwIfAborted()
   logger.info({ address: `${address}:${port}` }, 'serving DNS')
+  forwarder.start()
   const running = starting.move()
   return {
     status: () => ({ address, port, upstreams: forwarder.upstreams, tcpConnections: sockets.tcp.connections }),

@@ -21,6 +21,14 @@ interface RecordSpan {
   readonly end: number
 }
 
+/** How a response is passed on. */
+export interface RenderOptions {
+  readonly ageSeconds: number
+  /** True when its time is over and nobody had a newer one. */
+  readonly isStale: boolean
+  readonly limitBytes: number
+}
+
 const headerBytes = 12
 
 /** True when the message answers this query under this id: same name in any case, same type and class. */
@@ -53,18 +61,22 @@ export function parseForwarded(message: Buffer, query: Pick<Query, 'question'>):
   }
 }
 
+/** RFC 8767 §4: how long a client may keep what nobody could confirm. */
+const staleSeconds = 30
+
 /** The message for a client who asked the same: its id and spelling, TTLs less the age, whole records up to the limit. */
 export function renderForwarded(
   response: ForwardedResponse,
   query: Query,
-  { ageSeconds, limitBytes }: { readonly ageSeconds: number; readonly limitBytes: number },
+  { ageSeconds, isStale, limitBytes }: RenderOptions,
 ): Buffer {
   const message = Buffer.from(response.message)
   message.writeUInt16BE(query.id, 0)
   message.set(query.question, headerBytes)
   for (const { type, ttlOffset } of response.records) {
     if (type === recordType.OPT) continue
-    message.writeUInt32BE(Math.max(0, message.readUInt32BE(ttlOffset) - ageSeconds), ttlOffset)
+    const seconds = isStale ? staleSeconds : message.readUInt32BE(ttlOffset) - ageSeconds
+    message.writeUInt32BE(Math.max(0, seconds), ttlOffset)
   }
   return message.length <= limitBytes ? message : truncated(message, response, limitBytes)
 }

@@ -250,12 +250,12 @@ test('a response is cached by its least TTL, a negative one by its SOA, any othe
 test('a forwarded response gets the id and spelling of its client and ages with its TTLs', () => {
   const response = parseForwarded(responseMessage({ additionals: [edns(1232)] }), query)
   assert.ok(response)
-  const packet = decode(renderForwarded(response, query, { ageSeconds: 30, limitBytes: 1232 }))
+  const packet = decode(renderForwarded(response, query, { ageSeconds: 30, isStale: false, limitBytes: 1232 }))
   assert.deepEqual([packet.id, packet.questions?.[0]?.name], [4711, 'WWW.Example.org'])
   const [answer] = packet.answers ?? []
   assert.deepEqual(answer?.type === 'A' && [answer.ttl, answer.data], [70, '192.0.2.1'])
   assert.equal(optOf(packet)?.udpPayloadSize, 1232)
-  const old = decode(renderForwarded(response, query, { ageSeconds: 300, limitBytes: 1232 }))
+  const old = decode(renderForwarded(response, query, { ageSeconds: 300, isStale: false, limitBytes: 1232 }))
   assert.equal(old.answers?.[0]?.type === 'A' && old.answers[0].ttl, 0)
   assert.equal(decode(response.message).id, 99)
 })
@@ -269,7 +269,7 @@ test('a forwarded response that is too large is cut between records and says so'
   }))
   const response = parseForwarded(responseMessage({ answers, additionals: [edns(1232)] }), query)
   assert.ok(response)
-  const message = renderForwarded(response, query, { ageSeconds: 0, limitBytes: 512 })
+  const message = renderForwarded(response, query, { ageSeconds: 0, isStale: false, limitBytes: 512 })
   const packet = decode(message)
   assert.ok(message.length <= 512)
   assert.ok((packet.answers?.length ?? 0) >= 10)

@@ -1,6 +1,6 @@
 import { decode } from 'dns-packet'
 import { rcode } from './constants.ts'
-import type { Query } from './query.ts'
+import { type Query, questionOf } from './query.ts'
 import type { Answer, DnsRecord } from './records.ts'
 
 /**
@@ -20,10 +20,8 @@ export async function followOutside(
 }
 
 /** The same question about another name; a plain one, as its answer is taken apart. */
-function queryFor(query: Query, name: string): Query {
-  const labels = name.split('.').map((label) => Buffer.from([label.length, ...Buffer.from(label, 'latin1')]))
-  const question = Buffer.concat([...labels, Buffer.from([0]), query.question.subarray(-4)])
-  return { id: 0, flags: 0, question, name, type: query.type, edns: undefined }
+function queryFor({ type }: Query, name: string): Query {
+  return { id: 0, flags: 0, ...questionOf(name, type), edns: undefined }
 }
 
 function recordsOf(message: Buffer): readonly DnsRecord[] {

@@ -52,6 +52,14 @@ export function udpLimitOf({ edns }: Query): number {
   return edns === undefined ? classicUdpBytes : Math.min(Math.max(edns.udpBytes, classicUdpBytes), ednsUdpBytes)
 }
 
+/** The question for a name in the form in which names are kept here. */
+export function questionOf(name: string, type: number): Pick<Query, 'question' | 'name' | 'type'> {
+  const labels = name.split('.').map((label) => Buffer.from(label.replaceAll('\\046', '.'), 'latin1'))
+  const encoded = labels.flatMap((label) => [Buffer.from([label.length]), label])
+  const tail = Buffer.from([0, type >> 8, type & 0xff, 0, internetClass])
+  return { question: Buffer.concat([...encoded, tail]), name, type }
+}
+
 /** The offset behind a name, which may end in a compression pointer; undefined when it is cut off or invalid. */
 export function skipName(message: Buffer, start: number): number | undefined {
   let offset = start

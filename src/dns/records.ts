@@ -26,3 +26,10 @@ export interface Answer {
 export function answerOf(answers: readonly DnsRecord[], rest: Partial<Answer> = {}): Answer {
   return { rcode: 0, answers, authorities: [], additionals: [], isShuffled: false, ...rest }
 }
+
+/** The same answer with its records moved by that many places. */
+export function rotated(answer: Answer, places: number): Answer {
+  const { answers } = answer
+  const start = answers.length === 0 ? 0 : places % answers.length
+  return start === 0 ? answer : { ...answer, answers: [...answers.slice(start), ...answers.slice(0, start)] }
+}

@@ -154,7 +154,13 @@ async function startResponder(config: object = {}): Promise<AsyncDisposable & Pi
   const dns = { config: dnsSchema.parse(config), address: '169.254.96.16' }
   const metrics = createMetrics()
   const failures = metrics.counter('failures', 'Failures')
-  const upstream = { servers: ['127.0.0.1:1'], resolvConf: '/nonexistent', isOwn: () => true, timeoutMs: 1, failures }
+  const upstream = {
+    servers: () => ['127.0.0.1:1'],
+    resolvConf: '/nonexistent',
+    isOwn: () => true,
+    timeoutMs: 1,
+    failures,
+  }
   const forwarder = starting.use(new Forwarder({ ...upstream, logger: silentLogger }))
   const catalog = starting.use(createSampleCluster())
   const responder = starting.use(new Responder({ ...dns, catalog, metrics, forwarder, logger: silentLogger }))
