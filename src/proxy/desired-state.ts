@@ -1,6 +1,6 @@
 import { coveringNetworks, type NetworkFacts } from './kernel/network-facts.ts'
 import type { DesiredKernelState } from './kernel/reconciler.ts'
-import { type RuledServicePort, rulesetOf } from './kernel/render-ruleset.ts'
+import { type RuledServicePort, rulesetOf, type Slot } from './kernel/render-ruleset.ts'
 import type { PlannedServicePort, ServicePlan } from './service-plan.ts'
 import type { UserspaceRoute } from './userspace/userspace-proxy.ts'
 
@@ -66,26 +66,32 @@ export function userspaceRoutesOf(
 
 /** Rules by plan: a plan that did not change, in circumstances that did not change, has the same rules. */
 function createRuledServicePorts(): (entry: PlannedServicePort, inputs: ProxyInputs) => RuledServicePort {
-  const known = new WeakMap<PlannedServicePort, { readonly proxy: string; readonly ruled: RuledServicePort }>()
+  const known = new WeakMap<
+    PlannedServicePort,
+    { readonly proxy: Slot | undefined; readonly ruled: RuledServicePort }
+  >()
   return (entry, inputs) => {
     const address = inputs.isDraining ? undefined : inputs.synthetic.get(entry.id)
-    const proxy = `${address}:${inputs.listenPort}`
+    const port = inputs.listenPort
     const last = known.get(entry)
-    if (last?.proxy === proxy) return last.ruled
-    const ruled = ruledServicePortOf(entry, address, inputs.listenPort)
+    if (last !== undefined && isSameSlot(last.proxy, address, port)) return last.ruled
+    const proxy = address === undefined ? undefined : { address, port }
+    const ruled = ruledServicePortOf(entry, proxy)
     known.set(entry, { proxy, ruled })
     return ruled
   }
 }
 
+const isSameSlot = (slot: Slot | undefined, address: string | undefined, port: number): boolean =>
+  slot === undefined ? address === undefined : slot.address === address && slot.port === port
+
 function ruledServicePortOf(
   { destinations, direct, userspace }: PlannedServicePort,
-  address: string | undefined,
-  port: number,
+  proxy: Slot | undefined,
 ): RuledServicePort {
   const hairpins = [...new Set(direct.map((backend) => `${backend.address} . ${backend.address}`))]
-  if (address === undefined) return { destinations, slots: direct, hairpins }
+  if (proxy === undefined) return { destinations, slots: direct, hairpins }
   // One slot per endpoint keeps the shares even; with no endpoint here, one slot does for all.
   const count = direct.length === 0 ? Math.min(1, userspace.length) : userspace.length
-  return { destinations, slots: [...direct, ...Array.from({ length: count }, () => ({ address, port }))], hairpins }
+  return { destinations, slots: [...direct, ...Array.from({ length: count }, () => proxy)], hairpins }
 }

@@ -1,9 +1,9 @@
 import type { Snapshot } from '../catalog/index.ts'
 import {
   type Backend,
+  type EndpointSlice,
   type Ipv4Network,
   ipv4ToNumber,
-  isInIpv4Network,
   keyOf,
   type Protocol,
   type Service,
@@ -73,8 +73,8 @@ interface FrameEntry {
   readonly service: Service
   readonly port: ServicePort
   readonly destinations: readonly Destination[]
-  /** The last plan, and what it was made from. */
-  last?: { readonly backends: readonly Backend[]; readonly planned: PlannedServicePort | undefined }
+  /** The last plan, and the slices it was made from. */
+  last?: { readonly slices: readonly EndpointSlice[]; readonly planned: PlannedServicePort | undefined }
 }
 
 /**
@@ -90,8 +90,8 @@ export function createServicePlanner(): ServicePlanner {
     }
     const servicePorts: PlannedServicePort[] = []
     for (const entry of frame.entries) {
-      const backends = snapshot.backendsOf(entry.service, entry.port)
-      if (entry.last?.backends !== backends) entry.last = { backends, planned: planEntry(entry, backends, options) }
+      const slices = snapshot.slicesOf(entry.service)
+      if (entry.last?.slices !== slices) entry.last = { slices, planned: planEntry(entry, snapshot, options) }
       if (entry.last.planned !== undefined) servicePorts.push(entry.last.planned)
     }
     return { servicePorts, addresses: frame.addresses }
@@ -142,11 +142,11 @@ function destinationsOf(service: Service, port: ServicePort, options: PlanOption
 }
 
 function planEntry(
-  { id, port, destinations }: FrameEntry,
-  backends: readonly Backend[],
+  { id, service, port, destinations }: FrameEntry,
+  snapshot: Snapshot,
   options: PlanOptions,
 ): PlannedServicePort | undefined {
-  const usable = backends.filter(({ address }) => isUsable(address, options))
+  const usable = snapshot.backendsOf(service, port).filter(({ address }) => isUsable(address, options))
   const direct = usable.filter(({ nodeName }) => nodeName === options.nodeName)
   const others = usable.filter(({ nodeName }) => nodeName !== options.nodeName)
   if (port.protocol === 'udp' && direct.length === 0 && others.length > 0) return undefined
@@ -155,6 +155,10 @@ function planEntry(
 }
 
 function isUsable(address: string, { syntheticNetwork }: PlanOptions): boolean {
-  if (ipv4ToNumber(address) === undefined || isInIpv4Network(address, syntheticNetwork)) return false
-  return !unusableNetworks.some((network) => isInIpv4Network(address, network))
+  const value = ipv4ToNumber(address)
+  if (value === undefined || holds(syntheticNetwork, value)) return false
+  return !unusableNetworks.some((network) => holds(network, value))
 }
+
+const holds = ({ base, prefixLength }: Ipv4Network, address: number): boolean =>
+  address >= base && address < base + 2 ** (32 - prefixLength)

@@ -27,8 +27,8 @@ export interface NftTable<P> {
   readonly chains: ReadonlyMap<string, readonly string[]>
   readonly parts: ReadonlyMap<string, P>
   readonly elementsOf: (part: P) => readonly NftElement[]
-  /** Those of the elements whose containers are shared. */
-  readonly sharedElementsOf: (part: P) => readonly NftElement[]
+  /** The keys of a part's elements in a shared container. */
+  readonly sharedKeysOf: (part: P, container: string) => readonly string[]
 }
 
 /** Name of our table, in family ip. */
@@ -39,11 +39,8 @@ const table = `ip ${tableName}`
  * The whole table as one nft transaction. Chains are flushed and filled, never deleted and made: while the kernel has
  * no NAT chain, established connections lose their translation. Same input, same text.
  */
-export function renderTable<P>({ containers, chains, parts, elementsOf }: NftTable<P>): string {
-  const fills = new ElementLists()
-  for (const part of parts.values()) {
-    for (const element of elementsOf(part)) fills.add(element)
-  }
+export function renderTable<P>(wanted: NftTable<P>): string {
+  const { containers, chains } = wanted
   const emptied = [...containers].filter(([, { isDynamic }]) => isDynamic !== true)
   return [
     `add table ${table}`,
@@ -53,10 +50,31 @@ export function renderTable<P>({ containers, chains, parts, elementsOf }: NftTab
     ...[...chains].flatMap(([name, rules]) => renderBlock('chain', name, rules)),
     '}',
     ...emptied.map(([name, { kind }]) => `flush ${kind} ${table} ${name}`),
-    ...fills.render('add'),
+    ...[...fillsOf(wanted)].map(([name, lines]) => `add element ${table} ${name} {\n${lines.join('\n')}\n}`),
     '',
   ].join('\n')
 }
+
+/** The lines that fill each container that has any; what is shared is named once. */
+function fillsOf<P>({ containers, parts, elementsOf }: NftTable<P>): Map<string, string[]> {
+  const fills = new Map<string, string[]>()
+  const seen = new Map(
+    [...containers].flatMap(([name, { isShared }]) => (isShared === true ? [[name, new Set<string>()] as const] : [])),
+  )
+  for (const part of parts.values()) {
+    for (const element of elementsOf(part)) {
+      const known = seen.get(element.container)
+      if (known?.has(element.key) === true) continue
+      known?.add(element.key)
+      const lines = fills.get(element.container)
+      if (lines === undefined) fills.set(element.container, [lineOf(element)])
+      else lines.push(lineOf(element))
+    }
+  }
+  return fills
+}
+
+const lineOf = ({ key, value }: NftElement): string => (value === undefined ? `  ${key},` : `  ${key} : ${value},`)
 
 /** Makes a ruleset replace a table whose maps or chains have another shape; established connections may break. */
 export function renderReplacement(ruleset: string): string {
@@ -127,12 +145,14 @@ function partsMissingIn<P>(one: NftTable<P>, other: NftTable<P>): P[] {
   return missing
 }
 
-/** Takes out of the removed elements those that an unchanged part still names. */
-function keepShared<P>(removed: ElementLists, { containers, parts, sharedElementsOf }: NftTable<P>): void {
-  const isShared = (name: string) => containers.get(name)?.isShared === true
-  if (!removed.containers().some(isShared)) return
-  for (const part of parts.values()) {
-    for (const element of sharedElementsOf(part)) removed.takeSame(element)
+/** Takes out of the removed elements those that a part still names. */
+function keepShared<P>(removed: ElementLists, { containers, parts, sharedKeysOf }: NftTable<P>): void {
+  for (const name of removed.containers()) {
+    if (containers.get(name)?.isShared !== true) continue
+    const keys = removed.keysOf(name)
+    for (const part of parts.values()) {
+      for (const key of sharedKeysOf(part, name)) if (keys.has(key)) removed.takeSame({ container: name, key })
+    }
   }
 }
 
@@ -158,6 +178,10 @@ class ElementLists {
     return true
   }
 
+  keysOf(container: string): ReadonlyMap<string, unknown> {
+    return this.#lists.get(container) ?? new Map()
+  }
+
   containers(): string[] {
     return [...this.#lists.keys()]
   }
@@ -171,7 +195,9 @@ class ElementLists {
     const isFull = verb === 'add'
     return [...this.#lists].flatMap(([name, list]) => [
       `${verb} element ${table} ${name} {`,
-      ...[...list].map(([key, value]) => `  ${key}${isFull && value !== undefined ? ` : ${value}` : ''},`),
+      ...[...list].map(([key, value]) =>
+        lineOf({ container: name, key, ...(isFull && value !== undefined && { value }) }),
+      ),
       '}',
     ])
   }

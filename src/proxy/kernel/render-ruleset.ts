@@ -71,7 +71,7 @@ export function rulesetOf(input: RulesetInput): Ruleset {
     ]),
     parts: input.servicePorts,
     elementsOf,
-    sharedElementsOf,
+    sharedKeysOf,
   }
 }
 
@@ -177,25 +177,27 @@ const fromForeign = ({ foreignInterfaces }: RulesetInput, statement: string): st
     ? []
     : [`iifname { ${foreignInterfaces.map((name) => `"${name}"`).join(', ')} } ${statement}`]
 
-function elementsOf(entry: RuledServicePort): NftElement[] {
-  const { destinations, slots } = entry
-  const elements = sharedElementsOf(entry)
+function elementsOf({ destinations, slots, hairpins }: RuledServicePort): NftElement[] {
+  const elements: NftElement[] = []
+  for (const key of hairpins) elements.push({ container: 'hairpin', key })
   for (const destination of destinations) {
     const key = keyOf(destination)
-    if (slots.length === 0) elements.push({ container: 'refused', key })
-    else elements.push({ container: 'service', key, value: `jump slots-${slots.length}` })
-    slots.forEach(({ address, port }, slot) => {
+    if (slots.length === 0) {
+      elements.push({ container: 'refused', key })
+      continue
+    }
+    elements.push({ container: 'cluster-addresses', key: destination.address })
+    elements.push({ container: 'service', key, value: `jump slots-${slots.length}` })
+    for (const [slot, { address, port }] of slots.entries()) {
       elements.push({ container: `slot-${slot}`, key, value: `${address} . ${port}` })
-    })
+    }
   }
   return elements
 }
 
-function sharedElementsOf({ destinations, slots, hairpins }: RuledServicePort): NftElement[] {
-  const elements: NftElement[] = hairpins.map((key) => ({ container: 'hairpin', key }))
-  if (slots.length === 0) return elements
-  for (const { address } of destinations) elements.push({ container: 'cluster-addresses', key: address })
-  return elements
+function sharedKeysOf({ destinations, slots, hairpins }: RuledServicePort, container: string): readonly string[] {
+  if (container === 'hairpin') return hairpins
+  return slots.length === 0 ? [] : destinations.map(({ address }) => address)
 }
 
 const keyOf = ({ protocol, address, port }: Destination): string => `${protocol} . ${address} . ${port}`
