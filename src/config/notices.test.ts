@@ -119,7 +119,6 @@ modules:
       'modules.edgeProxy.socks5Proxy',
       'modules.edgeProxy.loadBalancer.caller',
       'modules.edgeProxy.loadBalancer.nodeName',
-      'modules.edgeProxy.loadBalancer.consistentHash',
       'modules.edgeTunnel.mode',
       'modules.edgeTunnel.nodeName',
       'modules.edgeTunnel.configPath',
@@ -152,7 +151,6 @@ modules:
       'kubeAPIConfig.mode',
       'pprofConfig',
       'modules.edgeGateway.loadBalancer.caller',
-      'modules.edgeGateway.loadBalancer.consistentHash',
       'modules.edgeTunnel.mode',
     ])
   })

@@ -13,7 +13,7 @@ const [a, b, c, d] = ['a', 'b', 'c', 'd'].map((nodeName) => ({ nodeName, address
 /** A balancer with a clock that the test moves; random draws are all zero, so new backends keep their order. */
 function createFixture(kind: 'round-robin' | 'random' = 'round-robin', random: () => number = () => 0) {
   const clock = { nowMs: 1_000_000 }
-  return { clock, balancer: createBalancer({ kind }, { random, nowMs: () => clock.nowMs }) }
+  return { clock, balancer: createBalancer({ balancing: { kind } }, { random, nowMs: () => clock.nowMs }) }
 }
 
 function namesOf(backends: Iterable<Backend>): string {

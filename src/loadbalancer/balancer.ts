@@ -1,7 +1,18 @@
 import { type Backend, backendIdOf } from '../model/index.ts'
-
-/** How a backend is picked. A closed union: a new kind is a compile error where kinds are told apart. */
-export type BalancingPolicy = { readonly kind: 'round-robin' } | { readonly kind: 'random' }
+import { type AffinityTable, createAffinityTable } from './affinity-table.ts'
+import {
+  type Candidate,
+  createCandidate,
+  isAvoided,
+  noteFailure,
+  noteSlowness,
+  noteSuccess,
+  noteTurn,
+  usualOutlierDetection,
+} from './candidate.ts'
+import { type Choose, type Client, createChooser } from './choose.ts'
+import { type PartitionedRing, usualRing } from './key-ring.ts'
+import type { ResolvedPolicy } from './resolve-policy.ts'
 
 /** What the balancer may not know by itself. */
 export interface BalancerSurroundings {
@@ -9,124 +20,169 @@ export interface BalancerSurroundings {
   readonly random: () => number
   /** Milliseconds on a clock that never goes back. */
   readonly nowMs: () => number
+  /** `loadBalancer.consistentHash` of the configuration; absent for its defaults. */
+  readonly ring?: PartitionedRing | undefined
 }
+
+/** The part of a ServicePort's policy that a balancer follows. */
+export type BalancerPolicy = Pick<ResolvedPolicy, 'balancing' | 'affinitySeconds' | 'outlierDetection'>
 
 /** Picks backends for one ServicePort. */
 export interface Balancer {
-  /** Replaces the backends; those known before (same node, address and port) keep their turn and their failure. */
+  /** Changes how backends are picked; what is known of them stays. An equal policy also keeps clients' affinity. */
+  setPolicy(policy: BalancerPolicy): void
+  /** Replaces the backends; those known before (same node, address and port) keep their turn and their failures. */
   setBackends(preferred: readonly Backend[], others: readonly Backend[]): void
   /**
-   * The backends in the order to try them, each once: preferred ones, then others, then those whose last dial failed a
-   * short while ago. Each step is decided when it is asked for, so a retry knows what other connections learnt.
+   * The backends in the order to try them, each once: the client's own while affinity lasts, preferred ones, then
+   * others, then those that failed a short while ago. Each step is decided when it is asked for, so a retry knows what
+   * other connections learnt.
    */
-  attempts(): IterableIterator<Backend>
-  /** The backend could not be dialled: it is tried last for the next 5 s, then with one connection at a time. */
+  attempts(client?: Client): IterableIterator<Backend>
+  /** The dial takes long: the backend is tried last for the next 5 s, without being blamed. */
+  dialSlow(backend: Backend): void
+  /**
+   * The backend could not be dialled. When the policy has it ejected it is tried last, longer each time it fails again,
+   * then with one connection at a time.
+   */
   dialFailed(backend: Backend): void
-  dialSucceeded(backend: Backend): void
-}
-
-/** How long a backend is avoided after a failed dial. */
-const avoidanceMs = 5_000
-
-interface Candidate {
-  backend: Backend
-  preferred: boolean
-  /** When it was last picked, counted in picks; the lowest has waited longest. */
-  lastTurn: number
-  /** Absent while its last dial is not known to have failed. */
-  avoidedUntilMs: number | undefined
+  /** The backend answered; it is this client's from now on, where the policy has affinity. */
+  dialSucceeded(backend: Backend, client?: Client): void
+  /** Counts a connection or request as open until disposal, for policies that look at it. */
+  hold(backend: Backend): Disposable
 }
 
 /** Makes a balancer without backends. */
-export function createBalancer(policy: BalancingPolicy, { random, nowMs }: BalancerSurroundings): Balancer {
-  let byId = new Map<string, Candidate>()
-  let candidates: readonly Candidate[] = []
-  let turn = 0
-  const choose = chooserOf(policy, random)
+export function createBalancer(policy: BalancerPolicy, surroundings: BalancerSurroundings): Balancer {
+  return new PolicyBalancer(policy, surroundings)
+}
 
-  const takeTurn = (candidate: Candidate): Backend => {
-    turn += 1
-    candidate.lastTurn = turn
-    // Once the avoidance is over one connection tries; the others go on avoiding until it is known how that went.
-    if (candidate.avoidedUntilMs !== undefined) candidate.avoidedUntilMs = nowMs() + avoidanceMs
-    return candidate.backend
+class PolicyBalancer implements Balancer {
+  readonly #surroundings: BalancerSurroundings
+  #byId = new Map<string, Candidate>()
+  #all: readonly Candidate[] = []
+  #turn = 0
+  #policy: BalancerPolicy
+  #choose: Choose
+  #affinity: AffinityTable | undefined
+
+  constructor(policy: BalancerPolicy, surroundings: BalancerSurroundings) {
+    this.#surroundings = surroundings
+    this.#policy = policy
+    this.#choose = this.#chooserOf(policy)
+    this.#affinity = this.#affinityOf(policy)
   }
-  const candidateOf = (backend: Backend, preferred: boolean): Candidate => {
+
+  setPolicy(policy: BalancerPolicy): void {
+    const before = this.#policy
+    this.#policy = policy
+    if (JSON.stringify(before.balancing) !== JSON.stringify(policy.balancing)) this.#choose = this.#chooserOf(policy)
+    if (before.affinitySeconds !== policy.affinitySeconds) this.#affinity = this.#affinityOf(policy)
+  }
+
+  setBackends(preferred: readonly Backend[], others: readonly Backend[]): void {
+    const next = new Map<string, Candidate>()
+    for (const backend of others) this.#keep(next, backend, false)
+    for (const backend of preferred) this.#keep(next, backend, true)
+    this.#byId = next
+    this.#all = [...next.values()]
+  }
+
+  *attempts(client: Client = {}): IterableIterator<Backend> {
+    const tried = new Set<Candidate>()
+    while (true) {
+      const chosen = this.#ownOf(client, tried) ?? this.#choose(this.#bestTier(tried), client)
+      if (chosen === undefined) return
+      tried.add(chosen)
+      this.#takeTurn(chosen, client)
+      yield chosen.backend
+    }
+  }
+
+  dialSlow(backend: Backend): void {
+    this.#update(backend, (candidate) => noteSlowness(candidate, this.#surroundings.nowMs()))
+  }
+
+  dialFailed(backend: Backend): void {
+    this.#update(backend, (candidate) => noteFailure(candidate, this.#all, this.#detection, this.#surroundings.nowMs()))
+  }
+
+  dialSucceeded(backend: Backend, client: Client = {}): void {
+    this.#update(backend, (candidate) => {
+      noteSuccess(candidate)
+      this.#remember(client, candidate)
+    })
+  }
+
+  hold(backend: Backend): Disposable {
+    const candidate = this.#byId.get(backendIdOf(backend))
+    if (candidate !== undefined) candidate.open += 1
+    let isOpen = true
+    return {
+      [Symbol.dispose]() {
+        if (candidate !== undefined && isOpen) candidate.open -= 1
+        isOpen = false
+      },
+    }
+  }
+
+  get #detection() {
+    return this.#policy.outlierDetection ?? usualOutlierDetection
+  }
+
+  #chooserOf({ balancing }: BalancerPolicy): Choose {
+    const { random, ring = usualRing } = this.#surroundings
+    return createChooser(balancing, { random, ring, all: () => this.#all })
+  }
+
+  #affinityOf({ affinitySeconds }: BalancerPolicy): AffinityTable | undefined {
+    if (affinitySeconds === undefined) return undefined
+    return createAffinityTable(affinitySeconds * 1_000, this.#surroundings.nowMs)
+  }
+
+  #keep(next: Map<string, Candidate>, backend: Backend, preferred: boolean): void {
+    const id = backendIdOf(backend)
     // A new one waits in random order below every turn so far, so that not every node starts with the same backend.
-    const candidate = byId.get(backendIdOf(backend)) ?? newCandidate(backend, -random())
-    return Object.assign(candidate, { backend, preferred })
+    const candidate = next.get(id) ?? this.#byId.get(id) ?? createCandidate(id, backend, -this.#surroundings.random())
+    next.set(id, Object.assign(candidate, { backend, preferred }))
   }
 
-  return {
-    setBackends(preferred, others) {
-      const next = new Map<string, Candidate>()
-      for (const backend of others) next.set(backendIdOf(backend), candidateOf(backend, false))
-      for (const backend of preferred) next.set(backendIdOf(backend), candidateOf(backend, true))
-      byId = next
-      candidates = [...next.values()]
-    },
-    *attempts() {
-      const tried = new Set<Candidate>()
-      while (true) {
-        const chosen = choose(bestTierOf(candidates, tried, nowMs()))
-        if (chosen === undefined) return
-        tried.add(chosen)
-        yield takeTurn(chosen)
-      }
-    },
-    dialFailed(backend) {
-      const candidate = byId.get(backendIdOf(backend))
-      if (candidate !== undefined) candidate.avoidedUntilMs = nowMs() + avoidanceMs
-    },
-    dialSucceeded(backend) {
-      const candidate = byId.get(backendIdOf(backend))
-      if (candidate !== undefined) candidate.avoidedUntilMs = undefined
-    },
+  /** The backend that the client had, as long as it may be used. */
+  #ownOf({ address }: Client, tried: ReadonlySet<Candidate>): Candidate | undefined {
+    if (address === undefined || this.#affinity === undefined) return undefined
+    const own = this.#byId.get(this.#affinity.find(address) ?? '')
+    if (own === undefined || tried.has(own) || isAvoided(own, this.#surroundings.nowMs())) return undefined
+    return own
   }
-}
 
-function newCandidate(backend: Backend, lastTurn: number): Candidate {
-  return { backend, preferred: false, lastTurn, avoidedUntilMs: undefined }
-}
-
-/** The best of the candidates not tried yet: any that is not avoided before those that are, then preferred first. */
-function bestTierOf(candidates: readonly Candidate[], tried: ReadonlySet<Candidate>, now: number): Candidate[] {
-  let bestRank = Number.POSITIVE_INFINITY
-  let tier: Candidate[] = []
-  for (const candidate of candidates) {
-    if (tried.has(candidate)) continue
-    const rank = rankOf(candidate, now)
-    if (rank < bestRank) tier = []
-    if (rank <= bestRank) tier.push(candidate)
-    bestRank = Math.min(bestRank, rank)
+  #takeTurn(candidate: Candidate, client: Client): void {
+    this.#turn += 1
+    noteTurn(candidate, this.#turn, this.#detection, this.#surroundings.nowMs())
+    // Already now, so that two connections which a new client opens at once meet the same backend.
+    this.#remember(client, candidate)
   }
-  return tier
-}
 
-function rankOf({ avoidedUntilMs, preferred }: Candidate, now: number): number {
-  const isAvoided = avoidedUntilMs !== undefined && avoidedUntilMs > now
-  return (isAvoided ? 2 : 0) + (preferred ? 0 : 1)
-}
-
-function chooserOf(
-  policy: BalancingPolicy,
-  random: () => number,
-): (tier: readonly Candidate[]) => Candidate | undefined {
-  switch (policy.kind) {
-    case 'round-robin':
-      return longestWaitingOf
-    case 'random':
-      return (tier) => tier[Math.floor(random() * tier.length)]
-    default:
-      return policy satisfies never
+  #remember({ address }: Client, { id }: Candidate): void {
+    if (address !== undefined) this.#affinity?.remember(address, id)
   }
-}
 
-/** Whoever waited longest is next: that is round robin, and it stays fair while backends come, go and fail. */
-function longestWaitingOf(tier: readonly Candidate[]): Candidate | undefined {
-  let longest = tier[0]
-  for (const candidate of tier) {
-    if (longest === undefined || candidate.lastTurn < longest.lastTurn) longest = candidate
+  #update(backend: Backend, change: (candidate: Candidate) => void): void {
+    const candidate = this.#byId.get(backendIdOf(backend))
+    if (candidate !== undefined) change(candidate)
   }
-  return longest
+
+  /** The best of the candidates not tried yet: any that is not avoided before those that are, then preferred first. */
+  #bestTier(tried: ReadonlySet<Candidate>): Candidate[] {
+    const now = this.#surroundings.nowMs()
+    let bestRank = Number.POSITIVE_INFINITY
+    let tier: Candidate[] = []
+    for (const candidate of this.#all) {
+      if (tried.has(candidate)) continue
+      const rank = (isAvoided(candidate, now) ? 2 : 0) + (candidate.preferred ? 0 : 1)
+      if (rank < bestRank) tier = []
+      if (rank <= bestRank) tier.push(candidate)
+      bestRank = Math.min(bestRank, rank)
+    }
+    return tier
+  }
 }

@@ -8,5 +8,7 @@
  * @module
  */
 export * from './balancer.ts'
+export type { Client } from './choose.ts'
 export * from './eligible-backends.ts'
+export { fillMaglevTable, type PartitionedRing } from './key-ring.ts'
 export * from './resolve-policy.ts'

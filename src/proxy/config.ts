@@ -5,13 +5,20 @@ export const loadBalancerSchema = z
   .strictObject({
     consistentHash: z
       .strictObject({
-        partitionCount: z.int().positive().default(100).describe('Partitions of the consistent-hash ring.'),
-        replicationFactor: z.int().positive().default(10).describe('Points of each backend on the ring.'),
+        partitionCount: z
+          .int()
+          .positive()
+          .default(100)
+          .describe('Partitions of the consistent-hash ring, before replicationFactor cuts them finer.'),
+        replicationFactor: z
+          .int()
+          .positive()
+          .default(10)
+          .describe('How many times finer the partitions are cut, so that shares are even.'),
         load: z.number().min(1).default(1.25).describe('How far above the mean the load of one backend may be.'),
       })
       .prefault({})
-      .describe('Shape of the consistent-hash ring.')
-      .meta({ noEffect: 'consistent hashing follows in a later version' }),
+      .describe('Shape of the consistent-hash ring of rules that bring none.'),
     caller: goInternal('the caller is known'),
     nodeName: goInternal('the top-level nodeName counts'),
   })

@@ -94,8 +94,9 @@ async function listen(options: ServiceProxyOptions): Promise<UserspaceProxy> {
   let failure: unknown
   for (const port of candidates) {
     try {
-      const { balancing, dialTimeoutMs } = config
-      return await start({ host: '0.0.0.0', port, dialer, balancing, dialTimeoutMs, logger, metrics })
+      const { balancing, dialTimeoutMs, loadBalancer } = config
+      const hashRing = loadBalancer.consistentHash
+      return await start({ host: '0.0.0.0', port, dialer, balancing, hashRing, dialTimeoutMs, logger, metrics })
     } catch (error) {
       if (!(error instanceof AddressInUseError)) throw error
       failure = error

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { type Balancer, createBalancer } from '../../loadbalancer/index.ts'
 import type { Backend } from '../../model/index.ts'
-import { createMemoryStreamPair, DialError, type Dialer, type DialTarget } from '../../net/index.ts'
+import { type ByteStream, createMemoryStreamPair, DialError, type Dialer, type DialTarget } from '../../net/index.ts'
 import { describeError } from '../../observability/index.ts'
 import { dialFirstReachable, NoBackendError } from './dial-first-reachable.ts'
 
@@ -20,7 +20,18 @@ type Answer = 'accepts' | 'refuses' | 'hangs'
 function createFixture(answers: Record<number, Answer>) {
   const dialled: number[] = []
   const failed: number[] = []
-  const balancer = createBalancer({ kind: 'round-robin' }, { random: () => 0, nowMs: () => 0 })
+  const hanging = new Map<number, (stream: ByteStream) => void>()
+  const given = {
+    aborted: [] as number[],
+    /** Makes a hanging dial succeed after all. */
+    answer(port: number): ByteStream {
+      const [stream, farEnd] = createMemoryStreamPair()
+      farEnd.on('error', () => {})
+      hanging.get(port)?.(stream)
+      return stream
+    },
+  }
+  const balancer = createBalancer({ balancing: { kind: 'round-robin' } }, { random: () => 0, nowMs: () => 0 })
   balancer.setBackends([a, b, c], [])
   const dialer: Dialer = {
     dial({ address, port }: DialTarget, signal) {
@@ -29,12 +40,18 @@ function createFixture(answers: Record<number, Answer>) {
       if (answers[port] === 'refuses') {
         return Promise.reject(new DialError('refused', `connect ECONNREFUSED ${address}:${port}`))
       }
-      return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+      return new Promise((resolve, reject) => {
+        hanging.set(port, resolve)
+        signal.addEventListener('abort', () => {
+          given.aborted.push(port)
+          reject(signal.reason)
+        })
+      })
     },
   }
   const dial = (signal = never) =>
     dialFirstReachable({ dialer, balancer, policy, onFailure: ({ backend }) => failed.push(backend.port) }, signal)
-  return { dialled, failed, balancer, dial }
+  return { dialled, failed, given, balancer, dial }
 }
 
 /** The first choices of the next three connections. */
@@ -69,25 +86,56 @@ test('the error of a dial that nobody accepts tells all failures', async () => {
   })
 })
 
-test('an attempt without an answer ends after its time limit and the next backend is dialled', async (context) => {
+test('beside a backend that is slow to answer the next one is dialled, and taken when it answers', async (context) => {
   context.mock.timers.enable({ apis: ['setTimeout'] })
-  const { dial, dialled } = createFixture({ 1: 'hangs', 2: 'accepts' })
+  const { dial, dialled, given } = createFixture({ 1: 'hangs', 2: 'accepts' })
   const dialling = dial()
-  await pass(context, 4_500)
+  await pass(context, 500)
   assert.deepEqual(dialled, [1])
   await pass(context, 500)
+  assert.deepEqual([(await dialling).backend.port, dialled, given.aborted], [2, [1, 2], [1]])
+})
+
+test('a slow backend that answers before the next one is taken, and the other dial ends', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] })
+  const { dial, balancer, given } = createFixture({ 1: 'hangs', 2: 'hangs', 3: 'accepts' })
+  const dialling = dial()
+  await pass(context, 1_500)
+  given.answer(1)
+  assert.equal((await dialling).backend.port, 1)
+  assert.deepEqual(given.aborted, [2])
+  // The slow one has proved itself; the one that it beat has not.
+  assert.deepEqual(nextPicks(balancer), [3, 1, 3])
+})
+
+test('a stream of a dial that was no longer needed is closed', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] })
+  const { dial, given } = createFixture({ 1: 'hangs', 2: 'hangs' })
+  const dialling = dial()
+  await pass(context, 1_500)
+  const [late] = [given.answer(2), given.answer(1)].slice(1)
   assert.equal((await dialling).backend.port, 2)
+  await new Promise(setImmediate)
+  assert.equal(late?.destroyed, true)
+})
+
+test('while one backend hangs, those that refuse are passed over at once', async (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] })
+  const { dial, dialled, failed } = createFixture({ 1: 'hangs', 2: 'refuses', 3: 'accepts' })
+  const dialling = dial()
+  await pass(context, 1_000)
+  assert.deepEqual([(await dialling).backend.port, dialled, failed], [3, [1, 2, 3], [2]])
 })
 
 test('a backend that is slow to answer is avoided by others before its dial has failed', async (context) => {
   context.mock.timers.enable({ apis: ['setTimeout'] })
-  const { dial, balancer } = createFixture({ 1: 'hangs', 2: 'accepts', 3: 'accepts' })
+  const { dial, balancer, given } = createFixture({ 1: 'hangs', 2: 'hangs', 3: 'accepts' })
   const dialling = dial()
   await pass(context, 500)
   assert.deepEqual(nextPicks(balancer), [2, 3, 1])
   await pass(context, 500)
-  assert.deepEqual(nextPicks(balancer), [2, 3, 2])
-  await pass(context, 4_000)
+  assert.deepEqual(nextPicks(balancer), [3, 2, 3])
+  given.answer(1)
   await dialling
 })
 
@@ -124,5 +172,5 @@ test('all attempts together keep to the total time', async (context) => {
     await pass(context, 500)
   }
   await rejected
-  assert.deepEqual(dialled, [1, 2])
+  assert.deepEqual(dialled, [1, 2, 3])
 })

@@ -1,15 +1,24 @@
-import { type Backend, backendIdOf } from '../../model/index.ts'
+import { backendIdOf } from '../../model/index.ts'
 import { type ByteStream, DialError, type Dialer, PathLostError, resetStream, splice } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
-import { type DialPolicy, dialFirstReachable, type FailedDial, NoBackendError } from '../l4/dial-first-reachable.ts'
+import {
+  type Dialled,
+  type DialPolicy,
+  dialFirstReachable,
+  type FailedDial,
+  NoBackendError,
+} from '../l4/dial-first-reachable.ts'
 import type { UserspaceMetrics } from './metrics.ts'
 import type { WarnOfReset } from './reset-warning.ts'
 import type { BalancedRoute } from './route-table.ts'
 
+/** A connection that knows, over TCP, which address it comes from. */
+export type ClientStream = ByteStream & { readonly remoteAddress?: string | undefined }
+
 /** What carrying a connection needs. */
 export interface CarrierOptions {
   readonly dialer: Dialer
-  readonly dialPolicy: DialPolicy
+  readonly dialPolicyOf: (route: BalancedRoute) => DialPolicy
   readonly logger: Logger
   readonly metrics: UserspaceMetrics
   readonly warnOfReset: WarnOfReset
@@ -21,12 +30,13 @@ export interface CarrierOptions {
  * Closing the client is also how the owner ends it early.
  */
 export async function carryConnection(
-  client: ByteStream,
+  client: ClientStream,
   route: BalancedRoute,
   options: CarrierOptions,
 ): Promise<void> {
   const dialled = await dialForClient(client, route, options)
   if (dialled === undefined) return
+  using _held = route.balancer.hold(dialled.backend)
   const result = await splice(client, dialled.stream, new AbortController().signal)
   options.metrics.carried(result)
   const { ended, error } = result
@@ -37,24 +47,26 @@ export async function carryConnection(
   }
 }
 
-interface Dialled {
-  readonly stream: ByteStream
-  readonly backend: Backend
-}
-
 /** Undefined when there is nothing to carry; the client is closed then. */
 async function dialForClient(
-  client: ByteStream,
+  client: ClientStream,
   route: BalancedRoute,
   options: CarrierOptions,
 ): Promise<Dialled | undefined> {
+  const { dialer, dialPolicyOf } = options
   const dialing = new AbortController()
   const onClientGone = () => dialing.abort(new Error('the client went away'))
   client.once('close', onClientGone)
   try {
     const onFailure = (failure: FailedDial) => recordFailure(failure, route, options)
     return await dialFirstReachable(
-      { dialer: options.dialer, balancer: route.balancer, policy: options.dialPolicy, onFailure },
+      {
+        dialer,
+        balancer: route.balancer,
+        client: { address: client.remoteAddress },
+        policy: dialPolicyOf(route),
+        onFailure,
+      },
       dialing.signal,
     )
   } catch (error) {

@@ -9,7 +9,10 @@ const web: UserspaceRoute = {
 }
 
 function createTable() {
-  return createRouteTable({ kind: 'round-robin' }, { random: () => 0, nowMs: () => 0 })
+  return createRouteTable(
+    { balancing: { kind: 'round-robin' }, readsRequests: false },
+    { random: () => 0, nowMs: () => 0 },
+  )
 }
 
 function pickPort(table: ReturnType<typeof createTable>, address: string): number | undefined {
@@ -40,6 +43,20 @@ test('a ServicePort keeps its turns when its address or its backends change', ()
   assert.equal(pickPort(table, '169.254.64.1'), 1)
   table.replace(new Map([['169.254.64.7', { ...web, preferred: [...web.preferred] }]]))
   assert.equal(pickPort(table, '169.254.64.7'), 2)
+})
+
+test('a policy that changes takes effect at once and keeps the turns', () => {
+  const table = createTable()
+  const route = table.find.bind(table, '169.254.64.1')
+  table.replace(new Map([['169.254.64.1', web]]))
+  assert.equal(pickPort(table, '169.254.64.1'), 1)
+  const policy = { balancing: { kind: 'random' }, readsRequests: false, maxConnections: 3 } as const
+  table.replace(new Map([['169.254.64.1', { ...web, policy }]]))
+  assert.deepEqual(route()?.policy, policy)
+  assert.equal(pickPort(table, '169.254.64.1'), 1)
+  table.replace(new Map([['169.254.64.1', web]]))
+  assert.equal(pickPort(table, '169.254.64.1'), 2)
+  assert.equal(route()?.policy.maxConnections, undefined)
 })
 
 test('an address that now names another ServicePort has turns of its own', () => {

@@ -1,8 +1,8 @@
 import {
   type Balancer,
   type BalancerSurroundings,
-  type BalancingPolicy,
   createBalancer,
+  type ResolvedPolicy,
 } from '../../loadbalancer/index.ts'
 import type { Backend, ServicePortId } from '../../model/index.ts'
 
@@ -13,12 +13,17 @@ export interface UserspaceRoute {
   readonly preferred: readonly Backend[]
   /** Tried when all preferred fail. */
   readonly others: readonly Backend[]
+  /** Absent where nobody asks for anything. */
+  readonly policy?: ResolvedPolicy | undefined
 }
 
 /** A ServicePort and its balancer, which outlives changes of backends and of the synthetic address. */
 export interface BalancedRoute {
   readonly id: ServicePortId
   readonly balancer: Balancer
+  readonly policy: ResolvedPolicy
+  /** Connections that are open now; kept by whoever carries them. */
+  openConnections: number
 }
 
 /** Which ServicePort a connection is for, by the local address it arrived at. */
@@ -30,7 +35,7 @@ export interface RouteTable {
 }
 
 /** Makes an empty table. */
-export function createRouteTable(policy: BalancingPolicy, surroundings: BalancerSurroundings): RouteTable {
+export function createRouteTable(usual: ResolvedPolicy, surroundings: BalancerSurroundings): RouteTable {
   let byAddress = new Map<string, BalancedRoute>()
   let byId = new Map<ServicePortId, BalancedRoute>()
   return {
@@ -42,9 +47,12 @@ export function createRouteTable(policy: BalancingPolicy, surroundings: Balancer
       const before = byId
       byAddress = new Map()
       byId = new Map()
-      for (const [address, { id, preferred, others }] of routes) {
-        const route = byId.get(id) ?? before.get(id) ?? { id, balancer: createBalancer(policy, surroundings) }
-        route.balancer.setBackends(preferred, others)
+      for (const [address, { id, preferred, others, policy = usual }] of routes) {
+        const known = byId.get(id) ?? before.get(id)
+        const balancer = known?.balancer ?? createBalancer(policy, surroundings)
+        const route = Object.assign(known ?? { openConnections: 0 }, { id, balancer, policy })
+        balancer.setPolicy(policy)
+        balancer.setBackends(preferred, others)
         byAddress.set(address, route)
         byId.set(id, route)
       }

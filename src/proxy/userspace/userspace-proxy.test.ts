@@ -440,3 +440,51 @@ test('disposal ends carried and dialling connections and leaves no socket or tim
   await until(() => resources(/TCP/) === 0)
   assert.equal(resources(/Timeout/), timersBefore)
 })
+
+test('the limit of a rule holds for its ServicePort alone', async () => {
+  await using resources = new AsyncDisposableStack()
+  const { proxy, warnings, backend, connect } = await createFixture(resources)
+  const web = await backend(echoAtEnd('web'))
+  const policy = { balancing: { kind: 'random' }, readsRequests: false, maxConnections: 1 } as const
+  proxy.setRoutes(
+    new Map([
+      [webAddress, { id: 'shop/web:80/tcp', preferred: [web], others: [], policy }],
+      [apiAddress, { id: 'shop/api:80/tcp', preferred: [web], others: [] }],
+    ]),
+  )
+  const first = await connect()
+  await until(() => proxy.status().openConnections === 1)
+  assert.equal(await endOfNew(connect()), 'ECONNRESET')
+  assert.equal(warnings.at(-1)?.reason, 'the limit of 1 open connections, set by a DestinationRule, is reached')
+  assert.equal(await exchange(await connect(apiAddress), 'hello'), 'web: hello')
+  assert.equal(await exchange(first, 'hello'), 'web: hello')
+  await until(() => proxy.status().openConnections === 0)
+  assert.equal(await exchange(await connect(), 'again'), 'web: again')
+})
+
+test('a connection counts as open for least request until it ends', async () => {
+  await using resources = new AsyncDisposableStack()
+  const { proxy, backend, connect } = await createFixture(resources)
+  const greet = (name: string) => (socket: TcpSocket) =>
+    void socket
+      .on('end', () => socket.end())
+      .resume()
+      .write(name)
+  const backends = [await backend(greet('one')), await backend(greet('two'))]
+  const policy = { balancing: { kind: 'least-request' }, readsRequests: false } as const
+  proxy.setRoutes(new Map([[webAddress, { id: 'shop/web:80/tcp', preferred: backends, others: [], policy }]]))
+  const open: { readonly client: ByteStream; readonly name: string }[] = []
+  const openOne = async () => {
+    const client = await connect()
+    const [greeting] = await once(client, 'data')
+    open.push({ client, name: String(greeting) })
+  }
+  // Each new connection goes to the backend with fewer of them.
+  for (let count = 0; count < 6; count++) await openOne()
+  const ones = () => open.filter(({ name }) => name === 'one')
+  assert.equal(ones().length, 3)
+  for (const { client } of ones()) client.end()
+  await until(() => proxy.status().openConnections === 3)
+  for (let count = 0; count < 3; count++) await openOne()
+  assert.equal(ones().length, 6)
+})

@@ -1,6 +1,8 @@
+import type { PartitionedRing } from '../../loadbalancer/index.ts'
 import { type Dialer, readOpenFileLimit, resetStream, startTcpListener, type TcpSocket } from '../../net/index.ts'
 import type { Logger, Metrics } from '../../observability/index.ts'
 import { TaskGroup } from '../../runtime/index.ts'
+import type { DialPolicy } from '../l4/dial-first-reachable.ts'
 import { carryConnection } from './connection-carrier.ts'
 import { createUserspaceMetrics, type RefusalReason } from './metrics.ts'
 import { createResetWarning } from './reset-warning.ts'
@@ -14,7 +16,10 @@ export interface UserspaceProxyOptions {
   /** 0 lets the kernel choose. */
   readonly port: number
   readonly dialer: Dialer
+  /** For ServicePorts whose route brings no policy. */
   readonly balancing: 'round-robin' | 'random'
+  /** `loadBalancer.consistentHash`; absent for its defaults. */
+  readonly hashRing?: PartitionedRing
   /** Bounds one attempt to reach a backend; all attempts of a connection together take at most twice as long. */
   readonly dialTimeoutMs: number
   /** Connections above this number are reset; by default as many as file descriptors allow, at most 16,384. */
@@ -47,7 +52,7 @@ export interface UserspaceProxy extends AsyncDisposable {
 
 const maxDialAttempts = 4
 const totalDialTimeFactor = 2
-const longestSlowMs = 1_000
+const longestSlowMs = 500
 /** A connection takes two file descriptors; past the limit the kernel would close new ones as if they were served. */
 const openFileShare = 0.45
 const mostConnections = 16_384
@@ -55,7 +60,8 @@ const mostConnections = 16_384
 /** Resolves when the port is bound; rejects as `startTcpListener` does. */
 export async function startUserspaceProxy(options: UserspaceProxyOptions): Promise<UserspaceProxy> {
   const { host, port, logger, random = Math.random, nowMs = () => performance.now() } = options
-  const routes = createRouteTable({ kind: options.balancing }, { random, nowMs })
+  const usual = { balancing: { kind: options.balancing }, readsRequests: false }
+  const routes = createRouteTable(usual, { random, nowMs, ring: options.hashRing })
   const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'task failed'))
   const handle = createConnectionHandler(options, tasks, nowMs)
   const listener = await startTcpListener({
@@ -90,12 +96,7 @@ function createConnectionHandler(
   const { logger, dialer, dialTimeoutMs, maxConnections = defaultMaxConnections() } = options
   const metrics = createUserspaceMetrics(options.metrics)
   const warnOfReset = createResetWarning(logger, nowMs)
-  const dialPolicy = {
-    maxAttempts: maxDialAttempts,
-    attemptTimeoutMs: dialTimeoutMs,
-    slowAfterMs: Math.min(longestSlowMs, dialTimeoutMs / 4),
-    totalTimeoutMs: dialTimeoutMs * totalDialTimeFactor,
-  }
+  const dialPolicyOf = ({ policy }: BalancedRoute) => createDialPolicy(policy.connectTimeoutMs ?? dialTimeoutMs)
   const refuse = (client: TcpSocket, reason: RefusalReason) => {
     resetStream(client, new Error(`refused: ${reason}`))
     metrics.refused(reason)
@@ -107,19 +108,39 @@ function createConnectionHandler(
       refuse(client, 'unknown-address')
       return
     }
-    if (tasks.size >= maxConnections) {
-      warnOfReset(route.id, `the limit of ${maxConnections} open connections is reached`)
+    const limit = limitReached(route, tasks.size, maxConnections)
+    if (limit !== undefined) {
+      warnOfReset(route.id, limit)
       refuse(client, 'too-many-connections')
       return
     }
     tasks.run('userspace connection', async () => {
       metrics.opened()
+      route.openConnections += 1
       try {
-        await carryConnection(client, route, { dialer, dialPolicy, logger, metrics, warnOfReset })
+        await carryConnection(client, route, { dialer, dialPolicyOf, logger, metrics, warnOfReset })
       } finally {
+        route.openConnections -= 1
         metrics.closed()
       }
     })
+  }
+}
+
+/** Which limit keeps a new connection out, in words. */
+function limitReached({ policy, openConnections }: BalancedRoute, all: number, most: number): string | undefined {
+  if (all >= most) return `the limit of ${most} open connections is reached`
+  const { maxConnections } = policy
+  if (maxConnections === undefined || openConnections < maxConnections) return undefined
+  return `the limit of ${maxConnections} open connections, set by a DestinationRule, is reached`
+}
+
+function createDialPolicy(timeoutMs: number): DialPolicy {
+  return {
+    maxAttempts: maxDialAttempts,
+    attemptTimeoutMs: timeoutMs,
+    slowAfterMs: Math.min(longestSlowMs, timeoutMs / 4),
+    totalTimeoutMs: timeoutMs * totalDialTimeFactor,
   }
 }
 
