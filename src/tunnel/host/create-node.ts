@@ -13,6 +13,7 @@ import { createHandshakeWatch } from './handshake-watch.ts'
 import { createSilentLibraryLogger } from './library-logger.ts'
 import { privateNetwork } from './private-network.ts'
 import { relayServer } from './relay-server.ts'
+import { tcpOptions } from './tcp-options.ts'
 
 /** How a node of the peer-to-peer network is made. */
 export interface NodeOptions {
@@ -77,7 +78,7 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
     // Addresses travel in signed records, so the library announces none by itself.
     addresses: { listen: [`/ip4/0.0.0.0/tcp/${options.listenPort}`], announceFilter: () => [] },
     transports: [
-      tcp({ backlog: 1024 }),
+      tcp(tcpOptions),
       (components) => {
         const transport = relayTransport(components)
         Object.assign(internals, {
@@ -113,6 +114,8 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
 async function muxerOf(name: 'yamux' | 'mplex', maxStreams: number): Promise<() => StreamMuxerFactory> {
   if (name === 'mplex') return (await import('@libp2p/mplex')).mplex()
   return yamux({
+    // It would ask every neighbour twice a minute.
+    enableKeepAlive: false,
     maxInboundStreams: maxStreams,
     maxOutboundStreams: maxStreams,
     // Flows that wait for a connection all open at once when it stands, before the far side has told its handlers.

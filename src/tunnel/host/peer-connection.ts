@@ -1,5 +1,6 @@
-import type { Connection } from '@libp2p/interface'
+import type { Connection, Stream } from '@libp2p/interface'
 import type { ByteStream } from '../../net/index.ts'
+import { directoryProtocol } from '../directory/messages.ts'
 import { StreamDuplex } from './stream-duplex.ts'
 
 /** A connection to a peer whose identity the handshake has proven; carries any number of streams. */
@@ -13,16 +14,30 @@ export interface PeerConnection {
   readonly isOpen: boolean
   /** When something came from the peer for the last time, as `performance.now()` tells it. */
   readonly lastHeardMs: number
+  /** Since when we wait for anything to come from the peer; earlier than `lastHeardMs` when we do not. */
+  readonly askedSinceMs: number
+  /** Streams are open on it, other than those that are open while nothing happens. */
+  readonly isBusy: boolean
   /** Opens a stream; the far end has agreed to the protocol when it resolves. */
   openStream(protocol: string, signal: AbortSignal): Promise<ByteStream>
+  /** Asks the peer for a sign of life, at the least cost; resolves or rejects when it is of no more use to wait. */
+  probe(signal: AbortSignal): Promise<void>
   /** Ends the connection at once, and its streams with a reset. */
   abort(reason: Error): void
 }
 
-const known = new WeakMap<Connection, PeerConnection>()
+/** A connection of the library, for the host alone. */
+export interface HostConnection extends PeerConnection {
+  /** Makes a byte stream of a stream that the peer has opened on this connection. */
+  carry(stream: Stream): ByteStream
+}
+
+const known = new WeakMap<Connection, HostConnection>()
+
+const pingProtocol = '/ipfs/ping/1.0.0'
 
 /** The same object each time for one connection. */
-export function peerConnectionOf(connection: Connection): PeerConnection {
+export function peerConnectionOf(connection: Connection): HostConnection {
   const existing = known.get(connection)
   if (existing !== undefined) return existing
   const created = createPeerConnection(connection)
@@ -30,9 +45,20 @@ export function peerConnectionOf(connection: Connection): PeerConnection {
   return created
 }
 
-function createPeerConnection(connection: Connection): PeerConnection {
+function createPeerConnection(connection: Connection): HostConnection {
   const address = connection.remoteAddr.toString()
   let lastHeardMs = performance.now()
+  let askedSinceMs = 0
+  const open = new Set<ByteStream>()
+  const noteAsked = () => {
+    if (askedSinceMs <= lastHeardMs) askedSinceMs = performance.now()
+  }
+  const carry = (stream: Stream): ByteStream => {
+    const carried = new StreamDuplex(stream, noteAsked)
+    if (stream.protocol === directoryProtocol) return carried
+    open.add(carried)
+    return carried.once('close', () => open.delete(carried))
+  }
   wireOf(connection).addEventListener('message', () => {
     lastHeardMs = performance.now()
   })
@@ -47,12 +73,35 @@ function createPeerConnection(connection: Connection): PeerConnection {
     get lastHeardMs() {
       return lastHeardMs
     },
-    async openStream(protocol, signal) {
-      const stream = await connection.newStream(protocol, { signal, runOnLimitedConnection: true })
-      return new StreamDuplex(stream)
+    get askedSinceMs() {
+      return askedSinceMs
     },
+    get isBusy() {
+      return open.size > 0
+    },
+    carry,
+    async openStream(protocol, signal) {
+      noteAsked()
+      return carry(await connection.newStream(protocol, { signal, runOnLimitedConnection: true }))
+    },
+    probe: (signal) => probe(connection, signal),
     abort: (reason) => connection.abort(reason),
   }
+}
+
+/** A ping of the muxer costs a fifth of a stream; a peer with another muxer must agree on a protocol, which is enough. */
+async function probe(connection: Connection, signal: AbortSignal): Promise<void> {
+  const muxer: unknown = Reflect.get(connection, 'muxer')
+  if (isPinging(muxer)) {
+    await muxer.ping({ signal })
+    return
+  }
+  const stream = await connection.newStream(pingProtocol, { signal, runOnLimitedConnection: true })
+  new StreamDuplex(stream).resume().end()
+}
+
+function isPinging(muxer: unknown): muxer is { ping(options: { readonly signal: AbortSignal }): Promise<number> } {
+  return typeof Reflect.get(Object(muxer), 'ping') === 'function'
 }
 
 /** What the connection's bytes come from; not in the library's types, pinned by its exact version. */
