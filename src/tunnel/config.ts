@@ -74,7 +74,7 @@ const goTunnelFields = {
     .string()
     .default('EDGEMESH_PLAYGOUND')
     .describe('Name of the mesh in discovery.')
-    .meta({ noEffect: 'discovery by rendezvous follows in a later version' }),
+    .meta({ noEffect: 'only a mesh of derived identities is found by it' }),
   enableIpfsLog: z
     .boolean()
     .default(false)

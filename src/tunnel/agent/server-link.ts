@@ -18,6 +18,8 @@ export interface ServerLinkOptions {
   readonly book: RecordBook
   readonly ownRecord: OwnRecord
   readonly hasPreSharedKey: boolean
+  /** A relay of the Go system will do: it has no directory, and any node may be behind it. */
+  readonly isDirectoryOptional: boolean
   /** Links by the peer ID of the server they stand to; two addresses of one server share a link. */
   readonly standing: Map<string, ServerLink>
   /** Called when who can be reached through the server may have changed. */
@@ -52,6 +54,8 @@ export class ServerLink {
   readonly #connected = new Set<string>()
   #peerId: string | undefined
   #isUp = false
+  /** It only relays. */
+  #isBare = false
   #lastError: string | undefined
   #lastLogged = { text: '', at: 0 }
   #failedHandshakes = 0
@@ -74,7 +78,7 @@ export class ServerLink {
 
   /** True when the server says that the node is connected to it, and so can be reached through its relay. */
   reaches(nodeName: string): boolean {
-    return this.#isUp && this.#connected.has(nodeName)
+    return this.#isUp && (this.#isBare || this.#connected.has(nodeName))
   }
 
   status(): ServerStatus {
@@ -124,12 +128,17 @@ export class ServerLink {
     try {
       this.#claim(connection.peerId)
       await host.reserve(connection.peerId)
-      const stream = await openDirectory(connection, signal)
+      const stream = await this.#openDirectory(connection, signal)
       this.#isUp = true
+      this.#isBare = stream === undefined
       this.#lastError = undefined
       this.#lastLogged = { text: '', at: 0 }
       onUp()
       logger.info({ address: this.address.text, peer: connection.peerId }, 'server connected')
+      if (stream === undefined) {
+        onChange()
+        return await connectionLost(connection)
+      }
       return await runDirectorySession(
         {
           stream,
@@ -148,6 +157,17 @@ export class ServerLink {
       if (standing.get(connection.peerId) === this) standing.delete(connection.peerId)
       connection.abort(new Error('the session with the server ended'))
       onChange()
+    }
+  }
+
+  /** Undefined when the server is a relay of the Go system, and that will do. */
+  async #openDirectory(connection: PeerConnection, signal: AbortSignal): Promise<ByteStream | undefined> {
+    try {
+      return await openDirectory(connection, signal)
+    } catch (error) {
+      const isUnknown = error instanceof Error && error.name === 'UnsupportedProtocolError'
+      if (isUnknown && this.#options.isDirectoryOptional) return undefined
+      throw error
     }
   }
 
@@ -201,6 +221,11 @@ export class ServerLink {
     }
     return { text: 'server not connected' }
   }
+}
+
+async function connectionLost(connection: PeerConnection): Promise<never> {
+  await connection.whenClosed()
+  throw new Error('the connection to the relay is lost')
 }
 
 function retryDelayMs(error: unknown, failures: number): number {

@@ -6,7 +6,11 @@ import { createFlowDialer } from '../flows/flow-dialer.ts'
 import { FlowCounter } from '../flows/flow-limits.ts'
 import { createTargetCheck } from '../flows/target-check.ts'
 import { createHost, type Host } from '../host/host.ts'
-import { loadMembership, type Membership } from '../identity/load-membership.ts'
+import type { PeerConnection } from '../host/peer-connection.ts'
+import { serverEntryOf } from '../host/server-address.ts'
+import { deriveIdentity } from '../identity/derived-key.ts'
+import { derivedNameOf, loadMembership, type Membership } from '../identity/load-membership.ts'
+import { GoPeers } from '../legacy/go-peers.ts'
 import { announcedAddressesOf, ownMultiaddressesOf } from '../paths/announced-addresses.ts'
 import { DirectConnector } from '../paths/direct-connector.ts'
 import { PeerPaths } from '../paths/peer-paths.ts'
@@ -34,6 +38,8 @@ interface Parts {
   readonly links: ServerLink[]
   readonly direct: DirectConnector
   readonly paths: PeerPaths
+  /** Absent unless identities are derived. */
+  readonly goPeers: GoPeers | undefined
   readonly inbound: FlowCounter
   readonly outbound: FlowCounter
 }
@@ -46,9 +52,10 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   await using starting = new AsyncDisposableStack()
   using _listening = options.health.block('tunnel listens')
   const parts = await createParts(options, starting)
-  const { host, direct, tasks, paths, book } = parts
-  await host.handle(flowHandlerOf(parts))
+  const { host, direct, tasks, paths, book, goPeers } = parts
+  await handleFlows(parts)
   await host.listen()
+  if (goPeers !== undefined) starting.use(goPeers.meetFound())
   const ownRecord = await createOwnRecord(parts)
   starting.use(host.onConnection(() => paths.changed()))
   starting.use(
@@ -58,7 +65,7 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
     }),
   )
   const servers = createServerLinks(parts, ownRecord)
-  await servers.set(options.config.servers)
+  await servers.set([...options.config.servers, ...(await relaysOf(options))])
   tasks.run('direct connections', (signal) => direct.run(signal))
   tasks.run('own addresses', (signal) => pollOwnAddresses(parts, ownRecord, signal))
   options.logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'tunnel listens')
@@ -78,6 +85,7 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
       muxers: config.muxers,
       maxStreamsPerConnection: limits.streamsPerConnection,
       isRelay: false,
+      rendezvous: config.identity === 'derived' ? config.rendezvous : undefined,
       logger,
     }),
   )
@@ -86,14 +94,17 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
   const ownName = nodeName
   const interfaceAddresses = () => announcedAddressesOf(options.interfaceAddresses(), config)
   const direct = new DirectConnector({ ownName, host, book, tasks, interfaceAddresses, logger })
-  const paths = new PeerPaths({ host, book, links, direct, logger, patienceMs })
+  const ownDerivedName = derivedNameOf({ nodeName, role })
+  const goPeers =
+    config.identity === 'derived' ? new GoPeers({ ownName: ownDerivedName, host, tasks, logger }) : undefined
+  const paths = new PeerPaths({ host, book, links, direct, strangers: goPeers, logger, patienceMs })
   const inbound = new FlowCounter(limits.inbound)
   const outbound = new FlowCounter(limits.outbound)
-  return { options, membership, book, host, tasks, links, direct, paths, inbound, outbound }
+  return { options, membership, book, host, tasks, links, direct, paths, goPeers, inbound, outbound }
 }
 
-function flowHandlerOf(parts: Parts) {
-  const { options, tasks, inbound, book, paths } = parts
+async function handleFlows(parts: Parts): Promise<void> {
+  const { options, host, tasks, inbound, book, paths, goPeers } = parts
   const { nodeName, catalog, forbiddenNetworks = [], localDialer, config, logger, metrics } = options
   const acceptor = new FlowAcceptor({
     nodeName,
@@ -108,20 +119,36 @@ function flowHandlerOf(parts: Parts) {
       forbiddenNetworks,
       holdMs: patienceMs,
     }),
-    nameOf: (peerId, signal) => nameOf(book, peerId, signal),
+    // Nodes of a mesh of derived identities may have met no directory that holds records.
+    nameOf: async (peerId, signal) =>
+      goPeers === undefined
+        ? await nameOf(book, peerId, signal)
+        : (book.nameOf(peerId) ?? goPeers.nameOf(peerId) ?? peerId),
     isStopping: () => options.signal?.aborted ?? false,
     dialTimeoutMs: targetDialTimeoutMs,
     handshakeTimeoutMs: flowTimeoutMs,
     logger,
     metrics,
   })
-  return {
+  const maxStreams = tunnelLimitsOf(config).streamsPerConnection
+  const describe = (connection: PeerConnection) => paths.describe(connection)
+  await host.handle({
     protocol: flowProtocol,
-    maxStreams: tunnelLimitsOf(config).streamsPerConnection,
-    onStream: (...[stream, from]: Parameters<Parameters<Host['handle']>[0]['onStream']>) => {
-      acceptor.accept(stream, { peerId: from.peerId, path: paths.describe(from) })
-    },
-  }
+    maxStreams,
+    onStream: (stream, from) => acceptor.accept(stream, { peerId: from.peerId, path: describe(from) }),
+  })
+  await goPeers?.handle({ acceptor, maxStreams, describe })
+}
+
+/** In a mesh of derived identities the agents named as relays have known identities, and everyone's port. */
+async function relaysOf({ config, nodeName }: TunnelOptions): Promise<string[]> {
+  if (config.identity !== 'derived') return []
+  const others = config.relayNodes.filter((relay) => relay.nodeName !== nodeName)
+  const entries = others.map(async ({ nodeName: name, advertiseAddress }) => {
+    const { peerId } = await deriveIdentity(name)
+    return advertiseAddress.map((host) => serverEntryOf(host, config.listenPort, peerId))
+  })
+  return (await Promise.all(entries)).flat()
 }
 
 function createServerLinks(parts: Parts, ownRecord: OwnRecord): ServerLinks {
@@ -131,6 +158,7 @@ function createServerLinks(parts: Parts, ownRecord: OwnRecord): ServerLinks {
     book,
     ownRecord,
     hasPreSharedKey: membership.preSharedKey !== undefined,
+    isDirectoryOptional: options.config.identity === 'derived',
     onChange: () => paths.changed(),
     logger: options.logger,
     tasks,
@@ -177,7 +205,7 @@ function tunnelOf(parts: Parts, servers: ServerLinks, running: AsyncDisposableSt
   return {
     dialer: createFlowDialer({ carriers: paths, open: outbound, timeoutMs: flowTimeoutMs, logger, metrics }),
     status: () => statusOf(parts),
-    setServers: (entries) => servers.set(entries),
+    setServers: async (entries) => servers.set([...entries, ...(await relaysOf(options))]),
     drain: (signal) => inbound.idle(signal),
     unpin: (name) => book.unpin(name) || book.unpinServer(name),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
@@ -194,8 +222,10 @@ function observe({ options: { metrics }, links, inbound, outbound }: Parts): voi
   ])
 }
 
-function statusOf({ options, host, links, book, paths, inbound, outbound }: Parts): TunnelStatus {
-  const others = book.records.map(({ record }) => record).filter(({ name }) => name !== options.nodeName)
+function statusOf({ options, host, links, book, paths, goPeers, inbound, outbound }: Parts): TunnelStatus {
+  const records = book.records.map(({ record }) => record)
+  const strangers = goPeers?.known.filter(({ name }) => book.recordOf(name) === undefined) ?? []
+  const others = [...records, ...strangers].filter(({ name }) => name !== options.nodeName)
   return {
     peerId: host.peerId,
     listen: host.listening(),

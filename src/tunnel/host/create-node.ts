@@ -13,7 +13,6 @@ import { createHandshakeWatch } from './handshake-watch.ts'
 import { createSilentLibraryLogger } from './library-logger.ts'
 import { privateNetwork } from './private-network.ts'
 import { relayServer } from './relay-server.ts'
-import { tcpOptions } from './tcp-options.ts'
 
 /** How a node of the peer-to-peer network is made. */
 export interface NodeOptions {
@@ -26,6 +25,8 @@ export interface NodeOptions {
   readonly maxStreamsPerConnection: number
   /** Relays for others; else reserves at relays and can be reached through them. */
   readonly isRelay: boolean
+  /** Makes the node findable for nodes of the Go system in its LAN, by mDNS under this name; absent without such nodes. */
+  readonly rendezvous?: string | undefined
   readonly logger: Logger
 }
 
@@ -75,10 +76,13 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
     privateKey: options.identity.privateKey,
     nodeInfo: { name: 'edgemesh', version: '1' },
     logger: createSilentLibraryLogger(),
-    // Addresses travel in signed records, so the library announces none by itself.
-    addresses: { listen: [`/ip4/0.0.0.0/tcp/${options.listenPort}`], announceFilter: () => [] },
+    addresses: {
+      listen: [`/ip4/0.0.0.0/tcp/${options.listenPort}`],
+      // Addresses travel in signed records, so the library announces none by itself, unless others must find us.
+      ...(options.rendezvous === undefined && { announceFilter: () => [] }),
+    },
     transports: [
-      tcp(tcpOptions),
+      tcp({ backlog: 1024 }),
       (components) => {
         const transport = relayTransport(components)
         Object.assign(internals, {
@@ -106,6 +110,7 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
     // It would take a slow line for a dead one; we watch by ourselves.
     connectionMonitor: { enabled: false },
     services: servicesOf(options),
+    ...(options.rendezvous !== undefined && { peerDiscovery: [await discoveryOf(options.rendezvous)] }),
   })
   const relay: unknown = Reflect.get(node.services, 'relay')
   return { node, internals: completed(internals), relay: relay as CircuitRelayService | undefined }
@@ -114,14 +119,18 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
 async function muxerOf(name: 'yamux' | 'mplex', maxStreams: number): Promise<() => StreamMuxerFactory> {
   if (name === 'mplex') return (await import('@libp2p/mplex')).mplex()
   return yamux({
-    // It would ask every neighbour twice a minute.
-    enableKeepAlive: false,
     maxInboundStreams: maxStreams,
     maxOutboundStreams: maxStreams,
     // Flows that wait for a connection all open at once when it stands, before the far side has told its handlers.
     maxEarlyStreams: maxStreams,
     streamOptions: { maxStreamWindowSize: maxWindowBytes, maxReadBufferLength: maxReadBufferBytes },
   })
+}
+
+/** The Go system's service name is the rendezvous itself, without the usual parts. */
+async function discoveryOf(rendezvous: string) {
+  const { mdns } = await import('@libp2p/mdns')
+  return mdns({ serviceTag: `${rendezvous}.local` })
 }
 
 function servicesOf({ isRelay }: NodeOptions) {

@@ -1,11 +1,12 @@
 import type { CircuitRelayService } from '@libp2p/circuit-relay-v2'
-import type { Connection, PeerId } from '@libp2p/interface'
+import type { Connection, PeerId, PeerInfo } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
 import { type ByteStream, listenErrorOf } from '../../net/index.ts'
 import { type CreatedNode, createNode, type NodeOptions } from './create-node.ts'
 import { type PeerConnection, peerConnectionOf } from './peer-connection.ts'
-import { agentSilence, serverSilence, watchSilence } from './silence.ts'
+import { type SilencePolicy, watchSilence } from './silence.ts'
+import { StreamDuplex } from './stream-duplex.ts'
 
 /** Who takes the streams of a protocol that peers open; the handler owns the stream. */
 export interface ProtocolHandler {
@@ -17,6 +18,9 @@ export interface ProtocolHandler {
 
 /** Told when a connection comes up or goes. */
 export type ConnectionListener = (event: 'open' | 'close', connection: PeerConnection) => void
+
+/** Told of a peer that was found, and its multiaddresses. */
+export type FoundListener = (peerId: string, addresses: readonly string[]) => void
 
 /** This node among its peers: connections by identity, streams by protocol. Hides libp2p from the rest of the tunnel. */
 export interface Host extends AsyncDisposable {
@@ -35,6 +39,8 @@ export interface Host extends AsyncDisposable {
   connectionsTo(peerId: string): readonly PeerConnection[]
   /** Calls back until disposed. */
   onConnection(listener: ConnectionListener): Disposable
+  /** Calls back with each peer found in the LAN, again and again while it is there, until disposed. */
+  onFound(listener: FoundListener): Disposable
   /** Asks a connected relay to let others reach us through it; renewed by itself while the connection lasts. */
   reserve(relayPeerId: string): Promise<void>
   hasReservation(relayPeerId: string): boolean
@@ -56,9 +62,12 @@ export async function createHost(options: NodeOptions): Promise<Host> {
   return hostOf(await createNode(options), options)
 }
 
+/** Agents ask for signs of life, which are those of the asker for the server. */
+const agentSilence: SilencePolicy = { probeAfterMs: 5000, limitMs: 12_000 }
+const serverSilence: SilencePolicy = { limitMs: 20_000 }
+
 function hostOf({ node, internals, relay }: CreatedNode, { listenPort: port, isRelay }: NodeOptions): Host {
   const watching = new DisposableStack()
-  const relays = new Set<string>()
   if (relay !== undefined) node.addEventListener('peer:disconnect', ({ detail }) => dropReservation(relay, detail))
   const listening = () => internals.transportManager.getAddrs().map(String)
   return {
@@ -66,10 +75,7 @@ function hostOf({ node, internals, relay }: CreatedNode, { listenPort: port, isR
     async handle({ protocol, maxStreams, onStream }) {
       await node.handle(
         protocol,
-        (stream, connection) => {
-          const from = peerConnectionOf(connection)
-          onStream(from.carry(stream), from)
-        },
+        (stream, connection) => onStream(new StreamDuplex(stream), peerConnectionOf(connection)),
         { runOnLimitedConnection: true, maxInboundStreams: maxStreams, maxOutboundStreams: maxStreams },
       )
     },
@@ -77,8 +83,7 @@ function hostOf({ node, internals, relay }: CreatedNode, { listenPort: port, isR
       try {
         await node.start()
         const connections = () => node.getConnections().map(peerConnectionOf).filter(isOpen)
-        const isKept = (peerId: string) => relays.has(peerId)
-        watching.use(watchSilence({ policy: isRelay ? serverSilence : agentSilence, connections, isKept }))
+        watching.use(watchSilence({ policy: isRelay ? serverSilence : agentSilence, connections }))
       } catch (error) {
         throw new TunnelListenError(`Cannot listen on TCP port ${port} for the tunnel`, {
           cause: reasonOf(error, port),
@@ -107,9 +112,14 @@ function hostOf({ node, internals, relay }: CreatedNode, { listenPort: port, isR
         },
       }
     },
+    onFound(listener) {
+      const onFound = ({ detail }: CustomEvent<PeerInfo>) =>
+        listener(detail.id.toString(), detail.multiaddrs.map(String))
+      node.addEventListener('peer:discovery', onFound)
+      return { [Symbol.dispose]: () => node.removeEventListener('peer:discovery', onFound) }
+    },
     async reserve(relayPeerId) {
       const relayPeer = peerIdFromString(relayPeerId)
-      relays.add(relayPeerId)
       await internals.reservationStore.addRelay(relayPeer, 'configured')
       await node.peerStore.merge(relayPeer, { tags: { [libraryKeepAliveTag]: undefined } })
     },

@@ -1,7 +1,9 @@
-import type { Connection, Stream } from '@libp2p/interface'
+import type { Connection } from '@libp2p/interface'
 import type { ByteStream } from '../../net/index.ts'
-import { directoryProtocol } from '../directory/messages.ts'
 import { StreamDuplex } from './stream-duplex.ts'
+
+/** A stream to a peer and the protocol that was agreed on. */
+export type ProtocolStream = ByteStream & { readonly protocol: string }
 
 /** A connection to a peer whose identity the handshake has proven; carries any number of streams. */
 export interface PeerConnection {
@@ -12,32 +14,20 @@ export interface PeerConnection {
   /** The relay's peer ID when the connection runs through one. */
   readonly relayPeerId: string | undefined
   readonly isOpen: boolean
+  /** Resolves when the connection is over, whichever way. */
+  whenClosed(): Promise<void>
   /** When something came from the peer for the last time, as `performance.now()` tells it. */
   readonly lastHeardMs: number
-  /** Since when we wait for anything to come from the peer; earlier than `lastHeardMs` when we do not. */
-  readonly askedSinceMs: number
-  /** Streams are open on it, other than those that are open while nothing happens. */
-  readonly isBusy: boolean
-  /** Opens a stream; the far end has agreed to the protocol when it resolves. */
-  openStream(protocol: string, signal: AbortSignal): Promise<ByteStream>
-  /** Asks the peer for a sign of life, at the least cost; resolves or rejects when it is of no more use to wait. */
-  probe(signal: AbortSignal): Promise<void>
+  /** Opens a stream of the first of these protocols that the far end speaks; it has agreed to it when this resolves. */
+  openStream(protocols: string | string[], signal: AbortSignal): Promise<ProtocolStream>
   /** Ends the connection at once, and its streams with a reset. */
   abort(reason: Error): void
 }
 
-/** A connection of the library, for the host alone. */
-export interface HostConnection extends PeerConnection {
-  /** Makes a byte stream of a stream that the peer has opened on this connection. */
-  carry(stream: Stream): ByteStream
-}
-
-const known = new WeakMap<Connection, HostConnection>()
-
-const pingProtocol = '/ipfs/ping/1.0.0'
+const known = new WeakMap<Connection, PeerConnection>()
 
 /** The same object each time for one connection. */
-export function peerConnectionOf(connection: Connection): HostConnection {
+export function peerConnectionOf(connection: Connection): PeerConnection {
   const existing = known.get(connection)
   if (existing !== undefined) return existing
   const created = createPeerConnection(connection)
@@ -45,20 +35,9 @@ export function peerConnectionOf(connection: Connection): HostConnection {
   return created
 }
 
-function createPeerConnection(connection: Connection): HostConnection {
+function createPeerConnection(connection: Connection): PeerConnection {
   const address = connection.remoteAddr.toString()
   let lastHeardMs = performance.now()
-  let askedSinceMs = 0
-  const open = new Set<ByteStream>()
-  const noteAsked = () => {
-    if (askedSinceMs <= lastHeardMs) askedSinceMs = performance.now()
-  }
-  const carry = (stream: Stream): ByteStream => {
-    const carried = new StreamDuplex(stream, noteAsked)
-    if (stream.protocol === directoryProtocol) return carried
-    open.add(carried)
-    return carried.once('close', () => open.delete(carried))
-  }
   wireOf(connection).addEventListener('message', () => {
     lastHeardMs = performance.now()
   })
@@ -73,35 +52,17 @@ function createPeerConnection(connection: Connection): HostConnection {
     get lastHeardMs() {
       return lastHeardMs
     },
-    get askedSinceMs() {
-      return askedSinceMs
+    async openStream(protocols, signal) {
+      const stream = await connection.newStream(protocols, { signal, runOnLimitedConnection: true })
+      return new StreamDuplex(stream)
     },
-    get isBusy() {
-      return open.size > 0
-    },
-    carry,
-    async openStream(protocol, signal) {
-      noteAsked()
-      return carry(await connection.newStream(protocol, { signal, runOnLimitedConnection: true }))
-    },
-    probe: (signal) => probe(connection, signal),
+    whenClosed: () =>
+      new Promise((resolve) => {
+        if (connection.status === 'closed') resolve()
+        else connection.addEventListener('close', () => resolve(), { once: true })
+      }),
     abort: (reason) => connection.abort(reason),
   }
-}
-
-/** A ping of the muxer costs a fifth of a stream; a peer with another muxer must agree on a protocol, which is enough. */
-async function probe(connection: Connection, signal: AbortSignal): Promise<void> {
-  const muxer: unknown = Reflect.get(connection, 'muxer')
-  if (isPinging(muxer)) {
-    await muxer.ping({ signal })
-    return
-  }
-  const stream = await connection.newStream(pingProtocol, { signal, runOnLimitedConnection: true })
-  new StreamDuplex(stream).resume().end()
-}
-
-function isPinging(muxer: unknown): muxer is { ping(options: { readonly signal: AbortSignal }): Promise<number> } {
-  return typeof Reflect.get(Object(muxer), 'ping') === 'function'
 }
 
 /** What the connection's bytes come from; not in the library's types, pinned by its exact version. */

@@ -36,6 +36,11 @@ export function parseServerAddress(entry: string): ServerAddress {
   }
 }
 
+/** An entry of `edgeTunnel.servers` for a host, a port and a known identity. */
+export function serverEntryOf(host: string, port: number, peerId: string): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}/p2p/${peerId}`
+}
+
 /** The IPv4 addresses among the hosts of entries of `edgeTunnel.servers`; throws a `ServerAddressError`. */
 export function serverHostsOf(entries: readonly string[]): ReadonlySet<string> {
   const hosts = entries.map((entry) => parseServerAddress(entry).text.replace(/:\d+$/, ''))

@@ -17,7 +17,6 @@ const readAheadBytes = 256 * 1024
  */
 export class StreamDuplex extends Duplex {
   readonly #stream: Stream
-  readonly #onSend: () => void
   /** The far side ended its direction in order; without it, an end of the stream is a loss. */
   #remoteFinished = false
   #resumeWrite: (() => void) | undefined
@@ -25,11 +24,9 @@ export class StreamDuplex extends Duplex {
   #isFull = false
   #isResuming = false
 
-  /** `onSend` is called whenever bytes are sent. */
-  constructor(stream: Stream, onSend: () => void = () => {}) {
+  constructor(stream: Stream) {
     super({ allowHalfOpen: true, readableHighWaterMark: readAheadBytes, writableHighWaterMark: maxPieceBytes })
     this.#stream = stream
-    this.#onSend = onSend
     // A stream may fail while it has no owner, between its handshake and its use; that must not end the process.
     this.on('error', () => {})
     this.#remoteFinished = stream.remoteWriteStatus === 'closed' && stream.status === 'open'
@@ -41,6 +38,11 @@ export class StreamDuplex extends Duplex {
     // What happened before we listened is not told again.
     if (stream.readableEnded) queueMicrotask(this.#onEnd)
     if (stream.status !== 'open' && stream.status !== 'closing') queueMicrotask(() => this.#fail(undefined))
+  }
+
+  /** What the far end and we have agreed to speak. */
+  get protocol(): string {
+    return this.#stream.protocol
   }
 
   override _read(): void {
@@ -59,7 +61,6 @@ export class StreamDuplex extends Duplex {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.#onSend()
     this.#writeFrom(chunk, 0, done)
   }
 

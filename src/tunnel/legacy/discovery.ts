@@ -1,6 +1,5 @@
 import { type ByteStream, resetStream } from '../../net/index.ts'
 import { FrameError } from '../frames.ts'
-import { deriveIdentity } from '../identity/derived-key.ts'
 import { messageTypes, readMessage, writeMessage } from './messages.ts'
 
 /*
@@ -42,9 +41,4 @@ export async function answerNames(
   writeMessage(stream, { type: messageTypes.success, protocol: request.protocol ?? 'MDNS', nodeName: ownName })
   stream.end()
   return request.nodeName
-}
-
-/** True when the identity is the one that follows from the name: only then is it that node, as far as anybody can tell. */
-export async function isDerivedFrom(name: string, peerId: string): Promise<boolean> {
-  return (await deriveIdentity(name)).peerId === peerId
 }

@@ -2,6 +2,7 @@ import { DialError } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
 import { TimeLimit } from '../../runtime/index.ts'
 import { type Carrier, type CarrierSource, flowProtocol } from '../flows/carrier.ts'
+import type { OpenMessages } from '../flows/open-message.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import type { ServerAddress } from '../host/server-address.ts'
@@ -21,12 +22,21 @@ export interface RelayLink {
   status(): ServerStatus
 }
 
+/** Nodes that sign no records, and other messages by which they open flows. */
+export interface Strangers {
+  identityOf(nodeName: string): Promise<string>
+  readonly protocol: string
+  readonly messages: OpenMessages
+}
+
 /** What choosing paths needs. */
 export interface PeerPathsOptions {
   readonly host: Host
   readonly book: RecordBook
   readonly links: readonly RelayLink[]
   readonly direct: DirectConnector
+  /** Nodes of the Go system, which sign no records; absent where there are none. */
+  readonly strangers?: Strangers | undefined
   readonly logger: Logger
   /** How long a flow waits for a node to become known or connected, before it fails. */
   readonly patienceMs: number
@@ -100,15 +110,21 @@ export class PeerPaths implements CarrierSource {
 
   async #connectionTo(nodeName: string, signal: AbortSignal): Promise<PeerConnection | undefined> {
     const record = this.#options.book.recordOf(nodeName)?.record
-    if (record === undefined) return undefined
-    const standing = this.#best(record.peerId)
+    const peer = record ?? (await this.#strangerOf(nodeName))
+    if (peer === undefined) return undefined
+    const standing = this.#best(peer.peerId)
     if (standing !== undefined) return standing
     for (const link of this.#options.links.filter((candidate) => candidate.reaches(nodeName))) {
-      const relayed = await this.#outcome(nodeName, this.#relayed(record, link), signal)
+      const relayed = await this.#outcome(nodeName, this.#relayed(peer, link), signal)
       if (relayed !== undefined) return relayed
     }
-    const direct = this.#options.direct.connect(record)
+    const direct = record === undefined ? undefined : this.#options.direct.connect(record)
     return direct === undefined ? undefined : await this.#outcome(nodeName, direct, signal)
+  }
+
+  async #strangerOf(name: string): Promise<Pick<NameRecord, 'name' | 'peerId'> | undefined> {
+    const { strangers } = this.#options
+    return strangers === undefined ? undefined : { name, peerId: await strangers.identityOf(name) }
   }
 
   async #outcome(
@@ -134,7 +150,7 @@ export class PeerPaths implements CarrierSource {
   }
 
   /** One attempt per peer and relay at a time, shared by all flows that need it. */
-  #relayed({ name, peerId }: NameRecord, link: RelayLink): Promise<PeerConnection> {
+  #relayed({ name, peerId }: Pick<NameRecord, 'name' | 'peerId'>, link: RelayLink): Promise<PeerConnection> {
     const key = `${link.address.text} ${peerId}`
     const running = this.#relaying.get(key)
     if (running !== undefined) return running
@@ -151,10 +167,20 @@ export class PeerPaths implements CarrierSource {
   }
 
   #carrierOf(connection: PeerConnection): Carrier {
+    const { strangers } = this.#options
+    const protocols = strangers === undefined ? flowProtocol : [flowProtocol, strangers.protocol]
+    let messages: OpenMessages | undefined
     const carrier: Carrier = {
       peerId: connection.peerId,
       path: this.describe(connection),
-      open: (signal) => connection.openStream(flowProtocol, signal),
+      async open(signal) {
+        const stream = await connection.openStream(protocols, signal)
+        if (stream.protocol === strangers?.protocol) messages = strangers.messages
+        return stream
+      },
+      get messages() {
+        return messages
+      },
     }
     this.#connectionOf.set(carrier, connection)
     return carrier
@@ -170,7 +196,7 @@ export class PeerPaths implements CarrierSource {
     const { book, links } = this.#options
     const isServed = links.some(({ isUp }) => isUp)
     const servers = isServed ? '' : `; ${serversText(links)}`
-    if (book.recordOf(nodeName) === undefined) {
+    if (book.recordOf(nodeName) === undefined && this.#options.strangers === undefined) {
       return new DialError('no-path', `Cannot reach ${nodeName}: no node of this name has joined the mesh${servers}`)
     }
     const lastError = this.lastErrorOf(nodeName)

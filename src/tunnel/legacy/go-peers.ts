@@ -1,0 +1,151 @@
+import { type ByteStream, resetStream } from '../../net/index.ts'
+import { describeError, type Logger } from '../../observability/index.ts'
+import { type TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import type { FlowAcceptor } from '../flows/flow-acceptor.ts'
+import type { Host } from '../host/host.ts'
+import type { PeerConnection } from '../host/peer-connection.ts'
+import { deriveIdentity } from '../identity/derived-key.ts'
+import { answerNames, discoveryProtocol, exchangeNames } from './discovery.ts'
+import { proxyMessages, proxyProtocol } from './proxy-handshake.ts'
+
+/** What meeting nodes of the Go system needs. */
+export interface GoPeersOptions {
+  /** How the Go system calls this node: a gateway's name ends in `-gateway`. */
+  readonly ownName: string
+  readonly host: Host
+  readonly tasks: TaskGroup
+  readonly logger: Logger
+}
+
+/** Who serves the flows of nodes of the Go system. */
+export interface FlowService {
+  readonly acceptor: FlowAcceptor
+  /** Streams that one connection may carry. */
+  readonly maxStreams: number
+  /** How a connection travels, for logs. */
+  describe(connection: PeerConnection): string
+}
+
+const handshakeTimeoutMs = 5000
+const dialTimeoutMs = 3000
+
+/** More found peers than a LAN has; keeps a stranger with the key from filling our memory. */
+const maxKnown = 4096
+
+/**
+ * Nodes of the Go system in a mesh of derived identities: who they are follows from their names, those in the LAN are
+ * found by mDNS, all others are reached through relays. Serves the flows that they open.
+ */
+export class GoPeers {
+  /** The protocol of flows to them, and its messages. */
+  readonly protocol = proxyProtocol
+  readonly messages = proxyMessages
+  readonly #options: GoPeersOptions
+  /** Names that were told or asked for, and the identities that follow from them. */
+  readonly #identities = new Map<string, string>()
+  readonly #names = new Map<string, string>()
+  readonly #meeting = new Set<string>()
+
+  constructor(options: GoPeersOptions) {
+    this.#options = options
+  }
+
+  /** Takes their streams; to be said before the host listens. */
+  async handle({ acceptor, maxStreams, describe }: FlowService): Promise<void> {
+    const { host } = this.#options
+    await host.handle({
+      protocol: proxyProtocol,
+      maxStreams,
+      onStream: (stream, from) => acceptor.accept(stream, { peerId: from.peerId, path: describe(from) }, proxyMessages),
+    })
+    await host.handle({
+      protocol: discoveryProtocol,
+      maxStreams: 16,
+      onStream: (stream, from) => this.#answer(stream, from),
+    })
+  }
+
+  /** Meets the peers that are found in the LAN, until disposed. */
+  meetFound(): Disposable {
+    return this.#options.host.onFound((peerId, addresses) => this.#meet(peerId, addresses))
+  }
+
+  /** The identity that a node of this name has. */
+  async identityOf(name: string): Promise<string> {
+    const known = this.#identities.get(name)
+    if (known !== undefined) return known
+    const { peerId } = await deriveIdentity(name)
+    if (this.#identities.size >= maxKnown) this.#identities.clear()
+    this.#identities.set(name, peerId)
+    return peerId
+  }
+
+  /** Every node that flows have gone to, or that has told its name. */
+  get known(): readonly { readonly name: string; readonly peerId: string }[] {
+    return [...this.#identities].map(([name, peerId]) => ({ name, peerId }))
+  }
+
+  /** The name that a peer has told, and that its identity follows from. */
+  nameOf(peerId: string): string | undefined {
+    return this.#names.get(peerId)
+  }
+
+  #answer(stream: ByteStream, from: PeerConnection): void {
+    const { tasks, ownName } = this.#options
+    tasks.run('names for a peer of the Go system', async (stopping) => {
+      using limit = new TimeLimit(handshakeTimeoutMs, stopping)
+      try {
+        const name = await answerNames(stream, ownName, limit.signal)
+        if (name !== undefined) await this.#learn(name, from)
+      } catch (error) {
+        this.#options.logger.debug({ peer: from.peerId, error }, 'names not exchanged')
+        resetStream(stream, error instanceof Error ? error : new Error(String(error)))
+      }
+    })
+  }
+
+  #meet(peerId: string, addresses: readonly string[]): void {
+    const { host, tasks, logger } = this.#options
+    if (this.#meeting.has(peerId) || peerId === host.peerId) return
+    if (host.connectionsTo(peerId).some(({ relayPeerId }) => relayPeerId === undefined)) return
+    this.#meeting.add(peerId)
+    tasks.run('peer found in the LAN', async (stopping) => {
+      try {
+        await this.#connect(peerId, addresses, stopping)
+      } catch (error) {
+        logger.debug({ peer: peerId, error }, 'found peer not met')
+      } finally {
+        this.#meeting.delete(peerId)
+      }
+    })
+  }
+
+  async #connect(peerId: string, addresses: readonly string[], stopping: AbortSignal): Promise<void> {
+    const { host, ownName } = this.#options
+    const failures: string[] = []
+    for (const address of addresses) {
+      using limit = new TimeLimit(dialTimeoutMs, stopping)
+      try {
+        const connection = await host.dial(`${address}/p2p/${peerId}`, limit.signal)
+        const stream = await connection.openStream(discoveryProtocol, limit.signal)
+        await this.#learn(await exchangeNames(stream, 'MDNS', ownName, limit.signal), connection)
+        return
+      } catch (error) {
+        stopping.throwIfAborted()
+        failures.push(describeError(error))
+      }
+    }
+    throw new Error(`Cannot connect to ${peerId}: ${failures.join('; ')}`)
+  }
+
+  async #learn(name: string, { peerId, address }: PeerConnection): Promise<void> {
+    const { logger } = this.#options
+    if ((await this.identityOf(name)) !== peerId) {
+      logger.warn({ peer: peerId, node: name }, 'peer ignored: its identity does not follow from the name it gives')
+      return
+    }
+    if (this.#names.get(peerId) !== name) logger.info({ peer: name, address }, 'node of the Go system met')
+    if (this.#names.size >= maxKnown) this.#names.clear()
+    this.#names.set(peerId, name)
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * Our agent in a mesh of derived identities, among nodes that speak the Go system's protocols and have no records.
+ * Real agents of the Go system meet ours in test/interop, by hand.
+ *
+ *            cloud-1 relay of the Go kind
+ *        ┌────────┴─────────┐
+ *    router-a            router-b
+ *     edge-a1 ours        edge-b1 Go kind, behind a NAT
+ *     edge-a2 Go kind, found by mDNS
+ */
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import process from 'node:process'
+import { after, before, test } from 'node:test'
+import { createLab, type Lab, type LabProcess, startTestServer } from '../lab/index.ts'
+import type { GoPeerSettings } from './support/go-peer.ts'
+import { bodyFrom, eventually, fetchFrom, statusOf, writeService } from './support/site.ts'
+
+const script = join(import.meta.dirname, 'support', 'go-peer.ts')
+const tunnelPort = 20_006
+const podPort = 8080
+const clusterIPs = { 'cloud-1': '10.96.0.1', 'edge-a1': '10.96.0.2', 'edge-a2': '10.96.0.3', 'edge-b1': '10.96.0.4' }
+const rendezvous = 'EDGEMESH_PLAYGOUND'
+
+let lab: Lab
+let across: LabProcess
+before(async () => {
+  lab = await createLab({
+    cloud: { 'cloud-1': { pods: ['web-cloud-1'] } },
+    lans: {
+      a: { nodes: { 'edge-a1': { pods: ['web-edge-a1'] }, 'edge-a2': { pods: ['web-edge-a2'] } } },
+      b: { nodes: { 'edge-b1': { pods: ['web-edge-b1'] } } },
+    },
+  })
+  for (const [node, clusterIP] of Object.entries(clusterIPs)) {
+    const pod = lab.pod(`web-${node}`)
+    await startTestServer(pod, 'http', { port: podPort })
+    await writeService(lab, `web-${node}`, clusterIP, [{ node, host: pod, port: podPort }])
+  }
+  await startGoPeer('cloud-1', { isRelay: true })
+  await startAgent()
+  const relay = { name: 'cloud-1', address: `${lab.node('cloud-1').address}/tcp/${tunnelPort}` }
+  const { address } = lab.pod('web-edge-a1')
+  const requests = [
+    { nodeName: 'edge-a1', address, port: podPort },
+    { nodeName: 'edge-a1', address, port: 9 },
+  ]
+  across = await startGoPeer('edge-b1', { relay, requests })
+  await startGoPeer('edge-a2', { rendezvous })
+})
+after(() => lab?.[Symbol.asyncDispose]())
+
+async function startGoPeer(name: string, changes: Partial<GoPeerSettings>): Promise<LabProcess> {
+  const host = lab.node(name)
+  const psk = join(host.dir, '..', '..', 'psk')
+  const settings: GoPeerSettings = { name, psk, listenPort: tunnelPort, isRelay: false, requests: [], ...changes }
+  const started = host.spawn([process.execPath, script, JSON.stringify(settings)])
+  await started.waitForLine(/^ready$/m, 30_000)
+  return started
+}
+
+async function startAgent(): Promise<void> {
+  const relayNodes = [{ nodeName: 'cloud-1', advertiseAddress: [lab.node('cloud-1').address] }]
+  await lab.startAgent('edge-a1', {
+    modules: { edgeTunnel: { enable: true, identity: 'derived', servers: [], relayNodes } },
+  })
+}
+
+test('a node of the Go kind behind another NAT is reached through the relay named in relayNodes', async () => {
+  await eventually(30_000, async () => {
+    assert.match(await bodyFrom(lab.node('edge-a1'), `http://${clusterIPs['edge-b1']}/`), /web-edge-b1/)
+  })
+})
+
+test('so is the relay itself', async () => {
+  assert.match(await bodyFrom(lab.node('edge-a1'), `http://${clusterIPs['cloud-1']}/`), /web-cloud-1/)
+})
+
+test('a neighbour of the Go kind is found and met directly', async () => {
+  await eventually(30_000, async () => {
+    const body = await bodyFrom(lab.node('edge-a1'), `http://${clusterIPs['edge-a2']}/`)
+    assert.match(body, /web-edge-a2/)
+  })
+  const peers = (await statusOf(lab.node('edge-a1'))).tunnel?.peers ?? []
+  assert.equal(peers.find(({ name }) => name === 'edge-a2')?.path.kind, 'direct', JSON.stringify(peers))
+})
+
+test('a node of the Go kind reaches endpoints of ours, and nothing else', async () => {
+  await across.waitForLine(/web-edge-a1/, 30_000)
+  await across.waitForLine(/DialError: connect [\d.]+:9 on edge-a1 failed/, 30_000)
+})
+
+test('a target that the far agent cannot reach is a reset, not an empty answer', async () => {
+  await writeService(lab, 'gone', '10.96.0.9', [{ node: 'edge-b1', host: lab.pod('web-edge-b1'), port: 9 }])
+  await eventually(30_000, async () => {
+    const { code, stderr } = await fetchFrom(lab.node('edge-a1'), 'http://10.96.0.9/')
+    assert.equal(code, 56, stderr)
+  })
+})

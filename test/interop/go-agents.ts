@@ -1,0 +1,129 @@
+/**
+ * Our agents and agents of the Go system in one mesh, run by hand, because building the Go system takes its sources:
+ *
+ *     EDGEMESH_GO_AGENT=/path/to/edgemesh-agent scripts/isolated node test/interop/go-agents.ts [--relay ours|go] [--open]
+ *
+ * Each node runs one of the two kinds; every pair is asked for a page both ways, in the LAN and across NATs.
+ *
+ *            cloud-1 relay, kube-apiserver
+ *        ┌────────┴─────────┐
+ *    router-a            router-b
+ *     edge-a1 ours        edge-b1 go
+ *     edge-a2 go          edge-b2 ours
+ *
+ * Prints a table of who reached whom; exits with 1 when one did not.
+ */
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import process from 'node:process'
+import { setTimeout as delay } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import { stringify } from 'yaml'
+import { admin, ControlPlane } from '../envtest/index.ts'
+import { createLab, type Host, type Lab, serviceManifest, startTestServer } from '../lab/index.ts'
+
+const { values } = parseArgs({
+  options: {
+    relay: { type: 'string', default: 'go' },
+    open: { type: 'boolean', default: false },
+    verbose: { type: 'boolean', default: false },
+  },
+})
+const goAgent = process.env['EDGEMESH_GO_AGENT']
+if (goAgent === undefined) throw new Error('EDGEMESH_GO_AGENT names no executable')
+
+type Kind = 'ours' | 'go'
+const kinds: Readonly<Record<string, Kind>> = {
+  'cloud-1': values.relay === 'ours' ? 'ours' : 'go',
+  'edge-a1': 'ours',
+  'edge-a2': 'go',
+  'edge-b1': 'go',
+  'edge-b2': 'ours',
+}
+const names = Object.keys(kinds)
+const tunnelPort = 20_006
+const podPort = 8080
+const patienceMs = 60_000
+
+await using lab = await createLab({
+  cloud: { 'cloud-1': { pods: ['web-cloud-1'] } },
+  lans: {
+    a: { nodes: { 'edge-a1': { pods: ['web-edge-a1'] }, 'edge-a2': { pods: ['web-edge-a2'] } } },
+    b: { nodes: { 'edge-b1': { pods: ['web-edge-b1'] }, 'edge-b2': { pods: ['web-edge-b2'] } } },
+  },
+})
+await using plane = await ControlPlane.start({ host: lab.node('cloud-1') })
+const kubeConfig = await plane.writeKubeconfig('go', { token: admin.token })
+for (const [at, name] of names.entries()) await publish(lab, name, `10.96.7.${at + 1}`)
+for (const name of names) await (kinds[name] === 'ours' ? startOurs(name) : startGo(name))
+const failed = await askAll()
+process.exitCode = failed === 0 ? 0 : 1
+
+async function publish(on: Lab, name: string, clusterIP: string): Promise<void> {
+  const pod = on.pod(`web-${name}`)
+  await startTestServer(pod, 'http', { port: podPort })
+  const metadata = { name: `web-${name}`, namespace: 'default' }
+  const ports = [{ name: 'http', port: 80, targetPort: podPort }]
+  const subsets = [{ addresses: [{ ip: pod.address, nodeName: name }], ports: [{ name: 'http', port: podPort }] }]
+  const endpoints = { apiVersion: 'v1', kind: 'Endpoints', metadata, subsets }
+  await plane.call('POST', '/api/v1/namespaces/default/services', { metadata, spec: { clusterIP, ports } })
+  await plane.call('POST', '/api/v1/namespaces/default/endpoints', endpoints)
+  await on.writeManifest(
+    `${name}.yaml`,
+    `${serviceManifest({ name: metadata.name, clusterIP, ports })}---\n${stringify(endpoints)}`,
+  )
+}
+
+function tunnelOf(host: Host) {
+  const relay = { nodeName: 'cloud-1', advertiseAddress: [lab.node('cloud-1').address] }
+  return {
+    enable: true,
+    listenPort: tunnelPort,
+    relayNodes: [relay],
+    psk: { enable: !values.open, path: join(host.dir, '..', '..', 'psk') },
+  }
+}
+
+async function startOurs(name: string): Promise<void> {
+  const host = lab.node(name)
+  await lab.startAgent(name, { modules: { edgeTunnel: { ...tunnelOf(host), identity: 'derived', servers: [] } } })
+}
+
+async function startGo(name: string): Promise<void> {
+  const host = lab.node(name)
+  const folder = join(host.dir, 'go')
+  await mkdir(folder, { recursive: true })
+  const file = join(folder, 'edgemesh-agent.yaml')
+  const modules = { edgeProxy: { enable: true }, edgeTunnel: tunnelOf(host) }
+  await writeFile(file, stringify({ kubeAPIConfig: { kubeConfig, contentType: 'application/json' }, modules }))
+  const command = `cd ${folder} && exec ${goAgent} --config-file ${file} --v 4`
+  const started = host.spawn(['sh', '-c', command], { env: { NODE_NAME: name, NAMESPACE: 'kubeedge' } })
+  await delay(3000)
+  if (started.exit !== undefined) throw new Error(started.output())
+  if (values.verbose) setTimeout(() => console.log(started.output()), patienceMs).unref()
+}
+
+async function askAll(): Promise<number> {
+  const rows = names.flatMap((from) => names.filter((to) => to !== from).map((to) => ({ from, to })))
+  let missing = 0
+  for (const { from, to } of rows) {
+    const started = performance.now()
+    const answer = await askUntilAnswered(from, to)
+    const took = `${((performance.now() - started) / 1000).toFixed(1)} s`
+    if (answer !== '') missing += 1
+    console.log(`${from} (${kinds[from]}) -> ${to} (${kinds[to]})  ${answer === '' ? `reached, ${took}` : answer}`)
+  }
+  return missing
+}
+
+/** Empty once the page came. */
+async function askUntilAnswered(from: string, to: string): Promise<string> {
+  const url = `http://10.96.7.${names.indexOf(to) + 1}/`
+  const giveUpAt = performance.now() + patienceMs
+  for (;;) {
+    const { code, stdout, stderr } = await lab.node(from).exec(['curl', '-sS', '--max-time', '5', url])
+    if (code === 0 && stdout.includes(`web-${to}`)) return ''
+    if (performance.now() > giveUpAt) return `not reached: ${stdout}${stderr}`.trim()
+    await delay(500)
+  }
+}
