@@ -1,0 +1,72 @@
+/** Names are kept as they were written next to their lower-case form, so that backends see what clients sent. */
+export class HeaderFields {
+  readonly names: string[] = []
+  readonly lowerNames: string[] = []
+  readonly values: string[] = []
+
+  /** The fields of a plain object; for answers of our own and for tests. */
+  static of(fields: Readonly<Record<string, string>>): HeaderFields {
+    const headers = new HeaderFields()
+    for (const [name, value] of Object.entries(fields)) headers.add(name, name.toLowerCase(), value)
+    return headers
+  }
+
+  get size(): number {
+    return this.names.length
+  }
+
+  add(name: string, lowerName: string, value: string): void {
+    this.names.push(name)
+    this.lowerNames.push(lowerName)
+    this.values.push(value)
+  }
+
+  /** The first value; undefined when there is none. */
+  get(lowerName: string): string | undefined {
+    const index = this.lowerNames.indexOf(lowerName)
+    return index === -1 ? undefined : this.values[index]
+  }
+
+  /** All values, joined as RFC 9110 allows; undefined when there is none. */
+  joined(lowerName: string): string | undefined {
+    let joined: string | undefined
+    for (let index = 0; index < this.lowerNames.length; index++) {
+      if (this.lowerNames[index] !== lowerName) continue
+      const value = this.values[index] ?? ''
+      joined = joined === undefined ? value : `${joined}, ${value}`
+    }
+    return joined
+  }
+
+  has(lowerName: string): boolean {
+    return this.lowerNames.includes(lowerName)
+  }
+
+  /** Replaces all fields of that name by one. */
+  set(name: string, lowerName: string, value: string): void {
+    this.delete(lowerName)
+    this.add(name, lowerName, value)
+  }
+
+  delete(lowerName: string): void {
+    for (let index = this.lowerNames.indexOf(lowerName); index !== -1; index = this.lowerNames.indexOf(lowerName)) {
+      this.names.splice(index, 1)
+      this.lowerNames.splice(index, 1)
+      this.values.splice(index, 1)
+    }
+  }
+
+  /** Calls back with every field, in order. */
+  forEach(visit: (name: string, lowerName: string, value: string) => void): void {
+    for (let index = 0; index < this.names.length; index++) {
+      visit(this.names[index] ?? '', this.lowerNames[index] ?? '', this.values[index] ?? '')
+    }
+  }
+
+  /** The fields as lines of a head, each ended. */
+  render(): string {
+    let text = ''
+    for (let index = 0; index < this.names.length; index++) text += `${this.names[index]}: ${this.values[index]}\r\n`
+    return text
+  }
+}

@@ -1,0 +1,200 @@
+import type { ByteStream, TcpSocket } from '../../net/index.ts'
+import { type BodyDecoder, createBodyDecoder } from './body-decoder.ts'
+import type { ClientInfo, Exchange, ExchangeListener } from './exchange.ts'
+import { gather } from './gather.ts'
+import type { RequestHead } from './head.ts'
+import type { HeaderFields } from './header-fields.ts'
+
+/** What is read of a body that nobody wants, so that the connection can go on. */
+const mostDiscarded = 65_536
+const lastChunk = '0\r\n'
+/** Answers are gathered up to this size, so that a small one leaves in one piece. */
+const largestGathered = 32_768
+
+/** The connection as its requests see it. */
+export interface ExchangeOwner {
+  /** The connection ends after this answer. */
+  readonly isDraining: boolean
+  finished(exchange: Http1Exchange, mayContinue: boolean): void
+  /** Lets go of the socket for another protocol; gives what was read ahead. */
+  release(): Buffer | undefined
+}
+
+/** A request on an HTTP/1.1 connection. */
+export class Http1Exchange implements Exchange {
+  readonly request: RequestHead
+  readonly client: ClientInfo
+  readonly #connection: ExchangeOwner
+  readonly #socket: TcpSocket
+  readonly #decoder: BodyDecoder
+  #listener: ExchangeListener | undefined
+  /** What came before anybody listened. */
+  readonly #early: Buffer[] = []
+  #trailers: HeaderFields | undefined
+  #isRead: boolean
+  #isToldOfEnd = false
+  #isPaused = false
+  #head: string | undefined
+  #framing: 'chunked' | 'length' | 'none' = 'none'
+  #isDone = false
+  #isGone = false
+  hasResponded = false
+
+  constructor(connection: ExchangeOwner, socket: TcpSocket, request: RequestHead, client: ClientInfo) {
+    this.#connection = connection
+    this.#socket = socket
+    this.request = request
+    this.client = client
+    this.#decoder = createBodyDecoder(request.body)
+    this.#isRead = this.#decoder.isComplete
+  }
+
+  get hasBody(): boolean {
+    return !this.#isRead || this.#early.length > 0
+  }
+
+  /** True while the body is not complete. */
+  get isReading(): boolean {
+    return !this.#isRead
+  }
+
+  feed(chunk: Buffer): number {
+    return this.#decoder.take(chunk, 0, this)
+  }
+
+  onData(chunk: Buffer): void {
+    if (this.#isDone) return
+    if (this.#listener === undefined) this.#early.push(chunk)
+    else this.#listener.onData(chunk)
+  }
+
+  onEnd(trailers: HeaderFields | undefined): void {
+    this.#isRead = true
+    this.#trailers = trailers
+    this.#tellEnd()
+    if (this.#isDone) this.#finish()
+  }
+
+  listen(listener: ExchangeListener): void {
+    this.#listener = listener
+    for (const chunk of this.#early.splice(0)) listener.onData(chunk)
+    this.#tellEnd()
+  }
+
+  #tellEnd(): void {
+    if (!this.#isRead || this.#isToldOfEnd || this.#listener === undefined || this.#isDone) return
+    this.#isToldOfEnd = true
+    this.#listener.onEnd(this.#trailers)
+  }
+
+  pause(): void {
+    if (this.#isRead || this.#isPaused) return
+    this.#isPaused = true
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    if (!this.#isPaused) return
+    this.#isPaused = false
+    this.#socket.resume()
+  }
+
+  informational(status: number, headers: HeaderFields): void {
+    if (this.hasResponded || this.#isGone) return
+    this.#socket.write(`HTTP/1.1 ${status} \r\n${headers.render()}\r\n`, 'latin1')
+  }
+
+  respond(status: number, reason: string, headers: HeaderFields, length: number | undefined): void {
+    this.hasResponded = true
+    const hasNoBody = this.request.method === 'HEAD' || status === 204 || status === 304
+    this.#framing = hasNoBody ? 'none' : length === undefined ? 'chunked' : 'length'
+    let head = `HTTP/1.1 ${status} ${reason}\r\n${headers.render()}`
+    if (length !== undefined && status !== 204) head += `content-length: ${length}\r\n`
+    if (this.#framing === 'chunked') head += 'transfer-encoding: chunked\r\n'
+    if (this.#mustClose()) head += 'connection: close\r\n'
+    this.#head = `${head}\r\n`
+    // The body or its end nearly always follows at once, in the same packet.
+    queueMicrotask(() => this.#flushHead())
+  }
+
+  write(chunk: Buffer): boolean {
+    if (this.#isGone || this.#framing === 'none' || chunk.length === 0) return true
+    if (this.#framing === 'length') return this.#send('', chunk, '')
+    return this.#send(`${chunk.length.toString(16)}\r\n`, chunk, '\r\n')
+  }
+
+  end(trailers?: HeaderFields): void {
+    if (this.#isDone) return
+    this.#isDone = true
+    if (!this.#isGone) {
+      if (this.#framing === 'chunked') this.#sendText(`${lastChunk}${trailers?.render() ?? ''}\r\n`)
+      else this.#flushHead()
+    }
+    this.#finish()
+  }
+
+  abort(): void {
+    this.#isDone = true
+    this.#socket.destroy()
+  }
+
+  upgrade(reason: string, headers: HeaderFields): ByteStream {
+    this.#isDone = true
+    const rest = this.#connection.release()
+    if (rest !== undefined) this.#socket.unshift(rest)
+    this.#socket.write(`HTTP/1.1 101 ${reason}\r\n${headers.render()}connection: Upgrade\r\n\r\n`, 'latin1')
+    return this.#socket
+  }
+
+  drained(): void {
+    if (!this.#isDone) this.#listener?.onDrain()
+  }
+
+  /** The connection is lost. */
+  gone(): void {
+    if (this.#isGone) return
+    this.#isGone = true
+    if (!this.#isDone) this.#listener?.onGone()
+    this.#isDone = true
+  }
+
+  #mustClose(): boolean {
+    return this.request.closes || this.#connection.isDraining
+  }
+
+  /** The rest of a body that nobody wants any more is read and dropped, as long as it is short. */
+  #finish(): void {
+    if (this.#isGone) return
+    if (this.#isRead) {
+      this.#connection.finished(this, !this.#mustClose())
+      return
+    }
+    this.#listener = undefined
+    this.resume()
+    const { body } = this.request
+    if (body.kind !== 'length' || body.length > mostDiscarded) this.#connection.finished(this, false)
+  }
+
+  #flushHead(): void {
+    if (this.#head !== undefined) this.#sendText('')
+  }
+
+  #sendText(text: string): void {
+    const head = this.#head ?? ''
+    this.#head = undefined
+    if (!this.#isGone) this.#socket.write(head + text, 'latin1')
+  }
+
+  #send(before: string, chunk: Buffer, after: string): boolean {
+    const prefix = (this.#head ?? '') + before
+    this.#head = undefined
+    if (prefix === '' && after === '') return this.#socket.write(chunk)
+    if (chunk.length <= largestGathered) return this.#socket.write(gather(prefix, chunk, after))
+    this.#socket.cork()
+    if (prefix !== '') this.#socket.write(prefix, 'latin1')
+    let mayGoOn = this.#socket.write(chunk)
+    if (after !== '') mayGoOn = this.#socket.write(after, 'latin1')
+    this.#socket.uncork()
+    return mayGoOn
+  }
+}

@@ -1,0 +1,240 @@
+import type { TcpSocket } from '../../net/index.ts'
+import type { ClientInfo, ExchangeHandler } from './exchange.ts'
+import { MessageError, type RequestHead } from './head.ts'
+import { type ExchangeOwner, Http1Exchange } from './http1-exchange.ts'
+import { parseRequestHead } from './parse-request-head.ts'
+import { renderRefusal } from './refusal.ts'
+
+/** What a client may take. Times are milliseconds. */
+export interface Http1Limits {
+  readonly maxHeadBytes: number
+  readonly headTimeoutMs: number
+  readonly idleTimeoutMs: number
+}
+
+/** How a connection is served. */
+export interface Http1ServerOptions {
+  readonly client: ClientInfo
+  readonly limits: Http1Limits
+  readonly onExchange: ExchangeHandler
+  /** Is told of requests that were refused before they were one. */
+  readonly onRefused: (error: MessageError) => void
+}
+
+const headEnd = Buffer.from('\r\n\r\n')
+/** Bytes of requests that a client sends ahead; beyond this it waits. */
+const mostAhead = 65_536
+
+/**
+ * Serves HTTP/1.1 on one connection, one request after the other:
+ *
+ *     idle ──bytes──► head ──complete──► body ──complete──► answering ──done──► idle
+ *                                          └─── the answer may begin and end while the body still comes
+ */
+export class Http1ServerConnection implements ExchangeOwner {
+  readonly #socket: TcpSocket
+  readonly #options: Http1ServerOptions
+  #pending: Buffer | undefined
+  #exchange: Http1Exchange | undefined
+  #timer: NodeJS.Timeout | undefined
+  #isHeadTimer = false
+  #isDraining = false
+  #isClosed = false
+  #isParsing = false
+  #hasEnded = false
+
+  constructor(socket: TcpSocket, options: Http1ServerOptions) {
+    this.#socket = socket
+    this.#options = options
+    socket.on('data', (chunk: Buffer) => this.#onData(chunk))
+    socket.on('end', () => this.#onEnd())
+    socket.on('close', () => this.#onClose())
+    socket.on('drain', () => this.#exchange?.drained())
+    this.#wait(options.limits.headTimeoutMs, true)
+  }
+
+  /** Takes bytes that were read from the socket before. */
+  feed(chunk: Buffer): void {
+    if (chunk.length > 0) this.#onData(chunk)
+  }
+
+  /** Closes after the request under way, at once when there is none. */
+  drain(): void {
+    this.#isDraining = true
+    if (this.#exchange === undefined && this.#pending === undefined) this.#socket.end()
+  }
+
+  get isDraining(): boolean {
+    return this.#isDraining
+  }
+
+  #onData(chunk: Buffer): void {
+    if (this.#isClosed) return
+    if (this.#exchange?.isReading === true) {
+      this.#feedBody(this.#exchange, chunk)
+      return
+    }
+    this.#pending = this.#pending === undefined ? chunk : Buffer.concat([this.#pending, chunk])
+    if (this.#exchange !== undefined) {
+      if (this.#pending.length > mostAhead) this.#socket.pause()
+      return
+    }
+    this.#parsePending()
+  }
+
+  #feedBody(exchange: Http1Exchange, chunk: Buffer): void {
+    try {
+      const end = exchange.feed(chunk)
+      if (end < chunk.length && !this.#isClosed) {
+        const rest = chunk.subarray(end)
+        this.#pending = this.#pending === undefined ? rest : Buffer.concat([this.#pending, rest])
+      }
+    } catch (error) {
+      if (!(error instanceof MessageError)) throw error
+      this.#options.onRefused(error)
+      this.#breakOff(exchange, error)
+    }
+  }
+
+  /** After a broken body nothing on this connection can be trusted any more. */
+  #breakOff(exchange: Http1Exchange, error: MessageError): void {
+    const mayAnswer = !exchange.hasResponded
+    exchange.gone()
+    this.#exchange = undefined
+    if (mayAnswer) this.#refuse(error)
+    else this.#socket.destroy()
+  }
+
+  /** Handles the requests that are complete enough; not reentrant, because an answer may come at once. */
+  #parsePending(): void {
+    if (this.#isParsing) return
+    this.#isParsing = true
+    while (this.#exchange === undefined && this.#pending !== undefined && !this.#isClosed) {
+      if (!this.#parseOne(this.#pending)) break
+    }
+    this.#isParsing = false
+  }
+
+  #parseOne(bytes: Buffer): boolean {
+    // One empty line before a request is an old client's habit (RFC 9112 2.2).
+    const start = bytes[0] === 13 && bytes[1] === 10 ? 2 : 0
+    const end = bytes.indexOf(headEnd, start)
+    const { maxHeadBytes, headTimeoutMs } = this.#options.limits
+    if (end === -1) {
+      if (bytes.length > maxHeadBytes)
+        this.#refuse(new MessageError(431, `the head is longer than ${maxHeadBytes} bytes`))
+      else if (!this.#isHeadTimer) this.#wait(headTimeoutMs, true)
+      return false
+    }
+    if (end - start > maxHeadBytes) {
+      this.#refuse(new MessageError(431, `the head is longer than ${maxHeadBytes} bytes`))
+      return false
+    }
+    try {
+      const scheme = this.#options.client.isTls ? 'https' : 'http'
+      this.#begin(parseRequestHead(bytes.toString('latin1', start, end), scheme), bytes, end + 4)
+    } catch (error) {
+      if (!(error instanceof MessageError)) throw error
+      this.#refuse(error)
+      return false
+    }
+    return true
+  }
+
+  #begin(request: RequestHead, bytes: Buffer, offset: number): void {
+    this.#clearTimer()
+    const exchange = new Http1Exchange(this, this.#socket, request, this.#options.client)
+    this.#exchange = exchange
+    this.#pending = undefined
+    if (exchange.isReading) {
+      if (offset < bytes.length) this.#feedBody(exchange, bytes.subarray(offset))
+    } else if (offset < bytes.length) this.#pending = bytes.subarray(offset)
+    // A body that was broken in its first bytes has ended the exchange already.
+    if (this.#exchange === exchange) this.#options.onExchange(exchange)
+  }
+
+  #refuse(error: MessageError): void {
+    if (this.#isClosed) return
+    this.#options.onRefused(error)
+    this.#isClosed = true
+    this.#pending = undefined
+    this.#clearTimer()
+    this.#socket.end(renderRefusal(error.status, error.message))
+    // What still comes is not read; a client that never closes is not waited for.
+    this.#socket.resume()
+    this.#wait(1000, false)
+  }
+
+  /** The exchange is over: the next one, or the end. */
+  finished(exchange: Http1Exchange, mayContinue: boolean): void {
+    if (this.#exchange !== exchange) return
+    this.#exchange = undefined
+    if (this.#isClosed) return
+    if (!mayContinue || this.#isDraining || (this.#hasEnded && this.#pending === undefined)) {
+      this.#isClosed = true
+      this.#pending = undefined
+      this.#socket.end()
+      this.#socket.resume()
+      this.#wait(1000, false)
+      return
+    }
+    this.#wait(this.#options.limits.idleTimeoutMs, false)
+    if (this.#socket.isPaused()) this.#socket.resume()
+    this.#parsePending()
+  }
+
+  /** Lets go of the socket for another protocol; gives what was read ahead. */
+  release(): Buffer | undefined {
+    const rest = this.#pending
+    this.#isClosed = true
+    this.#pending = undefined
+    this.#exchange = undefined
+    this.#clearTimer()
+    this.#socket.removeAllListeners('data')
+    this.#socket.removeAllListeners('end')
+    this.#socket.removeAllListeners('close')
+    this.#socket.removeAllListeners('drain')
+    this.#socket.pause()
+    return rest
+  }
+
+  #onEnd(): void {
+    this.#hasEnded = true
+    const exchange = this.#exchange
+    if (exchange === undefined) {
+      if (!this.#isClosed) this.#socket.end()
+    } else if (exchange.isReading) {
+      exchange.gone()
+      this.#socket.destroy()
+    }
+  }
+
+  #onClose(): void {
+    this.#isClosed = true
+    this.#clearTimer()
+    const exchange = this.#exchange
+    this.#exchange = undefined
+    exchange?.gone()
+  }
+
+  #wait(durationMs: number, isHeadTimer: boolean): void {
+    this.#clearTimer()
+    this.#isHeadTimer = isHeadTimer
+    this.#timer = setTimeout(() => this.#onTimeout(), durationMs)
+  }
+
+  #onTimeout(): void {
+    if (this.#isHeadTimer && this.#pending !== undefined) {
+      this.#refuse(new MessageError(408, 'the head of the request did not arrive in time'))
+      return
+    }
+    this.#isClosed = true
+    this.#socket.destroy()
+  }
+
+  #clearTimer(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#isHeadTimer = false
+  }
+}

@@ -1,0 +1,184 @@
+import {
+  constants,
+  type IncomingHttpHeaders,
+  performServerHandshake,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2'
+import type { ByteStream } from '../../net/index.ts'
+import type { ClientInfo, Exchange, ExchangeHandler, ExchangeListener } from './exchange.ts'
+import type { BodyFraming, RequestHead } from './head.ts'
+import { HeaderFields } from './header-fields.ts'
+import { fieldsOfHttp2, http2HeadersOf } from './http2-fields.ts'
+
+/** How a connection is served. */
+export interface Http2ServerOptions {
+  readonly client: ClientInfo
+  readonly maxHeadBytes: number
+  readonly idleTimeoutMs: number
+  readonly onExchange: ExchangeHandler
+}
+
+const mostStreams = 250
+
+/** Serves HTTP/2 on one connection, whose preface may not have been read. */
+export class Http2ServerConnection {
+  readonly #session: ServerHttp2Session
+
+  constructor(stream: ByteStream, options: Http2ServerOptions) {
+    const { client, maxHeadBytes, idleTimeoutMs, onExchange } = options
+    this.#session = performServerHandshake(stream, {
+      maxHeaderListPairs: 256,
+      settings: {
+        maxConcurrentStreams: mostStreams,
+        maxHeaderListSize: maxHeadBytes,
+        initialWindowSize: 1_048_576,
+        enableConnectProtocol: false,
+      },
+    })
+    this.#session.setLocalWindowSize(4_194_304)
+    this.#session.on('error', () => {})
+    this.#session.setTimeout(idleTimeoutMs, () => this.#session.close())
+    this.#session.on('stream', (request: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number) => {
+      request.on('error', () => {})
+      const head = headOf(headers, client, (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0)
+      if (head === undefined) request.close(constants.NGHTTP2_PROTOCOL_ERROR)
+      else onExchange(new Http2Exchange(request, head, client))
+    })
+  }
+
+  /** Takes no new requests; closes when the last one is done. */
+  drain(): void {
+    this.#session.close()
+  }
+}
+
+/** Undefined for a request that HTTP/1.1 would refuse as well; nghttp2 has checked the rest. */
+function headOf(headers: IncomingHttpHeaders, client: ClientInfo, isComplete: boolean): RequestHead | undefined {
+  const method = headers[':method']
+  const target = headers[':path']
+  const authority = headers[':authority'] ?? headers.host
+  if (method === undefined || target === undefined || authority === undefined || method === 'CONNECT') return undefined
+  const isPlain = target.startsWith('/')
+    ? /^[\x21\x22\x24-\x7e]+$/.test(target)
+    : target === '*' && method === 'OPTIONS'
+  if (!isPlain || !/^[^\s/\\@?#]+$/.test(authority)) return undefined
+  if (headers.host !== undefined && headers.host.toLowerCase() !== authority.toLowerCase()) return undefined
+  const fields = fieldsOfHttp2(headers)
+  const length = fields.get('content-length')
+  fields.delete('content-length')
+  fields.delete('host')
+  return {
+    version: '2',
+    method,
+    scheme: client.isTls ? 'https' : 'http',
+    authority,
+    target,
+    headers: fields,
+    body: framingOf(isComplete, length),
+    isUpgrade: false,
+    closes: false,
+  }
+}
+
+function framingOf(isComplete: boolean, length: string | undefined): BodyFraming {
+  if (isComplete) return { kind: 'none' }
+  return length === undefined ? { kind: 'chunked' } : { kind: 'length', length: Number(length) }
+}
+
+class Http2Exchange implements Exchange {
+  readonly request: RequestHead
+  readonly client: ClientInfo
+  readonly hasBody: boolean
+  readonly #stream: ServerHttp2Stream
+  #trailers: HeaderFields | undefined
+  #sentTrailers: HeaderFields | undefined
+  #listener: ExchangeListener | undefined
+  #isDone = false
+
+  constructor(stream: ServerHttp2Stream, request: RequestHead, client: ClientInfo) {
+    this.#stream = stream
+    this.request = request
+    this.client = client
+    this.hasBody = request.body.kind !== 'none'
+  }
+
+  listen(listener: ExchangeListener): void {
+    this.#listener = listener
+    const stream = this.#stream
+    stream.on('close', () => this.#onClose())
+    stream.on('drain', () => this.#listener?.onDrain())
+    if (!this.hasBody) {
+      listener.onEnd(undefined)
+      return
+    }
+    stream.on('trailers', (headers) => {
+      this.#trailers = fieldsOfHttp2(headers)
+    })
+    stream.on('data', (chunk: Buffer) => this.#listener?.onData(chunk))
+    stream.on('end', () => setImmediate(() => this.#onEnd()))
+  }
+
+  pause(): void {
+    this.#stream.pause()
+  }
+
+  resume(): void {
+    this.#stream.resume()
+  }
+
+  informational(status: number, headers: HeaderFields): void {
+    if (this.#isOpen() && !this.#stream.headersSent)
+      this.#stream.additionalHeaders({ ':status': status, ...http2HeadersOf(headers) })
+  }
+
+  respond(status: number, _reason: string, headers: HeaderFields, length: number | undefined): void {
+    if (!this.#isOpen()) return
+    const fields = {
+      ...http2HeadersOf(headers),
+      ':status': status,
+      ...(length !== undefined && { 'content-length': length }),
+    }
+    this.#stream.respond(fields, { waitForTrailers: length === undefined })
+    this.#stream.on('wantTrailers', () =>
+      this.#stream.sendTrailers(http2HeadersOf(this.#sentTrailers ?? new HeaderFields())),
+    )
+  }
+
+  write(chunk: Buffer): boolean {
+    return this.#isOpen() ? this.#stream.write(chunk) : true
+  }
+
+  end(trailers?: HeaderFields): void {
+    if (this.#isDone) return
+    this.#isDone = true
+    this.#sentTrailers = trailers
+    if (!this.#isOpen()) return
+    this.#stream.end()
+    // What the client still sends of its request is not wanted any more.
+    if (!this.#stream.readableEnded) this.#stream.resume()
+  }
+
+  abort(): void {
+    this.#isDone = true
+    this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+  }
+
+  upgrade(): ByteStream {
+    throw new Error('HTTP/2 requests cannot be upgraded')
+  }
+
+  #isOpen(): boolean {
+    return !(this.#stream.destroyed || this.#stream.closed)
+  }
+
+  #onEnd(): void {
+    if (!this.#isDone) this.#listener?.onEnd(this.#trailers)
+  }
+
+  #onClose(): void {
+    if (this.#isDone) return
+    this.#isDone = true
+    this.#listener?.onGone()
+  }
+}
