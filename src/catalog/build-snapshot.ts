@@ -19,7 +19,13 @@ import {
 } from './target-index.ts'
 
 /** Kinds that a snapshot holds as maps and makes nothing else of. */
-const plainKinds = ['nodes', 'destinationRules'] as const satisfies readonly ObjectKind[]
+const plainKinds = [
+  'nodes',
+  'destinationRules',
+  'gateways',
+  'virtualServices',
+  'secrets',
+] as const satisfies readonly ObjectKind[]
 
 type PlainMaps = { readonly [K in (typeof plainKinds)[number]]: ReadonlyMap<ObjectKey, KubeObjects[K]> }
 
@@ -51,7 +57,13 @@ export const emptyParts: SnapshotParts = {
   sequence: 0,
   services: new Map(),
   clusterIPs: () => new Map(),
-  plain: { nodes: new Map(), destinationRules: new Map() },
+  plain: {
+    nodes: new Map(),
+    destinationRules: new Map(),
+    gateways: new Map(),
+    virtualServices: new Map(),
+    secrets: new Map(),
+  },
   slices: ShardedMap.empty(),
   rules: ShardedMap.empty(),
   pods: ShardedMap.empty(),

@@ -1,4 +1,14 @@
-import type { ClusterNode, DestinationRule, EndpointSlice, ObjectKey, Pod, Service } from '../model/index.ts'
+import type {
+  ClusterNode,
+  DestinationRule,
+  EndpointSlice,
+  Gateway,
+  ObjectKey,
+  Pod,
+  Secret,
+  Service,
+  VirtualService,
+} from '../model/index.ts'
 
 /** The kinds of objects that sources deliver, by plural name. */
 export interface KubeObjects {
@@ -8,6 +18,10 @@ export interface KubeObjects {
   readonly destinationRules: DestinationRule
   /** Those of the own node, or all while Pods are told apart by their labels. */
   readonly pods: Pod
+  readonly gateways: Gateway
+  readonly virtualServices: VirtualService
+  /** Those that Gateways name; never remembered. */
+  readonly secrets: Secret
 }
 
 /** A kind of object that sources deliver. */

@@ -14,10 +14,16 @@ const emptyMaps = (): ObjectMaps => ({
   nodes: new Map(),
   destinationRules: new Map(),
   pods: new Map(),
+  gateways: new Map(),
+  virtualServices: new Map(),
+  secrets: new Map(),
 })
 
 /** Every kind that sources deliver. */
 export const objectKinds = Object.keys(emptyMaps()) as readonly ObjectKind[]
+
+/** Kinds that may be kept: all but Secrets, which belong on no disk of ours. */
+export const storableKinds = objectKinds.filter((kind) => kind !== 'secrets')
 
 /** The objects of each kind as the source last told them, and which Services a change touched. Mutable. */
 export class ObjectStore {
@@ -76,9 +82,9 @@ export class ObjectStore {
     this.#touchedKinds.add(kind)
   }
 
-  /** All objects as they are now. */
+  /** All objects that may be kept, as they are now. */
   lists(): ObjectLists {
-    return Object.fromEntries(objectKinds.map((kind) => [kind, [...this.#objects[kind].values()]]))
+    return Object.fromEntries(storableKinds.map((kind) => [kind, [...this.#objects[kind].values()]]))
   }
 
   /** The slices of a Service by name; those made from v1 Endpoints only when there is no other. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { backendIdOf, type ServicePort } from '../model/index.ts'
-import { createCatalog, type ObjectLists, type Schedule, type Snapshot } from './index.ts'
+import { createCatalog, type ObjectLists, objectKinds, type Schedule, type Snapshot } from './index.ts'
 import { sampleEndpoint, sampleNode, sampleService, sampleSlice } from './samples.ts'
 
 const http: ServicePort = { name: 'http', protocol: 'tcp', port: 80 }
@@ -109,7 +109,14 @@ test('a catalog gives all of its objects, also those that no snapshot shows', ()
   const hidden = sampleSlice({ name: 'from-endpoints', fromEndpoints: true })
   const lists = { services: [sampleService()], endpointSlices: [sampleSlice(), orphan, hidden], nodes: [] }
   for (const kind of ['services', 'endpointSlices', 'nodes'] as const) catalog.replace(kind, lists[kind])
-  assert.deepEqual(catalog.objects(), { ...lists, destinationRules: [], pods: [] })
+  assert.deepEqual(catalog.objects(), { ...lists, destinationRules: [], pods: [], gateways: [], virtualServices: [] })
+})
+
+test('a catalog shows Secrets and never gives them away to be kept', () => {
+  const { catalog } = startCatalog()
+  for (const kind of objectKinds) catalog.replace(kind, [])
+  catalog.put('secrets', { namespace: 'shop', name: 'cert', data: { 'tls.key': 'eA==' } })
+  assert.ok(!JSON.stringify(catalog.objects()).includes('tls.key'))
 })
 
 function permutationsOf<T>(items: readonly T[]): T[][] {

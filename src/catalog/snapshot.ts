@@ -3,12 +3,15 @@ import type {
   ClusterNode,
   DestinationRule,
   EndpointSlice,
+  Gateway,
   ObjectKey,
   Pod,
   Protocol,
+  Secret,
   Service,
   ServicePort,
   ServicePortId,
+  VirtualService,
 } from '../model/index.ts'
 
 /** Where a flow wants to go on a node, as the far end sees it. */
@@ -27,6 +30,10 @@ export interface Snapshot {
   readonly services: ReadonlyMap<ObjectKey, Service>
   readonly nodes: ReadonlyMap<string, ClusterNode>
   readonly destinationRules: ReadonlyMap<ObjectKey, DestinationRule>
+  /** The same map until one of them changes, as for the others below; all three are empty outside gateways. */
+  readonly gateways: ReadonlyMap<ObjectKey, Gateway>
+  readonly virtualServices: ReadonlyMap<ObjectKey, VirtualService>
+  readonly secrets: ReadonlyMap<ObjectKey, Secret>
   /** The slices of a Service; those made from v1 Endpoints only when there is no other. */
   slicesOf(service: Service): readonly EndpointSlice[]
   /**

@@ -6,9 +6,11 @@ import type {
   Endpoint,
   EndpointPort,
   EndpointSlice,
+  Gateway,
   Pod,
   Service,
   ServicePort,
+  VirtualService,
 } from '../model/index.ts'
 import {
   type ObjectLists,
@@ -102,12 +104,61 @@ const pod: Required<Pod> = {
   podIPs: ['10.0.0.1', 'fd00::1'],
   ready: true,
 }
+const gateway: Required<Gateway> = {
+  namespace: 'shop',
+  name: 'front',
+  createdAt: '2026-01-01T00:00:00Z',
+  selector: { kubeedge: 'edgemesh-gateway' },
+  servers: [
+    {
+      port: 80,
+      protocol: 'http',
+      bind: '192.0.2.7',
+      hosts: [{ namespace: '*', host: '*' }],
+      tls: { mode: 'redirect' },
+    },
+  ],
+  ignored: ['spec.x: has no effect here'],
+  problems: ['spec.y: is missing'],
+}
+const changes = { set: { a: '1' }, add: {}, remove: ['b'] }
+const virtualService: Required<VirtualService> = {
+  namespace: 'shop',
+  name: 'web',
+  createdAt: '2026-01-01T00:00:00Z',
+  hosts: ['*'],
+  gateways: ['front'],
+  exportTo: ['*'],
+  http: [
+    {
+      name: '#0',
+      match: [
+        {
+          uri: { kind: 'prefix', value: '/' },
+          ignoreUriCase: true,
+          headers: [],
+          withoutHeaders: [],
+          queryParams: [],
+          gateways: [],
+        },
+      ],
+      action: { kind: 'broken', reason: 'spec.y: is missing' },
+      headers: { request: changes, response: changes },
+    },
+  ],
+  tls: [{ match: [{ sniHosts: ['a'], gateways: [] }], destinations: [{ host: 'web', weight: 1 }] }],
+  tcp: [{ destinations: [{ host: 'web', weight: 1 }] }],
+  ignored: ['spec.x: has no effect here'],
+  problems: ['spec.y: is missing'],
+}
 const objects: ObjectLists = {
   services: [service],
   endpointSlices: [slice],
   nodes: [node],
   destinationRules: [rule],
   pods: [pod],
+  gateways: [gateway],
+  virtualServices: [virtualService],
 }
 const documentOf = (changes: object) => JSON.stringify({ version: storedObjectsVersion, savedAt: 1, ...changes })
 
@@ -124,12 +175,15 @@ suite('stored objects', () => {
       nodes: [sampleNode('edge-a')],
       destinationRules: [sampleRule()],
       pods: [samplePod()],
+      gateways: [],
+      virtualServices: [],
     }
     assert.deepEqual(parseStoredObjects(renderStoredObjects({ savedAt: 0, objects: plain })).objects, plain)
   })
 
   test('of an older program lack kinds that came later, and of a newer one may have more', () => {
-    const empty = Object.fromEntries(objectKinds.map((kind) => [kind, []]))
+    const kinds = objectKinds.filter((kind) => kind !== 'secrets')
+    const empty = Object.fromEntries(kinds.map((kind) => [kind, []]))
     assert.deepEqual(parseStoredObjects(documentOf({})).objects, empty)
     assert.deepEqual(parseStoredObjects(documentOf({ walruses: [{ name: 'w' }] })).objects, empty)
   })
@@ -165,6 +219,13 @@ suite('stored objects', () => {
     assert.deepEqual(destinationRules, [rule])
   })
 
+  test('of a newer program lose the VirtualServices whose actions this one does not know', () => {
+    const [http] = virtualService.http
+    const strange = { ...virtualService, http: [{ ...http, action: { kind: 'dream' } }] }
+    const { virtualServices } = parseStoredObjects(documentOf({ virtualServices: [strange, virtualService] })).objects
+    assert.deepEqual(virtualServices, [virtualService])
+  })
+
   test('are refused when any field that the model requires is missing or of another type', () => {
     let cases = 0
     for (const [kind, [object]] of Object.entries(objects)) {
@@ -197,7 +258,15 @@ const optional = [
   'zone',
   'pod',
   'trafficPolicy',
+  'createdAt',
+  'bind',
+  'tls',
+  'match',
+  'reason',
 ]
+
+/** Maps of text to text, of whose entries none is required. */
+const records = ['labels', 'selector', 'set', 'add']
 
 /** The object without each of its required fields, and with each replaced by something else, to its leaves. */
 function* brokenVariantsOf(value: unknown): Generator<unknown> {
@@ -211,7 +280,7 @@ function* brokenVariantsOf(value: unknown): Generator<unknown> {
     const { [field]: _, ...rest } = value as Record<string, unknown>
     yield rest
     for (const wrong of [null, wrongFor(inner)]) yield { ...rest, [field]: wrong }
-    if (field !== 'labels') for (const broken of brokenVariantsOf(inner)) yield { ...rest, [field]: broken }
+    if (!records.includes(field)) for (const broken of brokenVariantsOf(inner)) yield { ...rest, [field]: broken }
   }
 }
 

@@ -1,6 +1,16 @@
-import type { BalancingPolicy, DestinationRule, EndpointPort, HashKey, HashRing, ServicePort } from '../model/index.ts'
+import type {
+  BalancingPolicy,
+  DestinationRule,
+  EndpointPort,
+  HashKey,
+  HashRing,
+  HeaderOperations,
+  HttpAction,
+  ServicePort,
+  VirtualService,
+} from '../model/index.ts'
 import type { KubeObjects, ObjectKind } from './object-sink.ts'
-import { type ObjectLists, objectKinds } from './objects.ts'
+import { type ObjectLists, storableKinds } from './objects.ts'
 import { hasShape, isRecord, type Shape } from './shape.ts'
 
 /** The objects of an earlier moment, as they are kept for a start without the API. */
@@ -17,6 +27,8 @@ export interface StoredObjects {
 export const storedObjectsVersion = 1
 
 const port: Shape<ServicePort> & Shape<EndpointPort> = { name: 'string', protocol: 'string', port: 'number' }
+
+const operations: Shape<HeaderOperations> = { set: 'record', add: 'record', remove: ['string'] }
 
 const shapes: { readonly [K in ObjectKind]: Shape<KubeObjects[K]> } = {
   services: {
@@ -50,6 +62,36 @@ const shapes: { readonly [K in ObjectKind]: Shape<KubeObjects[K]> } = {
     ignored: ['string'],
   },
   pods: { namespace: 'string', name: 'string', labels: 'record', podIPs: ['string'], ready: 'boolean' },
+  gateways: {
+    namespace: 'string',
+    name: 'string',
+    selector: 'record',
+    servers: [{ port: 'number', protocol: 'string', hosts: [{ namespace: 'string', host: 'string' }] }],
+    ignored: ['string'],
+    problems: ['string'],
+  },
+  virtualServices: {
+    namespace: 'string',
+    name: 'string',
+    hosts: ['string'],
+    gateways: ['string'],
+    exportTo: ['string'],
+    http: [
+      {
+        name: 'string',
+        action: { kind: 'string' } as Shape<HttpAction>,
+        headers: { request: operations, response: operations },
+      },
+    ],
+    tls: [
+      { match: [{ sniHosts: ['string'], gateways: ['string'] }], destinations: [{ host: 'string', weight: 'number' }] },
+    ],
+    tcp: [{ destinations: [{ host: 'string', weight: 'number' }] }],
+    ignored: ['string'],
+    problems: ['string'],
+  },
+  // Never written, and passed over in files that hold some all the same.
+  secrets: { namespace: 'string', name: 'string', data: 'record' },
 }
 
 /** Stored objects are damaged, or of a version that this one does not read. */
@@ -79,14 +121,16 @@ export function parseStoredObjects(text: string): StoredObjects {
     throw new StoredObjectsError(`version ${JSON.stringify(version)}, only ${storedObjectsVersion} is known`)
   }
   if (typeof savedAt !== 'number' || !Number.isFinite(savedAt)) throw new StoredObjectsError('savedAt is no number')
-  const entries = objectKinds.map((kind) => [kind, listOf(kind, document[kind] ?? [])])
+  const entries = storableKinds.map((kind) => [kind, listOf(kind, document[kind] ?? [])])
   return { savedAt, objects: Object.fromEntries(entries) as ObjectLists }
 }
 
 function listOf<K extends ObjectKind>(kind: K, value: unknown): readonly KubeObjects[K][] {
   if (!hasShape(value, [shapes[kind]])) throw new StoredObjectsError(`${kind} are not what this version stores`)
   const objects = value as readonly KubeObjects[K][]
-  return kind === 'destinationRules' ? objects.filter((rule) => isReadableRule(rule as DestinationRule)) : objects
+  if (kind === 'destinationRules') return objects.filter((rule) => isReadableRule(rule as DestinationRule))
+  if (kind === 'virtualServices') return objects.filter((object) => hasKnownActions(object as VirtualService))
+  return objects
 }
 
 /** Policies are closed unions, and a newer program may know more kinds. */
@@ -94,6 +138,17 @@ function isReadableRule({ trafficPolicy, portPolicies, subsets }: DestinationRul
   const policies = [trafficPolicy, ...[...portPolicies, ...subsets].map((part) => part.trafficPolicy ?? {})]
   return policies.every((policy) => isRecord(policy) && isKnownPolicy(policy['loadBalancer']))
 }
+
+function hasKnownActions({ http }: VirtualService): boolean {
+  return http.every(({ action }) => actionKinds.includes(action.kind))
+}
+
+const actionKinds: readonly string[] = keysOf<HttpAction['kind']>({
+  forward: true,
+  redirect: true,
+  answer: true,
+  broken: true,
+})
 
 function isKnownPolicy(policy: unknown): boolean {
   if (policy === undefined) return true

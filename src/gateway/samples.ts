@@ -65,7 +65,7 @@ export function sampleRule(name: string, match?: Partial<HttpMatch>, fields: Par
   const headers = { request: noChanges, response: noChanges }
   return {
     name,
-    match: match === undefined ? undefined : [sampleMatch(match)],
+    ...(match === undefined ? {} : { match: [sampleMatch(match)] }),
     action: { kind: 'forward', destinations: [{ host: 'web', port: 80, weight: 1, headers }], mirrors: [] },
     headers,
     ...fields,

@@ -23,8 +23,8 @@ export interface VirtualService {
 export interface HttpRule {
   /** For logs and metrics; `#0` and so on when it has none. */
   readonly name: string
-  /** One of them must match; undefined means every request matches. An empty list never matches. */
-  readonly match: readonly HttpMatch[] | undefined
+  /** One of them must match; absent means every request matches. An empty list never matches. */
+  readonly match?: readonly HttpMatch[]
   readonly action: HttpAction
   /** Changes of requests and answers for all destinations. */
   readonly headers: HeaderChanges
@@ -36,7 +36,8 @@ export interface HttpRule {
 export type HttpAction =
   | ForwardAction
   | RedirectAction
-  | { readonly kind: 'answer'; readonly status: number; readonly body: Uint8Array | undefined }
+  /** Answers itself; the body is base64 text. */
+  | { readonly kind: 'answer'; readonly status: number; readonly body: string }
   /** The rule cannot be followed, for the reason given; guessing would send requests where nobody wants them. */
   | { readonly kind: 'broken'; readonly reason: string }
 
@@ -204,8 +205,8 @@ export interface TlsMatch {
 
 /** Where connections go. */
 export interface TcpRule {
-  /** One of them must match; undefined means every connection matches. */
-  readonly match: readonly TcpMatch[] | undefined
+  /** One of them must match; absent means every connection matches. */
+  readonly match?: readonly TcpMatch[]
   readonly destinations: readonly WeightedDestination[]
 }
 

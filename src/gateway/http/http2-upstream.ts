@@ -4,6 +4,7 @@ import {
   connect,
   constants,
   type IncomingHttpHeaders,
+  type IncomingHttpStatusHeader,
 } from 'node:http2'
 import type { ByteStream } from '../../net/index.ts'
 import { HeaderFields } from './header-fields.ts'

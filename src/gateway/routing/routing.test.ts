@@ -505,7 +505,7 @@ suite('TLS', () => {
 
   test('may hold bytes that are no HTTP', () => {
     const server = { ...serverFor('*'), port: 443, protocol: 'tls' as const, tls: sampleTls() }
-    const tcp = [{ match: undefined, destinations: [{ host: 'web', weight: 1 }] }]
+    const tcp = [{ destinations: [{ host: 'web', weight: 1 }] }]
     const plan = serversOf(build([sampleGateway({ servers: [server] })], [sampleVirtualService({ tcp })])).find('x')
     assert.ok(plan?.mode === 'terminate' && plan.inside.kind === 'tcp')
     assert.deepEqual(
@@ -520,7 +520,7 @@ test('tcp rules hold for their port', () => {
   const tcp = [
     { match: [{ port: 1, gateways: [] }], destinations },
     { match: [{ port: 9000, gateways: ['front'] }], destinations },
-    { match: undefined, destinations },
+    { destinations },
   ]
   const servers = [sampleServer({ port: 9000, protocol: 'tcp' })]
   const [plan] = build([sampleGateway({ servers })], [sampleVirtualService({ tcp })]).listeners

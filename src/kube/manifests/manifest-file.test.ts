@@ -55,7 +55,7 @@ addressType: IPv4
   const others = [
     'apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: 1}\n',
     'apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: x}\n',
-    'apiVersion: networking.istio.io/v1alpha3\nkind: Gateway\nspec: {}\n',
+    'apiVersion: networking.istio.io/v1alpha3\nkind: ServiceEntry\nspec: {}\n',
     'apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n',
     'apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: stray}\naddressType: IPv4\n',
   ]

@@ -4,11 +4,14 @@ import { parseDestinationRule } from '../objects/destination-rule.ts'
 import { parseEndpointSlice } from '../objects/endpoint-slice.ts'
 import { parseEndpoints } from '../objects/endpoints.ts'
 import { Field, type FieldPath, ObjectParseError } from '../objects/field.ts'
+import { parseGateway } from '../objects/gateway.ts'
 import { parseIdentity } from '../objects/metadata.ts'
 import { parseNode } from '../objects/node.ts'
 import type { Note } from '../objects/note.ts'
 import { parsePod } from '../objects/pod.ts'
+import { parseSecret } from '../objects/secret.ts'
 import { parseService } from '../objects/service.ts'
+import { parseVirtualService } from '../objects/virtual-service.ts'
 import { type ManifestDocument, readDocuments } from './documents.ts'
 
 /** An object for the sink, with its kind. */
@@ -119,17 +122,27 @@ const destinationRules: ReadableKind = {
   parse: (value, note) => [parseDestinationRule(value, note)],
 }
 
+const gateways: ReadableKind = { kind: 'gateways', parse: (value) => [parseGateway(value)] }
+const virtualServices: ReadableKind = { kind: 'virtualServices', parse: (value) => [parseVirtualService(value)] }
+
 /** By API version and kind; all others are passed over. */
 const readableKinds: ReadonlyMap<string, ReadableKind> = new Map<string, ReadableKind>([
   ['v1 Service', { kind: 'services', parse: (value, note) => [parseServiceOfFolder(value, note)] }],
   ['v1 Endpoints', { kind: 'endpointSlices', parse: parseEndpoints }],
   ['v1 Node', { kind: 'nodes', parse: (value) => [parseNode(value)] }],
   ['v1 Pod', { kind: 'pods', parse: (value, note) => [parsePod(value, note)] }],
+  ['v1 Secret', { kind: 'secrets', parse: (value) => [parseSecret(value)] }],
   ['discovery.k8s.io/v1 EndpointSlice', slices],
   ['discovery.k8s.io/v1beta1 EndpointSlice', slices],
   ['networking.istio.io/v1 DestinationRule', destinationRules],
   ['networking.istio.io/v1beta1 DestinationRule', destinationRules],
   ['networking.istio.io/v1alpha3 DestinationRule', destinationRules],
+  ['networking.istio.io/v1 Gateway', gateways],
+  ['networking.istio.io/v1beta1 Gateway', gateways],
+  ['networking.istio.io/v1alpha3 Gateway', gateways],
+  ['networking.istio.io/v1 VirtualService', virtualServices],
+  ['networking.istio.io/v1beta1 VirtualService', virtualServices],
+  ['networking.istio.io/v1alpha3 VirtualService', virtualServices],
 ])
 
 function parseServiceOfFolder(value: unknown, note: Note) {

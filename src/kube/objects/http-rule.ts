@@ -38,7 +38,8 @@ const noChanges = { set: {}, add: {}, remove: [] }
 
 /** One item of `spec.http`. Throws only when its match cannot be read: then nobody knows which requests are meant. */
 export function parseHttpRule(field: Field, index: number, notes: Notes): HttpRule {
-  const match = parseMatches(field, notes)
+  const matches = parseMatches(field, notes)
+  const match = matches === undefined ? {} : { match: matches }
   const name = field.at('name').text() || `#${index}`
   try {
     notes.checkKeys(field, ruleKeys)
@@ -46,7 +47,7 @@ export function parseHttpRule(field: Field, index: number, notes: Notes): HttpRu
     const fault = parseFault(field.at('fault'), notes)
     return {
       name,
-      match,
+      ...match,
       action: parseAction(field, notes),
       headers: parseHeaderChanges(field.at('headers'), notes),
       ...(cors === undefined ? {} : { cors }),
@@ -56,7 +57,7 @@ export function parseHttpRule(field: Field, index: number, notes: Notes): HttpRu
     if (!(error instanceof ObjectParseError)) throw error
     notes.problems.push(error.message)
     const headers = { request: noChanges, response: noChanges }
-    return { name, match, action: { kind: 'broken', reason: error.message }, headers }
+    return { name, ...match, action: { kind: 'broken', reason: error.message }, headers }
   }
 }
 
@@ -170,7 +171,6 @@ function parseDirectResponse(field: Field, notes: Notes): HttpAction {
   if (status === undefined) throw field.at('status').error('is missing')
   const body = field.at('body')
   notes.checkKeys(body, ['string', 'bytes'])
-  if (!body.at('bytes').isAbsent)
-    return { kind: 'answer', status, body: Buffer.from(body.at('bytes').text(), 'base64') }
-  return { kind: 'answer', status, body: body.isAbsent ? undefined : Buffer.from(body.at('string').text()) }
+  if (!body.at('bytes').isAbsent) return { kind: 'answer', status, body: body.at('bytes').text() }
+  return { kind: 'answer', status, body: Buffer.from(body.at('string').text()).toString('base64') }
 }

@@ -63,7 +63,8 @@ function parseTcpRule(field: Field, notes: Notes): TcpRule {
     refusePresent(item.at('sourceSubnet'), 'is not read, so this match never holds')
     return parsePlace(item)
   })
-  return { match: match.length === 0 ? undefined : parsed, destinations: parseRoute(field.at('route'), notes) }
+  const destinations = parseRoute(field.at('route'), notes)
+  return match.length === 0 ? { destinations } : { match: parsed, destinations }
 }
 
 function parseRoute(field: Field, notes: Notes): WeightedDestination[] {
