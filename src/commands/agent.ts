@@ -1,8 +1,15 @@
 import { type Catalog, createCatalog, type RememberedCatalog } from '../catalog/index.ts'
 import { startDns } from '../dns/index.ts'
-import { type Kernel, openKernel, watchAddresses } from '../linux/index.ts'
+import { type AddressWatch, type Kernel, openKernel, watchAddresses } from '../linux/index.ts'
 import { createDirectDialer, createNodeAwareDialer, type Dialer } from '../net/index.ts'
-import { type ServiceProxy, type ServiceProxyOptions, startServiceProxy, tableName } from '../proxy/index.ts'
+import {
+  type ServiceProxy,
+  type ServiceProxyOptions,
+  type Socks5Proxy,
+  startServiceProxy,
+  startSocks5Proxy,
+  tableName,
+} from '../proxy/index.ts'
 import { startTunnel, type Tunnel } from '../tunnel/index.ts'
 import { startAgentControl } from './agent-control.ts'
 import { startAgentReload } from './agent-reload.ts'
@@ -18,7 +25,7 @@ import { nodeAddressOf } from './node-address.ts'
 export async function run(configFile: string, context: CommandContext): Promise<number> {
   const base = boot('agent', configFile, context)
   const { config, logger, metrics, signal } = base
-  const { edgeDNS, edgeProxy, edgeTunnel } = config.modules
+  const { edgeDNS, edgeProxy } = config.modules
   const { bridgeDeviceName, bridgeDeviceIP } = config.commonConfig
   await using running = new AsyncDisposableStack()
   running.use(base.serviceManager)
@@ -31,9 +38,9 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const memory = await beginMemory(running, base, catalog)
   const source = running.use(await startMetadataSource(base, context, catalog, agentKinds))
 
-  const local = createDirectDialer()
-  const tunnel = edgeTunnel.enable ? await beginTunnel(running, base, kernel, catalog, local) : undefined
-  const dialer = createNodeAwareDialer(config.nodeName, local, tunnel?.dialer ?? noTunnel)
+  const reach = await beginReach(running, base, kernel, catalog)
+  const tunnel = await beginTunnel(running, base, reach)
+  const dialer = createNodeAwareDialer(config.nodeName, reach.local, tunnel?.dialer ?? noTunnel)
 
   // A node that cannot hold the rules shall not be left with a device.
   if (edgeProxy.enable) await kernel.applier.probe(signal)
@@ -50,6 +57,7 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const { excludedAddresses } = running.use(startAgentReload(base, context.env, tunnel))
   const proxied = { kernel, catalog, dialer, excludedAddresses }
   const proxy = edgeProxy.enable ? running.use(await beginProxy(base, proxied)) : undefined
+  const socks5 = await beginSocks5(running, base, reach, dialer)
   const metricsServer = running.use(startMetricsServer(base))
   running.use(
     await startAgentControl(base, context.build, { catalog, memory, source, dns, proxy, tunnel, metricsServer }),
@@ -59,7 +67,7 @@ export async function run(configFile: string, context: CommandContext): Promise<
   await untilStopped(base)
   logger.info({ component: 'agent' }, 'agent stopping')
   const drained = AbortSignal.timeout(edgeProxy.drainTimeoutMs)
-  await Promise.all([proxy?.drain(drained), tunnel?.drain(drained)])
+  await Promise.all([proxy?.drain(drained), socks5?.drain(drained), tunnel?.drain(drained)])
   return 0
 }
 
@@ -73,23 +81,42 @@ async function beginMemory(
   return running.use(await startCatalogMemory({ catalog, stateDir: config.stateDir, logger: loggerOf('catalog') }))
 }
 
+/** What parts that dial or are dialled for others need. */
+interface Reach {
+  readonly catalog: Catalog
+  /** Dials from this node's own network stack. */
+  readonly local: Dialer
+  readonly addresses: AddressWatch
+  /** Where ports of this node itself are dialled. */
+  readonly nodeAddress: () => string
+}
+
+async function beginReach(
+  running: AsyncDisposableStack,
+  { config, signal }: Boot<'agent'>,
+  kernel: Kernel,
+  catalog: Catalog,
+): Promise<Reach> {
+  const addresses = running.use(await watchAddresses(kernel.network, signal))
+  const ownNode = () => catalog.current.nodes.get(config.nodeName)
+  const nodeAddress = () => nodeAddressOf(ownNode(), addresses.current, config.commonConfig.bridgeDeviceIP)
+  return { catalog, local: createDirectDialer(), addresses, nodeAddress }
+}
+
 async function beginTunnel(
   running: AsyncDisposableStack,
   base: Boot<'agent'>,
-  kernel: Kernel,
-  catalog: Catalog,
-  local: Dialer,
-): Promise<Tunnel> {
+  { catalog, local, addresses, nodeAddress }: Reach,
+): Promise<Tunnel | undefined> {
   const { config, metrics, health, signal } = base
-  const addresses = running.use(await watchAddresses(kernel.network, signal))
+  if (!config.modules.edgeTunnel.enable) return undefined
   const tunnel = await startTunnel({
     config: config.modules.edgeTunnel,
     nodeName: config.nodeName,
     stateDir: config.stateDir,
     catalog,
     localDialer: local,
-    nodeAddress: () =>
-      nodeAddressOf(catalog.current.nodes.get(config.nodeName), addresses.current, config.commonConfig.bridgeDeviceIP),
+    nodeAddress,
     forbiddenNetworks: [config.modules.edgeProxy.syntheticRange],
     interfaceAddresses: () => addresses.current,
     logger: base.loggerOf('tunnel'),
@@ -98,6 +125,29 @@ async function beginTunnel(
     signal,
   })
   return running.use(tunnel)
+}
+
+async function beginSocks5(
+  running: AsyncDisposableStack,
+  base: Boot<'agent'>,
+  { catalog, nodeAddress }: Reach,
+  dialer: Dialer,
+): Promise<Socks5Proxy | undefined> {
+  const { config, metrics } = base
+  const { edgeProxy, edgeTunnel } = config.modules
+  if (!edgeProxy.enable || !edgeProxy.socks5Proxy.enable) return undefined
+  const socks5 = await startSocks5Proxy({
+    config: edgeProxy,
+    address: config.commonConfig.bridgeDeviceIP,
+    nodeName: config.nodeName,
+    allowNodePorts: edgeTunnel.allowNodePorts,
+    catalog,
+    dialer,
+    nodeAddress,
+    logger: base.loggerOf('socks5'),
+    metrics,
+  })
+  return running.use(socks5)
 }
 
 async function beginProxy(

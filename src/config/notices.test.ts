@@ -116,7 +116,6 @@ modules:
       'modules.edgeDNS.listenInterface',
       'modules.edgeDNS.kubeAPIConfig',
       'modules.edgeProxy.listenInterface',
-      'modules.edgeProxy.socks5Proxy',
       'modules.edgeProxy.loadBalancer.caller',
       'modules.edgeProxy.loadBalancer.nodeName',
       'modules.edgeTunnel.mode',

@@ -91,8 +91,7 @@ export const proxySchema = z.strictObject({
       namespace: goInternal('no namespace is needed'),
     })
     .prefault({})
-    .describe('SOCKS5 entry to nodes by name.')
-    .meta({ noEffect: 'the SOCKS5 entry follows in a later version' }),
+    .describe('SOCKS5 entry to nodes by name; the other node lists the ports under edgeTunnel.allowNodePorts.'),
   loadBalancer: loadBalancerSchema,
   listenInterface: goInternal('the proxy listens on syntheticRange'),
 })
