@@ -43,13 +43,16 @@ suite('a key that changes nothing', () => {
 
 suite('a group that changes nothing', () => {
   test('is named as a whole', () => {
-    const text = 'modules: { edgeProxy: { socks5Proxy: { enable: true, listenPort: 1080 } } }'
-    assert.deepEqual(pathsIn(noticesOf(text)), ['modules.edgeProxy.socks5Proxy'])
+    const text = 'modules: { edgeCNI: { enable: true, meshCIDRConfig: { cloudCIDR: [10.0.0.0/8] } } }'
+    assert.deepEqual(pathsIn(noticesOf(text)), ['modules.edgeCNI'])
   })
 
   test('is silent while it is switched off, in words or by default', () => {
-    assert.deepEqual(noticesOf('modules: { edgeDNS: { cacheDNS: { enable: false, cacheTTL: 5 } } }'), [])
-    assert.deepEqual(noticesOf('modules: { edgeDNS: { cacheDNS: { cacheTTL: 5 } } }'), [])
+    assert.deepEqual(
+      noticesOf('modules: { edgeCNI: { enable: false, meshCIDRConfig: { cloudCIDR: [10.0.0.0/8] } } }'),
+      [],
+    )
+    assert.deepEqual(noticesOf('modules: { edgeCNI: { meshCIDRConfig: { cloudCIDR: [10.0.0.0/8] } } }'), [])
   })
 })
 
@@ -116,6 +119,8 @@ modules:
       'modules.edgeDNS.listenInterface',
       'modules.edgeDNS.kubeAPIConfig',
       'modules.edgeProxy.listenInterface',
+      'modules.edgeProxy.socks5Proxy.nodeName',
+      'modules.edgeProxy.socks5Proxy.namespace',
       'modules.edgeProxy.loadBalancer.caller',
       'modules.edgeProxy.loadBalancer.nodeName',
       'modules.edgeTunnel.mode',

@@ -55,6 +55,9 @@ const idleTimeoutMs = 10_000
 const maxConnections = 100
 const portAttempts = 5
 
+/** Holds the questions of a burst; the kernel's default is full after some 250. */
+const receiveBufferBytes = 4 * 1024 * 1024
+
 /** Listens on UDP and TCP; rejects with a `DnsListenError` that names the likely obstacle. */
 export async function startDns(options: DnsOptions): Promise<DnsServer> {
   const { config, address, metrics } = options
@@ -110,6 +113,7 @@ async function listenOnce({ address, port }: SocketAddress, responder: Responder
     await openDatagramSocket({
       address,
       port,
+      receiveBufferBytes,
       onMessage: (message, from) => responder.answerDatagram(message, (response) => udp.send(response, from)),
       onError: (error) => logger.warn({ reason: describeError(error) }, 'the UDP socket of DNS reported an error'),
     }),

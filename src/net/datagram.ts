@@ -9,6 +9,8 @@ export interface SocketAddress {
 
 /** What to bind and whom to tell. */
 export interface DatagramOptions extends SocketAddress {
+  /** How much may wait for us in the kernel, which gives what its own limit allows; its default when absent. */
+  readonly receiveBufferBytes?: number
   onMessage(message: Buffer, from: SocketAddress): void
   /** A failure after the socket was bound; the socket goes on. */
   onError(error: Error): void
@@ -34,6 +36,7 @@ export interface ExchangeOptions {
 export async function openDatagramSocket(options: DatagramOptions): Promise<DatagramSocket> {
   const socket = createUdpSocket(options.address)
   await bound(socket, options)
+  if (options.receiveBufferBytes !== undefined) socket.setRecvBufferSize(options.receiveBufferBytes)
   socket.on('error', (error) => options.onError(error))
   socket.on('message', (message, from) => options.onMessage(message, from))
   let isOpen = true
