@@ -28,7 +28,7 @@ export interface DnsOptions {
   readonly ownAddresses: () => readonly string[]
   /**
    * Says where this node reaches an endpoint of a headless Service when not at its own address. Asked again with each
-   * snapshot and about every second.
+   * snapshot, and for addresses about every second.
    */
   readonly addressOfEndpoint?: AddressOfEndpoint
   /** How long one upstream resolver may take; two seconds unless said. */
