@@ -48,12 +48,15 @@ export function answersQuery(message: Buffer, query: Pick<Query, 'question'>, id
 
 /** Finds the records of a response to that query; undefined when the message is damaged. */
 export function parseForwarded(message: Buffer, query: Pick<Query, 'question'>): ForwardedResponse | undefined {
-  const records = readRecords(message, headerBytes + query.question.length)
+  const start = headerBytes + query.question.length
+  const records = readRecords(message, start)
   if (records === undefined) return undefined
+  const end = records.at(-1)?.end ?? start
   const code = message.readUInt16BE(2) & 0xf
   const isTruncated = (message.readUInt16BE(2) & flag.truncated) !== 0
   return {
-    message,
+    // What follows the last record is part of nothing.
+    message: message.subarray(0, end),
     rcode: code,
     isTruncated,
     ttlSeconds: isTruncated ? 0 : cacheSecondsOf(message, code, records),

@@ -233,6 +233,16 @@ test('a damaged response is nothing', () => {
   }
 })
 
+test('what follows the last record of a response is not passed on, however much it is', () => {
+  for (const packet of [{}, { answers: [] }]) {
+    const whole = responseMessage(packet)
+    const response = parseForwarded(Buffer.concat([whole, Buffer.alloc(2000, 7)]), query)
+    assert.ok(response)
+    const rendered = renderForwarded(response, query, { ageSeconds: 0, isStale: false, limitBytes: 512 })
+    assert.deepEqual([rendered.length, decode(rendered).flag_tc], [whole.length, false])
+  }
+})
+
 test('a response is cached by its least TTL, a negative one by its SOA, any other not at all', () => {
   const secondsOf = (packet: Packet & { readonly rcode?: number }) =>
     parseForwarded(responseMessage(packet), query)?.ttlSeconds
