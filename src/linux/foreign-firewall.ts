@@ -7,6 +7,12 @@ import { runNft } from './nft-ruleset-applier.ts'
 export interface FirewallAccepts {
   /** Networks that hold the ClusterIPs, as CIDR text: flows we translated are known by their original destination. */
   readonly clusterNetworks: readonly string[]
+  /** Destinations that are no ClusterIPs; without an address it is a port of this node. */
+  readonly external?: readonly {
+    readonly protocol: 'tcp' | 'udp'
+    readonly address?: string
+    readonly port: number
+  }[]
   /** Where this node answers DNS. */
   readonly dns?: { readonly address: string; readonly port: number } | undefined
 }
@@ -98,8 +104,14 @@ async function openNftChain(chain: Chain, accepts: FirewallAccepts, isNew: boole
   await runNftUnlessEmpty([...stale, ...lines], signal)
 }
 
-function nftMatchesOf({ clusterNetworks, dns }: FirewallAccepts, hook: Hook): string[] {
-  const translated = clusterNetworks.map((network) => `ct status dnat ct original ip daddr ${network}`)
+function nftMatchesOf({ clusterNetworks, external = [], dns }: FirewallAccepts, hook: Hook): string[] {
+  const translated = [
+    ...clusterNetworks.map((network) => `ct status dnat ct original ip daddr ${network}`),
+    ...external.map(({ protocol, address, port }) => {
+      const to = address === undefined ? '' : `ct original ip daddr ${address} `
+      return `ct status dnat ${to}meta l4proto ${protocol} ct original proto-dst ${port}`
+    }),
+  ]
   if (hook === 'forward' || dns === undefined) return translated
   const asked = ['udp', 'tcp'].map((protocol) => `ip daddr ${dns.address} ${protocol} dport ${dns.port}`)
   // Answers to the node itself come in by loopback, without connection tracking.
@@ -172,8 +184,14 @@ const markedIn = (existing: readonly string[], name: string): string[] =>
 
 const deletionsOf = (lines: readonly string[]): string[] => lines.map((line) => line.replace(/^-A/, '-D'))
 
-function iptablesMatchesOf({ clusterNetworks, dns }: FirewallAccepts, hook: Hook): string[] {
-  const translated = clusterNetworks.map((network) => `-m conntrack --ctstate DNAT --ctorigdst ${network}`)
+function iptablesMatchesOf({ clusterNetworks, external = [], dns }: FirewallAccepts, hook: Hook): string[] {
+  const translated = [
+    ...clusterNetworks.map((network) => `-m conntrack --ctstate DNAT --ctorigdst ${network}`),
+    ...external.map(({ protocol, address, port }) => {
+      const to = address === undefined ? '' : ` --ctorigdst ${address}`
+      return `-p ${protocol} -m conntrack --ctstate DNAT${to} --ctorigdstport ${port}`
+    }),
+  ]
   if (hook === 'forward' || dns === undefined) return translated
   const asked = ['udp', 'tcp'].map((name) => `-d ${dns.address}/32 -p ${name} -m ${name} --dport ${dns.port}`)
   return [...translated, ...asked, `-s ${dns.address}/32 -i lo`]

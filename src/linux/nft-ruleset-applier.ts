@@ -8,7 +8,7 @@ import {
   openNetfilterSocket,
   requestOptions,
 } from './netlink.ts'
-import type { RulesetApplier } from './ruleset-applier.ts'
+import type { MapElement, RulesetApplier } from './ruleset-applier.ts'
 
 /** Message types: the nftables subsystem of nfnetlink in the upper byte. */
 const getChain = (10 << 8) | 4
@@ -51,6 +51,7 @@ export async function createRulesetApplier(table: string): Promise<RulesetApplie
       installed = { chains, fingerprint: await fingerprintOf(chains) }
     },
     update: (text, signal) => runNft(text, signal),
+    elementsOf: (map, signal) => readMap(table, map, signal),
     async isInstalled(signal) {
       if (installed === undefined || installed.fingerprint.includes('missing')) return false
       const now = await generation(signal)
@@ -72,6 +73,33 @@ export async function runNft(text: string, signal: AbortSignal, flags: readonly 
     if (error instanceof NotPermittedError || !(error instanceof CommandFailedError)) throw error
     throw rejectionOf(error, text)
   }
+}
+
+/** An element of `nft -j list map`: key and value, each plain or wrapped with its timeout. */
+type NftJsonValue =
+  | string
+  | number
+  | { readonly concat: readonly NftJsonValue[] }
+  | { readonly elem: { readonly val: NftJsonValue } }
+
+async function readMap(table: string, map: string, signal: AbortSignal): Promise<MapElement[]> {
+  const words = ['-j', 'list', 'map', 'ip', table, map]
+  const output = await runCommand({ command: 'nft', arguments: words, action: 'list the nftables ruleset' }, signal)
+  // nft's own format; elements are left out when there are none.
+  const document = JSON.parse(output) as {
+    readonly nftables: readonly {
+      readonly map?: { readonly elem?: readonly (readonly [NftJsonValue, NftJsonValue])[] }
+    }[]
+  }
+  return document.nftables.flatMap((entry) => {
+    return (entry.map?.elem ?? []).map(([key, value]) => ({ key: textOf(key), value: textOf(value) }))
+  })
+}
+
+function textOf(value: NftJsonValue): string {
+  if (typeof value !== 'object') return String(value)
+  if ('elem' in value) return textOf(value.elem.val)
+  return value.concat.map(textOf).join(' . ')
 }
 
 /** nft's first complaint with the line of the text it is about: `/dev/stdin:7:3-9: Error: syntax error, ...`. */

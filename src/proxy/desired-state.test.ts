@@ -10,7 +10,8 @@ const yonder = { nodeName: 'edge-c1', address: '10.244.3.2', port: 8080 }
 
 function planned(direct: PlannedServicePort['direct'], userspace: PlannedServicePort['userspace']): PlannedServicePort {
   const destinations = [{ protocol: 'tcp', address: '10.96.0.10', port: 80 }] as const
-  return { id: 'shop/web:80/tcp', destinations, direct, userspace }
+  const policy = { balancing: { kind: 'random' }, readsRequests: false, subsets: new Map(), notices: [] } as const
+  return { id: 'shop/web:80/tcp', destinations, direct, userspace, reserve: direct, policy }
 }
 
 const facts = { foreignInterfaces: ['eth0'], switchedNetworks: [], hasDefaultRoute: true, nodeAddress: '192.168.1.11' }
@@ -21,7 +22,14 @@ function desired(entry: PlannedServicePort, changed: Partial<ProxyInputs> = {}) 
 
 function inputsOf(entry: PlannedServicePort, changed: Partial<ProxyInputs> = {}): ProxyInputs {
   return {
-    plan: { servicePorts: [entry], addresses: entry.destinations.map(({ address }) => address) },
+    plan: {
+      servicePorts: [entry],
+      addresses: entry.destinations.map(({ address }) => address),
+      external: [],
+      nodePorts: [],
+      healthChecks: [],
+    },
+    departed: [],
     synthetic: entry.userspace.length > 0 ? new Map([[entry.id, '169.254.64.7']]) : new Map(),
     facts,
     syntheticRange: '169.254.64.0/19',
@@ -39,8 +47,8 @@ function slotsIn({ ruleset }: DesiredKernelState): string[] | 'refused' {
   return slots.length === 0 ? 'refused' : slots
 }
 
-const isForeign = ({ ruleset }: DesiredKernelState, name: string) =>
-  (ruleset.chains.get('prerouting') ?? []).join().includes(`"${name}"`)
+const servesForeign = ({ ruleset }: DesiredKernelState): boolean =>
+  ruleset.chains.get('outside')?.some((rule) => rule.endsWith('@service')) === true
 
 test('with endpoints on both sides each endpoint has one slot', () => {
   assert.deepEqual(slotsIn(desired(planned([here], [there, yonder]))), ['10.244.1.2', '169.254.64.7', '169.254.64.7'])
@@ -60,9 +68,9 @@ test('a ServicePort that found the synthetic range full is refused, or served by
   assert.deepEqual(slotsIn(desired(planned([here], [there]), { synthetic: new Map() })), ['10.244.1.2'])
 })
 
-test('clients on the whole LAN means that no interface is left out', () => {
-  assert.ok(isForeign(desired(planned([here], [])), 'eth0'))
-  assert.ok(!isForeign(desired(planned([here], []), { clients: 'lan' }), 'eth0'))
+test('clients on the whole LAN means that who comes from outside is served as well', () => {
+  assert.ok(!servesForeign(desired(planned([here], []))))
+  assert.ok(servesForeign(desired(planned([here], []), { clients: 'lan' })))
 })
 
 test('ClusterIPs have host routes only while there is no default route', () => {
@@ -88,7 +96,7 @@ test('the userspace proxy prefers endpoints elsewhere and falls back on those he
   const entry = planned([here], [there])
   assert.deepEqual(
     userspaceRoutesOf([entry], new Map([[entry.id, '169.254.64.7']])),
-    new Map([['169.254.64.7', { id: entry.id, preferred: [there], others: [here] }]]),
+    new Map([['169.254.64.7', { id: entry.id, preferred: [there], others: [here], policy: entry.policy }]]),
   )
   assert.equal(userspaceRoutesOf([planned([here], [])], new Map()).size, 0)
 })

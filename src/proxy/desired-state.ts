@@ -1,12 +1,16 @@
+import type { ServicePortPolicy } from '../loadbalancer/index.ts'
 import { coveringNetworks, type NetworkFacts } from './kernel/network-facts.ts'
 import type { DesiredKernelState } from './kernel/reconciler.ts'
-import { type RuledServicePort, rulesetOf, type Slot } from './kernel/render-ruleset.ts'
-import type { PlannedServicePort, ServicePlan } from './service-plan.ts'
+import { rulesetOf } from './kernel/render-ruleset.ts'
+import type { Choice, RuledServicePort, Slot } from './kernel/ruled-service-port.ts'
+import type { PlannedServicePort, ServicePlan, Spread } from './service-plan.ts'
 import type { UserspaceRoute } from './userspace/userspace-proxy.ts'
 
 /** All that decides what the node should do, at one moment. */
 export interface ProxyInputs {
   readonly plan: ServicePlan
+  /** To be refused besides what is planned. */
+  readonly departed: readonly PlannedServicePort[]
   /** Synthetic addresses by ServicePort id. */
   readonly synthetic: ReadonlyMap<string, string>
   readonly facts: NetworkFacts
@@ -26,13 +30,14 @@ export function createDesiredStateMaker(): DesiredStateMaker {
   const ruled = createRuledServicePorts()
   let last: { readonly inputs: ProxyInputs; readonly state: DesiredKernelState } | undefined
   return (inputs) => {
-    const { plan, facts, dns } = inputs
+    const { plan, departed, facts, dns } = inputs
     const ruleset = rulesetOf({
-      servicePorts: new Map(plan.servicePorts.map((entry) => [entry.id, ruled(entry, inputs)])),
+      servicePorts: new Map([...plan.servicePorts, ...departed].map((entry) => [entry.id, ruled(entry, inputs)])),
       syntheticRange: inputs.syntheticRange,
       listenPort: inputs.listenPort,
       dns,
-      foreignInterfaces: inputs.clients === 'local' ? facts.foreignInterfaces : [],
+      foreignInterfaces: facts.foreignInterfaces,
+      servesForeign: inputs.clients === 'lan',
       switchedNetworks: facts.switchedNetworks,
     })
     const isSame = last?.inputs.plan.addresses === plan.addresses && last.inputs.facts === facts
@@ -45,53 +50,110 @@ export function createDesiredStateMaker(): DesiredStateMaker {
 
 function surroundingsOf({ plan, facts, dns }: ProxyInputs): Pick<DesiredKernelState, 'accepts' | 'hostRoutes'> {
   return {
-    accepts: { clusterNetworks: coveringNetworks(plan.addresses), dns },
+    accepts: {
+      clusterNetworks: coveringNetworks(plan.addresses),
+      external: [...plan.external, ...plan.nodePorts],
+      dns,
+    },
     // With a default route packets to ClusterIPs find a way out and are translated on it.
     hostRoutes: facts.hasDefaultRoute ? { addresses: [] } : { addresses: plan.addresses, source: facts.nodeAddress },
   }
 }
 
-/** Routes of the userspace proxy by synthetic address. Endpoints on this node stand in when all others fail. */
+/** Routes of the userspace proxy by synthetic address. */
 export function userspaceRoutesOf(
   planned: readonly PlannedServicePort[],
   synthetic: ReadonlyMap<string, string>,
 ): Map<string, UserspaceRoute> {
   const routes = new Map<string, UserspaceRoute>()
-  for (const { id, direct, userspace } of planned) {
-    const address = synthetic.get(id)
-    if (address !== undefined) routes.set(address, { id, preferred: userspace, others: direct })
+  for (const entry of planned) {
+    for (const { id, userspace, reserve } of spreadsOf(entry)) {
+      const address = synthetic.get(id)
+      if (address === undefined) continue
+      routes.set(address, { id, preferred: userspace, others: reserve, policy: entry.policy })
+    }
   }
   return routes
 }
 
+/** The spreads of a ServicePort that need a synthetic address. */
+export function userspaceIdsOf(planned: readonly PlannedServicePort[]): string[] {
+  const ids: string[] = []
+  for (const entry of planned) {
+    for (const spread of spreadsOf(entry)) if (needsUserspace(spread, entry)) ids.push(spread.id)
+  }
+  return ids
+}
+
+function spreadsOf(entry: PlannedServicePort): readonly Spread[] {
+  const { external } = entry
+  return external === undefined || external.spread.id === entry.id ? [entry] : [entry, external.spread]
+}
+
+/** Connections to a node port at a loopback address end in userspace, wherever their endpoint is. */
+function needsUserspace({ id, userspace, direct }: Spread, { external }: PlannedServicePort): boolean {
+  if (userspace.length > 0) return true
+  return (
+    direct.length > 0 && external?.spread.id === id && external.nodePort !== undefined && external.protocol === 'tcp'
+  )
+}
+
 /** Rules by plan: a plan that did not change, in circumstances that did not change, has the same rules. */
 function createRuledServicePorts(): (entry: PlannedServicePort, inputs: ProxyInputs) => RuledServicePort {
-  const known = new WeakMap<
-    PlannedServicePort,
-    { readonly proxy: Slot | undefined; readonly ruled: RuledServicePort }
-  >()
-  return (entry, inputs) => {
-    const address = inputs.isDraining ? undefined : inputs.synthetic.get(entry.id)
-    const port = inputs.listenPort
+  const known = new WeakMap<PlannedServicePort, { readonly proxies: Proxies; readonly ruled: RuledServicePort }>()
+  return (entry, { synthetic, isDraining, listenPort }) => {
+    const inside = isDraining ? undefined : synthetic.get(entry.id)
+    const outside = isDraining || entry.external === undefined ? undefined : synthetic.get(entry.external.spread.id)
     const last = known.get(entry)
-    if (last !== undefined && isSameSlot(last.proxy, address, port)) return last.ruled
-    const proxy = address === undefined ? undefined : { address, port }
-    const ruled = ruledServicePortOf(entry, proxy)
-    known.set(entry, { proxy, ruled })
+    const isSame = last?.proxies.inside === inside && last?.proxies.outside === outside
+    if (last !== undefined && isSame && last.proxies.port === listenPort) return last.ruled
+    const proxies = { inside, outside, port: listenPort }
+    const ruled = ruledServicePortOf(entry, proxies)
+    known.set(entry, { proxies, ruled })
     return ruled
   }
 }
 
-const isSameSlot = (slot: Slot | undefined, address: string | undefined, port: number): boolean =>
-  slot === undefined ? address === undefined : slot.address === address && slot.port === port
+/** Where the userspace proxy takes connections of a ServicePort. */
+interface Proxies {
+  readonly inside: string | undefined
+  readonly outside: string | undefined
+  readonly port: number
+}
 
-function ruledServicePortOf(
-  { destinations, direct, userspace }: PlannedServicePort,
-  proxy: Slot | undefined,
-): RuledServicePort {
-  const hairpins = [...new Set(direct.map((backend) => `${backend.address} . ${backend.address}`))]
-  if (proxy === undefined) return { destinations, slots: direct, hairpins }
+function ruledServicePortOf(entry: PlannedServicePort, proxies: Proxies): RuledServicePort {
+  const { destinations, external } = entry
+  const slotAt = (address: string | undefined) => (address === undefined ? undefined : { address, port: proxies.port })
+  const choice = choiceOf(entry.id, slotsOf(entry, slotAt(proxies.inside)), entry.policy)
+  const here = [...entry.direct, ...(external?.spread.direct ?? []), ...(external?.local ?? [])]
+  const hairpins = [...new Set(here.map(({ address }) => `${address} . ${address}`))]
+  if (external === undefined) return { ...choice, destinations, hairpins }
+  const { spread, local, protocol, nodePort, guard } = external
+  const proxy = slotAt(proxies.outside)
+  const outside = local && { outside: choiceOf(`${entry.id}, outside`, local, entry.policy) }
+  const ruled = {
+    protocol,
+    destinations: external.destinations,
+    nodePort,
+    guard,
+    choice: spread.id === entry.id ? choice : choiceOf(spread.id, slotsOf(spread, proxy), entry.policy),
+    loopback: protocol === 'tcp' ? proxy : undefined,
+    ...outside,
+  }
+  return { ...choice, destinations, hairpins, external: ruled }
+}
+
+function choiceOf(name: string, slots: readonly Slot[], policy: ServicePortPolicy): Choice {
+  const { balancing, balancingRule, affinitySeconds } = policy
+  if (affinitySeconds !== undefined) return { name, slots, kind: 'random', affinitySeconds }
+  if (balancing.kind === 'round-robin' && balancingRule !== undefined) return { name, slots, kind: 'turns' }
+  const isBySource = balancing.kind === 'consistent-hash' && balancing.key.kind === 'source-ip' && slots.length > 1
+  return { name, slots, kind: isBySource ? 'source' : 'random' }
+}
+
+function slotsOf({ direct, userspace }: Spread, proxy: Slot | undefined): readonly Slot[] {
+  if (proxy === undefined) return direct
   // One slot per endpoint keeps the shares even; with no endpoint here, one slot does for all.
   const count = direct.length === 0 ? Math.min(1, userspace.length) : userspace.length
-  return { destinations, slots: [...direct, ...Array.from({ length: count }, () => proxy)], hairpins }
+  return [...direct, ...Array.from({ length: count }, () => proxy)]
 }

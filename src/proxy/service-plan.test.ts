@@ -1,13 +1,20 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type Catalog, createCatalog, type Snapshot } from '../catalog/index.ts'
-import { type EndpointSlice, type Protocol, parseIpv4Network, type Service } from '../model/index.ts'
+import {
+  type DestinationRule,
+  type EndpointSlice,
+  type Protocol,
+  parseIpv4Network,
+  type Service,
+} from '../model/index.ts'
 import { createServicePlanner, type PlannedServicePort, type PlanOptions } from './service-plan.ts'
 
 const options: PlanOptions = {
   nodeName: 'edge-a1',
   serviceFilterMode: 'FilterIfLabelExists',
   interceptKubernetesService: false,
+  balancing: 'random',
   syntheticNetwork: parseIpv4Network('169.254.64.0/19') ?? assert.fail(),
   excludedAddresses: new Set(),
 }
@@ -180,4 +187,95 @@ test('other options plan everything anew', () => {
   const snapshot = snapshotOf([service('web')], [slices('web', ['edge-a1/10.244.1.2', 'edge-b1/10.244.2.2'])])
   assert.equal(plan(snapshot, options).servicePorts[0]?.direct[0]?.nodeName, 'edge-a1')
   assert.equal(plan(snapshot, { ...options, nodeName: 'edge-b1' }).servicePorts[0]?.direct[0]?.nodeName, 'edge-b1')
+})
+
+const rules = (kind: 'round-robin' | 'least-request'): DestinationRule => ({
+  namespace: 'shop',
+  name: 'web',
+  host: 'web',
+  exportTo: [],
+  trafficPolicy: { loadBalancer: { kind } },
+  portPolicies: [],
+  subsets: [],
+  ignored: [],
+})
+
+function planWith(wanted: Service, endpoints: readonly string[], rule?: DestinationRule): PlannedServicePort {
+  using catalog = createCatalog()
+  catalog.replace('nodes', [])
+  catalog.replace('endpointSlices', [slices(wanted.name, endpoints)])
+  if (rule !== undefined) catalog.replace('destinationRules', [rule])
+  catalog.replace('services', [wanted])
+  return planServicePorts(catalog.current, options)[0] ?? assert.fail('not planned')
+}
+
+const both = ['edge-a1/10.244.1.2', 'edge-b1/10.244.2.2']
+const addressesOf = (backends: readonly { readonly address: string }[] = []) => backends.map(({ address }) => address)
+
+test('what rules of the kernel cannot do is done in userspace, for all endpoints', () => {
+  const counted = planWith(service('web'), both, rules('least-request'))
+  assert.deepEqual([counted.direct, addressesOf(counted.userspace)], [[], ['10.244.1.2', '10.244.2.2']])
+  const turns = planWith(service('web'), both, rules('round-robin'))
+  assert.deepEqual([addressesOf(turns.direct), addressesOf(turns.userspace)], [['10.244.1.2'], ['10.244.2.2']])
+  assert.equal(turns.policy.balancingRule, 'shop/web')
+  const alone = planWith(service('web'), ['edge-a1/10.244.1.2'], rules('least-request'))
+  assert.deepEqual(addressesOf(alone.direct), ['10.244.1.2'])
+})
+
+test('internalTrafficPolicy Local keeps clients inside to endpoints here, and those outside to none in particular', () => {
+  const ports = [{ name: 'main', protocol: 'tcp', port: 80, nodePort: 30080 }] as const
+  const planned = planWith(service('web', { internalTrafficPolicy: 'Local', ports }), both)
+  assert.deepEqual([addressesOf(planned.direct), planned.userspace], [['10.244.1.2'], []])
+  assert.notEqual(planned.external?.spread.id, planned.id)
+  assert.deepEqual(addressesOf(planned.external?.spread.userspace), ['10.244.2.2'])
+})
+
+test('external IPs, load balancers and node ports are planned with the same endpoints', () => {
+  const planned = planWith(
+    service('web', {
+      type: 'LoadBalancer',
+      externalIPs: ['203.0.113.5', 'fd00::5', '169.254.169.254'],
+      loadBalancerIPs: ['203.0.113.6'],
+      loadBalancerSourceRanges: ['192.168.0.0/16', ' 192.168.7.1/24', 'nonsense', 'fd00::/8', '10.1.2.3'],
+      ports: [{ name: 'main', protocol: 'tcp', port: 80, nodePort: 30080 }],
+    }),
+    both,
+  )
+  const { external } = planned
+  assert.deepEqual(addressesOf(external?.destinations), ['203.0.113.5', '203.0.113.6'])
+  assert.equal(external?.nodePort, 30080)
+  assert.equal(external?.spread.id, planned.id)
+  assert.equal(external?.local, undefined)
+  assert.deepEqual(external?.guard?.networks, ['192.168.0.0/16', '10.1.2.3/32'])
+  assert.deepEqual(addressesOf(external?.guard?.destinations), ['203.0.113.6'])
+})
+
+test('externalTrafficPolicy Local sends who comes from outside to endpoints here', () => {
+  const wanted = { externalIPs: ['203.0.113.5'], externalTrafficPolicy: 'Local' } as const
+  assert.deepEqual(addressesOf(planWith(service('web', wanted), both).external?.local), ['10.244.1.2'])
+  assert.deepEqual(planWith(service('web', wanted), ['edge-b1/10.244.2.2']).external?.local, [])
+})
+
+test('a node port that two ServicePorts claim belongs to the first', () => {
+  const ports = [{ name: 'main', protocol: 'tcp', port: 80, nodePort: 30080 }] as const
+  const services = [service('a', { ports }), service('b', { ports, clusterIPs: ['10.96.0.11'] })]
+  const planned = planServicePorts(snapshotOf(services), options)
+  assert.deepEqual(
+    planned.map(({ external }) => external?.nodePort),
+    [30080, undefined],
+  )
+})
+
+test('a load balancer learns how many endpoints are here', () => {
+  const ports = [
+    { name: 'main', protocol: 'tcp', port: 80, nodePort: 30080 },
+    { name: 'more', protocol: 'tcp', port: 81, nodePort: 30081 },
+  ] as const
+  const asked = { type: 'LoadBalancer', ports, healthCheckNodePort: 32000, externalTrafficPolicy: 'Local' } as const
+  const checksOf = (wanted: Service, endpoints: readonly string[]) =>
+    createServicePlanner()(snapshotOf([wanted], [slices('web', endpoints)]), options).healthChecks
+  const check = { namespace: 'shop', name: 'web', port: 32000 }
+  assert.deepEqual(checksOf(service('web', asked), both), [{ ...check, localEndpoints: 1 }])
+  assert.deepEqual(checksOf(service('web', asked), ['edge-b1/10.244.2.2']), [{ ...check, localEndpoints: 0 }])
+  assert.deepEqual(checksOf(service('web', { ...asked, externalTrafficPolicy: 'Cluster' }), both), [])
 })

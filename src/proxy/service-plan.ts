@@ -1,9 +1,10 @@
 import type { Snapshot } from '../catalog/index.ts'
+import type { ServicePortPolicy } from '../loadbalancer/index.ts'
 import {
   type Backend,
+  type DestinationRule,
   type EndpointSlice,
   type Ipv4Network,
-  ipv4ToNumber,
   keyOf,
   type Protocol,
   type Service,
@@ -11,29 +12,72 @@ import {
   type ServicePortId,
   servicePortIdOf,
 } from '../model/index.ts'
+import { clusterDestinationsOf, externalFrameOf, planServicePort, type ServicePortFrame } from './service-port-plan.ts'
 
-/** Where clients send: a ClusterIP and a port. */
+/** Where clients send: an address and a port. */
 export interface Destination {
   readonly protocol: Protocol
   readonly address: string
   readonly port: number
 }
 
-/** How one ServicePort is served on this node. Without any backend its connections are refused. */
-export interface PlannedServicePort {
+/** The backends that connections are spread over. Without any they are refused. */
+export interface Spread {
+  /** Names the route of the userspace proxy. */
   readonly id: ServicePortId
-  readonly destinations: readonly Destination[]
   /** Endpoints on this node, which packets reach by translation alone. */
   readonly direct: readonly Backend[]
   /** Endpoints that the userspace proxy dials. */
   readonly userspace: readonly Backend[]
+  /** Endpoints that the userspace proxy dials when all others fail. */
+  readonly reserve: readonly Backend[]
+}
+
+/** How one ServicePort is served on this node. */
+export interface PlannedServicePort extends Spread {
+  readonly destinations: readonly Destination[]
+  readonly policy: ServicePortPolicy
+  /** Absent when it can be reached at its ClusterIPs alone. */
+  readonly external?: ExternalAccess
+}
+
+/** Where a ServicePort can be reached from outside the cluster, as well as from this node and its pods. */
+export interface ExternalAccess {
+  readonly protocol: Protocol
+  /** External IPs and addresses of load balancers. */
+  readonly destinations: readonly Destination[]
+  /** The same port on every address of this node. */
+  readonly nodePort?: number
+  readonly spread: Spread
+  /** Endpoints on this node, when who comes from outside is sent to these alone, and dropped when there is none. */
+  readonly local?: readonly Backend[]
+  /** Who may use the load balancer's addresses, as networks of which none lies in another; absent means everybody. */
+  readonly guard?: { readonly destinations: readonly Destination[]; readonly networks: readonly string[] }
+}
+
+/** A port of this node that leads to a ServicePort. */
+export interface NodePort {
+  readonly protocol: Protocol
+  readonly port: number
+}
+
+/** Where a load balancer asks whether this node has endpoints of a Service. */
+export interface HealthCheck {
+  readonly namespace: string
+  readonly name: string
+  readonly port: number
+  readonly localEndpoints: number
 }
 
 /** What decides about Services besides their own fields. */
 export interface PlanOptions {
   readonly nodeName: string
+  /** The node's zone, when it is known. */
+  readonly zone?: string | undefined
   readonly serviceFilterMode: 'FilterIfLabelExists' | 'FilterIfLabelDoesNotExists'
   readonly interceptKubernetesService: boolean
+  /** How backends are picked where no rule says otherwise. */
+  readonly balancing: 'round-robin' | 'random'
   readonly syntheticNetwork: Ipv4Network
   /** Addresses never intercepted: our own API server, metaServer, servers and relays. */
   readonly excludedAddresses: ReadonlySet<string>
@@ -41,20 +85,16 @@ export interface PlanOptions {
 
 const filterLabel = 'service.edgemesh.kubeedge.io/service-proxy-name'
 
-/** Networks whose addresses mean something else on every node, so that no endpoint can be there. */
-const unusableNetworks: readonly Ipv4Network[] = [
-  { base: 0, prefixLength: 8 },
-  { base: 127 * 2 ** 24, prefixLength: 8 },
-  { base: (169 * 256 + 254) * 2 ** 16, prefixLength: 16 },
-  { base: 224 * 2 ** 24, prefixLength: 3 },
-]
-
 /** What to do for all ServicePorts. */
 export interface ServicePlan {
   /** Sorted by Service, then in its own order; the same objects as in the plan before where nothing changed. */
   readonly servicePorts: readonly PlannedServicePort[]
   /** The addresses of all destinations, sorted, each once; the same array as long as they are the same Services. */
   readonly addresses: readonly string[]
+  /** All destinations outside the cluster's own networks; the same array as long as they are the same Services. */
+  readonly external: readonly Destination[]
+  readonly nodePorts: readonly NodePort[]
+  readonly healthChecks: readonly HealthCheck[]
 }
 
 /** Plans again and again; costs little where little changed. The same options must be the same object. */
@@ -66,15 +106,17 @@ interface Frame {
   readonly options: PlanOptions
   readonly entries: readonly FrameEntry[]
   readonly addresses: readonly string[]
+  readonly external: readonly Destination[]
+  readonly nodePorts: readonly NodePort[]
 }
 
-interface FrameEntry {
-  readonly id: ServicePortId
-  readonly service: Service
-  readonly port: ServicePort
-  readonly destinations: readonly Destination[]
-  /** The last plan, and the slices it was made from. */
-  last?: { readonly slices: readonly EndpointSlice[]; readonly planned: PlannedServicePort | undefined }
+interface FrameEntry extends ServicePortFrame {
+  /** The last plan, and what it was made from. */
+  last?: {
+    readonly slices: readonly EndpointSlice[]
+    readonly rules: readonly DestinationRule[]
+    readonly planned: PlannedServicePort | undefined
+  }
 }
 
 /**
@@ -91,33 +133,64 @@ export function createServicePlanner(): ServicePlanner {
     const servicePorts: PlannedServicePort[] = []
     for (const entry of frame.entries) {
       const slices = snapshot.slicesOf(entry.service)
-      if (entry.last?.slices !== slices) entry.last = { slices, planned: planEntry(entry, snapshot, options) }
+      const rules = snapshot.destinationRulesOf(entry.service)
+      if (entry.last?.slices !== slices || entry.last.rules !== rules) {
+        entry.last = { slices, rules, planned: planServicePort(entry, snapshot, options) }
+      }
       if (entry.last.planned !== undefined) servicePorts.push(entry.last.planned)
     }
-    return { servicePorts, addresses: frame.addresses }
+    const { addresses, external, nodePorts } = frame
+    return { servicePorts, addresses, external, nodePorts, healthChecks: healthChecksOf(frame.entries) }
   }
+}
+
+function healthChecksOf(entries: readonly FrameEntry[]): HealthCheck[] {
+  const checks = new Map<number, HealthCheck>()
+  for (const { service, last } of entries) {
+    const port = service.healthCheckNodePort
+    if (port === undefined || service.externalTrafficPolicy !== 'Local') continue
+    // Endpoints are counted once, however many ports they serve.
+    const localEndpoints = Math.max(checks.get(port)?.localEndpoints ?? 0, last?.planned?.external?.local?.length ?? 0)
+    checks.set(port, { namespace: service.namespace, name: service.name, port, localEndpoints })
+  }
+  return [...checks.values()]
 }
 
 function frameOf(services: Snapshot['services'], options: PlanOptions, before: Frame | undefined): Frame {
   const known = new Map(before?.options === options ? before.entries.map((entry) => [entry.id, entry]) : [])
   const seen = new Set<string>()
-  const keys = [...services.keys()].sort()
-  const entries = keys.flatMap((key) => {
+  const entries = [...services.keys()].sort().flatMap((key) => {
     const service = services.get(key)
     if (service === undefined || !isIntercepted(service, options)) return []
     return service.ports.flatMap((port) => {
-      const destinations = destinationsOf(service, port, options).filter((destination) => isFirst(destination, seen))
-      if (destinations.length === 0) return []
-      const entry: FrameEntry = { id: servicePortIdOf(service, port), service, port, destinations }
+      const entry = entryOf(service, port, options, seen)
+      if (entry === undefined) return []
       const same = known.get(entry.id)
-      return same?.service === service && isSameList(same.destinations, destinations) ? same : entry
+      return same?.service === service && isSameEntry(same, entry) ? same : entry
     })
   })
   const addresses = new Set(entries.flatMap(({ destinations }) => destinations.map(({ address }) => address)))
-  return { services, options, entries, addresses: [...addresses].sort() }
+  const external = entries.flatMap((entry) => entry.external?.destinations ?? [])
+  const nodePorts = entries.flatMap(({ port, external }): NodePort[] => {
+    return external?.nodePort === undefined ? [] : [{ protocol: port.protocol, port: external.nodePort }]
+  })
+  return { services, options, entries, addresses: [...addresses].sort(), external, nodePorts }
 }
 
-/** Of the same ServicePort: protocol and port are equal anyway. */
+function entryOf(service: Service, port: ServicePort, options: PlanOptions, seen: Set<string>): FrameEntry | undefined {
+  const free = (destination: Destination) => isFirst(destination, seen)
+  const destinations = clusterDestinationsOf(service, port, options).filter(free)
+  if (destinations.length === 0) return undefined
+  const external = externalFrameOf(service, port, options, free)
+  return { id: servicePortIdOf(service, port), service, port, destinations, external }
+}
+
+/** Of the same Service: they differ only by what others took away. */
+function isSameEntry(left: FrameEntry, right: FrameEntry): boolean {
+  const countOf = ({ external }: FrameEntry) => [external?.destinations.length, external?.nodePort].join()
+  return isSameList(left.destinations, right.destinations) && countOf(left) === countOf(right)
+}
+
 const isSameList = (left: readonly Destination[], right: readonly Destination[]): boolean =>
   left.length === right.length && left.every(({ address }, at) => address === right[at]?.address)
 
@@ -134,31 +207,3 @@ function isIntercepted(service: Service, options: PlanOptions): boolean {
   const hasLabel = filterLabel in service.labels
   return options.serviceFilterMode === 'FilterIfLabelExists' ? !hasLabel : hasLabel
 }
-
-function destinationsOf(service: Service, port: ServicePort, options: PlanOptions): Destination[] {
-  return service.clusterIPs
-    .filter((address) => isUsable(address, options) && !options.excludedAddresses.has(address))
-    .map((address) => ({ protocol: port.protocol, address, port: port.port }))
-}
-
-function planEntry(
-  { id, service, port, destinations }: FrameEntry,
-  snapshot: Snapshot,
-  options: PlanOptions,
-): PlannedServicePort | undefined {
-  const usable = snapshot.backendsOf(service, port).filter(({ address }) => isUsable(address, options))
-  const direct = usable.filter(({ nodeName }) => nodeName === options.nodeName)
-  const others = usable.filter(({ nodeName }) => nodeName !== options.nodeName)
-  if (port.protocol === 'udp' && direct.length === 0 && others.length > 0) return undefined
-  const userspace = port.protocol === 'tcp' ? others : []
-  return { id, destinations, direct, userspace }
-}
-
-function isUsable(address: string, { syntheticNetwork }: PlanOptions): boolean {
-  const value = ipv4ToNumber(address)
-  if (value === undefined || holds(syntheticNetwork, value)) return false
-  return !unusableNetworks.some((network) => holds(network, value))
-}
-
-const holds = ({ base, prefixLength }: Ipv4Network, address: number): boolean =>
-  address >= base && address < base + 2 ** (32 - prefixLength)

@@ -93,6 +93,7 @@ function fakeKernel(
       probe: async () => {},
       apply: run,
       update: run,
+      elementsOf: async () => [],
       isInstalled: async () => true,
       generation: async () => 1,
       [Symbol.dispose]() {},

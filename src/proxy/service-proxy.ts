@@ -6,12 +6,14 @@ import { AddressInUseError, type Dialer } from '../net/index.ts'
 import { describeError, type Health, type Logger, type Metrics } from '../observability/index.ts'
 import { backoffDelayMs, sleep, TaskGroup } from '../runtime/index.ts'
 import type { ProxyConfig } from './config.ts'
-import { createDesiredStateMaker, userspaceRoutesOf } from './desired-state.ts'
+import { createDepartedDestinations } from './departed-destinations.ts'
+import { createDesiredStateMaker, userspaceIdsOf, userspaceRoutesOf } from './desired-state.ts'
 import { SyntheticRangeFullError } from './errors.ts'
+import { createHealthChecks, type HealthChecks } from './health-checks.ts'
 import { type NetworkFacts, networkFactsOf } from './kernel/network-facts.ts'
 import { createKernelReconciler, type DesiredKernelState, type KernelReconciler } from './kernel/reconciler.ts'
 import { listenPortCandidates } from './listen-port.ts'
-import { createServicePlanner, type PlanOptions, type ServicePlan } from './service-plan.ts'
+import { createServicePlanner, type PlannedServicePort, type PlanOptions, type ServicePlan } from './service-plan.ts'
 import { createSyntheticAddresses, type SyntheticAddresses } from './synthetic-addresses.ts'
 import { startUserspaceProxy, type UserspaceProxy, type UserspaceRoute } from './userspace/userspace-proxy.ts'
 
@@ -112,6 +114,7 @@ interface WantedState {
   readonly isDraining: boolean
   readonly options: PlanOptions
   readonly plan: ServicePlan
+  readonly departed: readonly PlannedServicePort[]
   readonly kernel: DesiredKernelState
   readonly routes: ReadonlyMap<string, UserspaceRoute>
 }
@@ -123,7 +126,9 @@ class RunningServiceProxy implements ServiceProxy {
   readonly #syntheticNetwork: Ipv4Network
   readonly #synthetic: SyntheticAddresses
   readonly #planner = createServicePlanner()
+  readonly #departed = createDepartedDestinations(() => performance.now())
   readonly #desiredState = createDesiredStateMaker()
+  readonly #healthChecks: HealthChecks
   readonly #tasks: TaskGroup
   readonly #held = new DisposableStack()
 
@@ -146,6 +151,7 @@ class RunningServiceProxy implements ServiceProxy {
     this.#userspace = userspace
     this.#reconciler = createKernelReconciler(kernel, common.bridgeDeviceName, { logger })
     this.#syntheticNetwork = network
+    this.#healthChecks = createHealthChecks(logger)
     this.#synthetic = createSyntheticAddresses(network)
     this.#tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'task failed'))
     this.#ready = health.block('rules for Services')
@@ -192,6 +198,7 @@ class RunningServiceProxy implements ServiceProxy {
     // Slots that lead to a listener which is gone would refuse a part of the connections.
     this.#isDraining = true
     if (config.onStop === 'keep') await this.#tryReconcile(soon)
+    await this.#healthChecks[Symbol.asyncDispose]()
     await this.#userspace[Symbol.asyncDispose]()
     this.#ready[Symbol.dispose]()
     if (config.onStop === 'remove') await kernel.cleanUp(soon)
@@ -246,6 +253,7 @@ class RunningServiceProxy implements ServiceProxy {
     if (wanted === this.#current) return
     this.#current = wanted
     this.#userspace.setRoutes(wanted.routes)
+    this.#healthChecks.set(wanted.isDraining ? [] : wanted.plan.healthChecks)
     this.#synthetic.releaseAllBut(new Set([...wanted.routes.values()].map(({ id }) => id)))
     this.#ready[Symbol.dispose]()
   }
@@ -256,14 +264,19 @@ class RunningServiceProxy implements ServiceProxy {
     const { config, common, dnsPort } = this.#options
     const options = this.#currentPlanOptions()
     const last = this.#wanted
-    const isSame = last?.snapshot === snapshot && last.facts === facts && last.isDraining === isDraining
-    if (isSame && last.options === options) return last
-    const plan = this.#planner(snapshot, options)
-    const needing = plan.servicePorts.filter(({ userspace }) => userspace.length > 0).map(({ id }) => id)
+    const isSameNode = last?.facts === facts && last.isDraining === isDraining
+    const isSamePlan = last?.snapshot === snapshot && last.options === options
+    const plan = isSamePlan ? last.plan : this.#planner(snapshot, options)
+    const departed = this.#departed.after(plan, (address) => {
+      return options.excludedAddresses.has(address) || snapshot.serviceByClusterIP(address) !== undefined
+    })
+    if (isSameNode && isSamePlan && last.departed === departed) return last
+    const needing = userspaceIdsOf(plan.servicePorts)
     const synthetic = this.#synthetic.assign(needing)
     this.#tellWhenFull(needing.length - synthetic.size)
     const kernel = this.#desiredState({
       plan,
+      departed,
       synthetic,
       facts,
       syntheticRange: config.syntheticRange,
@@ -273,7 +286,7 @@ class RunningServiceProxy implements ServiceProxy {
       isDraining,
     })
     const routes = userspaceRoutesOf(plan.servicePorts, synthetic)
-    this.#wanted = { snapshot, facts, isDraining, options, plan, kernel, routes }
+    this.#wanted = { snapshot, facts, isDraining, options, plan, departed, kernel, routes }
     return this.#wanted
   }
 

@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs'
 import process from 'node:process'
 import { createCatalog } from '../../src/catalog/index.ts'
 import { openKernel } from '../../src/linux/index.ts'
-import type { EndpointSlice, Service } from '../../src/model/index.ts'
+import type { DestinationRule, EndpointSlice, Service } from '../../src/model/index.ts'
 import { createDirectDialer } from '../../src/net/index.ts'
 import { createHealth, createLogger, createMetrics } from '../../src/observability/index.ts'
 import { proxySchema } from '../../src/proxy/config.ts'
@@ -19,6 +19,8 @@ export interface ProxyScene {
   /** Keys of `modules.edgeProxy`. */
   readonly config?: Readonly<Record<string, unknown>>
   readonly services: readonly SceneService[]
+  /** DestinationRules that say how connections to a Service are spread. */
+  readonly rules?: readonly Pick<DestinationRule, 'host' | 'trafficPolicy'>[]
 }
 
 /** A Service with one port, of TCP unless it says otherwise. */
@@ -27,6 +29,9 @@ export interface SceneService {
   readonly protocol?: 'tcp' | 'udp'
   readonly clusterIP: string
   readonly port: number
+  readonly nodePort?: number
+  /** What else the Service says. */
+  readonly fields?: Partial<Service>
   readonly backends: readonly { readonly node: string; readonly address: string; readonly port: number }[]
 }
 
@@ -66,12 +71,18 @@ await stopped
 clearInterval(keepAlive)
 await proxy.drain(AbortSignal.timeout(1_000))
 
-function fill({ services }: ProxyScene): void {
+function fill({ services, rules = [] }: ProxyScene): void {
+  catalog.replace('destinationRules', rules.map(ruleOf))
   catalog.replace('services', services.map(serviceOf))
   catalog.replace('endpointSlices', services.flatMap(slicesOf))
 }
 
-function serviceOf({ name, clusterIP, port, protocol = 'tcp' }: SceneService): Service {
+function ruleOf({ host, trafficPolicy }: Pick<DestinationRule, 'host' | 'trafficPolicy'>): DestinationRule {
+  const empty = { exportTo: [], portPolicies: [], subsets: [], ignored: [] }
+  return { namespace: 'shop', name: host, host, trafficPolicy, ...empty }
+}
+
+function serviceOf({ name, clusterIP, port, protocol = 'tcp', nodePort, fields }: SceneService): Service {
   return {
     namespace: 'shop',
     name,
@@ -79,8 +90,9 @@ function serviceOf({ name, clusterIP, port, protocol = 'tcp' }: SceneService): S
     type: 'ClusterIP',
     clusterIPs: [clusterIP],
     headless: false,
-    ports: [{ name: 'main', protocol, port }],
+    ports: [{ name: 'main', protocol, port, ...(nodePort !== undefined && { nodePort }) }],
     publishNotReadyAddresses: false,
+    ...fields,
   }
 }
 

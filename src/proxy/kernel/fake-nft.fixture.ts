@@ -121,7 +121,7 @@ function runElements(container: Map<string, string>, verb: string, block: readon
 function assertNoDanglingChains({ containers, chains }: Draft): void {
   const verdicts = [...containers.values()].flatMap((elements) => [...elements.values()])
   for (const text of [...verdicts, ...[...chains.values()].flat()]) {
-    for (const [, chain = ''] of text.matchAll(/(?:goto|jump) ([\w-]+)/g)) existing(chains, chain)
+    for (const [, chain = ''] of text.matchAll(/(?:goto|jump) ([\w./-]+)/g)) existing(chains, chain)
     for (const [, container = ''] of text.matchAll(/@([\w-]+)/g)) existing(containers, container)
   }
 }

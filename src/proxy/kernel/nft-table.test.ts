@@ -2,13 +2,15 @@ import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { createFakeNft } from './fake-nft.fixture.ts'
 import { renderChange, renderReplacement, renderTable } from './nft-table.ts'
-import { type RuledServicePort, type Ruleset, type RulesetInput, rulesetOf } from './render-ruleset.ts'
+import { type Ruleset, type RulesetInput, rulesetOf } from './render-ruleset.ts'
+import type { RuledServicePort } from './ruled-service-port.ts'
 
 const empty: RulesetInput = {
   servicePorts: new Map(),
   syntheticRange: '169.254.64.0/19',
   listenPort: 24001,
   foreignInterfaces: ['eth0'],
+  servesForeign: false,
   switchedNetworks: [],
 }
 
@@ -17,6 +19,8 @@ const local = (host: number) => ({ address: `10.244.1.${host}`, port: 8080 })
 /** A ServicePort by the last numbers of its own address and of its endpoints. */
 function entry(address: number, ...endpoints: readonly number[]): RuledServicePort {
   return {
+    name: `service-${address}`,
+    kind: 'random',
     destinations: [{ protocol: 'tcp', address: `10.96.0.${address}`, port: 80 }],
     slots: endpoints.map(local),
     hairpins: endpoints.map((host) => `10.244.1.${host} . 10.244.1.${host}`),

@@ -107,6 +107,13 @@ export function renderChange<P>(before: NftTable<P>, after: NftTable<P>): string
   return lines.length === 0 ? '' : `${lines.join('\n')}\n`
 }
 
+/** Deletes these elements in one transaction, which fails when one of them is gone. */
+export function renderDeletion(elements: readonly NftElement[]): string {
+  const lists = new ElementLists()
+  for (const element of elements) lists.add(element)
+  return `${lists.render('delete').join('\n')}\n`
+}
+
 function isSameShape<P>(before: NftTable<P>, after: NftTable<P>): boolean {
   for (const [name, { shape }] of after.containers) {
     const known = before.containers.get(name)

@@ -10,11 +10,21 @@ const { signal } = new AbortController()
 const rulesetNamed = (address: string, foreignInterfaces: readonly string[] = []) =>
   rulesetOf({
     servicePorts: new Map([
-      ['web', { destinations: [{ protocol: 'tcp', address, port: 80 }], slots: [], hairpins: [] }],
+      [
+        'web',
+        {
+          name: 'web',
+          kind: 'random',
+          destinations: [{ protocol: 'tcp', address, port: 80 }],
+          slots: [],
+          hairpins: [],
+        },
+      ],
     ]),
     syntheticRange: '169.254.64.0/19',
     listenPort: 24001,
     foreignInterfaces,
+    servesForeign: false,
     switchedNetworks: [],
   })
 const desired: DesiredKernelState = {
@@ -44,6 +54,7 @@ function fakeKernel() {
         if (error !== undefined) throw error
         state.generation += 1
       },
+      elementsOf: async () => [],
       isInstalled: async () => state.isInstalled,
       generation: async () => state.generation,
       [Symbol.dispose]() {},

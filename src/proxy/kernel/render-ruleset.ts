@@ -1,19 +1,6 @@
-import type { Destination } from '../service-plan.ts'
-import type { NftContainer, NftElement, NftTable } from './nft-table.ts'
-
-/** One place that connections to a ServicePort may go: an endpoint, or the userspace proxy. */
-export interface Slot {
-  readonly address: string
-  readonly port: number
-}
-
-/** A ServicePort with its slots, each equally likely. Without slots its connections are refused. */
-export interface RuledServicePort {
-  readonly destinations: readonly Destination[]
-  readonly slots: readonly Slot[]
-  /** Of each endpoint on this node, which may be a client of its own Service, the address twice: `a . a`. */
-  readonly hairpins: readonly string[]
-}
+import type { NftContainer, NftTable } from './nft-table.ts'
+import { elementsOf, lookups, type RuledServicePort, sharedKeysOf, stickySetOf } from './ruled-service-port.ts'
+import { affinityMap, choosingChains, needsOf, type RulesetNeeds, slotMaps } from './ruleset-needs.ts'
 
 /** All that the ruleset depends on. */
 export interface RulesetInput {
@@ -23,8 +10,10 @@ export interface RulesetInput {
   readonly listenPort: number
   /** Where this node answers DNS; its packets need no connection tracking. */
   readonly dns?: { readonly address: string; readonly port: number } | undefined
-  /** Interfaces whose packets are left alone: those that lead to other machines. */
+  /** Interfaces that lead to other machines: who comes from there is outside, and may not use ClusterIPs. */
   readonly foreignInterfaces: readonly string[]
+  /** Whether who comes from outside may use ClusterIPs all the same. */
+  readonly servesForeign: boolean
   /** Networks of bridges that switch frames between pods unseen by nftables. */
   readonly switchedNetworks: readonly string[]
 }
@@ -50,23 +39,22 @@ const sourcePriority = 90
  *   slot-K:    protocol . address . port -> dnat to address . port
  * ```
  *
+ * Round robin and hashing have a chain for each ServicePort, which translates by itself; affinity looks first whether
+ * the client was here before. External addresses and node ports have lookups of their own.
+ *
  * One map for all slots, with the random number in its key, would need a declaration by `typeof`; nft 1.0.6 then adds
  * a match on TCP to the first rule that uses it.
  */
 export function rulesetOf(input: RulesetInput): Ruleset {
-  const counts = new Set<number>()
-  for (const { slots } of input.servicePorts.values()) counts.add(slots.length)
-  counts.delete(0)
-  const sorted = [...counts].sort((left, right) => left - right)
-  const slots = Array.from({ length: sorted.at(-1) ?? 0 }, (_, slot) => slot)
+  const needs = needsOf(input.servicePorts.values())
   return {
-    containers: containersOf(slots),
+    containers: containersOf(needs),
     chains: new Map([
-      ...slots.map(slotChainOf),
-      ...sorted.map(choiceChainOf),
-      ...translationChains(input),
-      ...sourceTranslationChains(input),
-      ...filterChains(input),
+      ...choosingChains(needs),
+      ...translationChains(input, needs),
+      ...sourceTranslationChains(input, needs),
+      ...filterChains(input, needs),
+      ...stickyChains(needs),
       ...untrackedChains(input),
     ]),
     parts: input.servicePorts,
@@ -77,35 +65,73 @@ export function rulesetOf(input: RulesetInput): Ruleset {
 
 type Chain = readonly [name: string, rules: readonly string[]]
 
-function containersOf(slots: readonly number[]): Map<string, NftContainer> {
-  const key = 'inet_proto . ipv4_addr . inet_service'
-  return new Map<string, NftContainer>([
-    ['service', { kind: 'map', shape: [`type ${key} : verdict`] }],
-    ...slots.map((slot) => {
-      const shape = [`type ${key} : ipv4_addr . inet_service`]
-      return [`slot-${slot}`, { kind: 'map', shape }] as const
-    }),
-    ['refused', { kind: 'set', shape: [`type ${key}`] }],
-    ['cluster-addresses', { kind: 'set', shape: ['type ipv4_addr'], isShared: true }],
-    ['hairpin', { kind: 'set', shape: ['type ipv4_addr . ipv4_addr'], isShared: true }],
+const addressKey = 'inet_proto . ipv4_addr . inet_service'
+const portKey = 'inet_proto . inet_service'
+const byAddress = 'meta l4proto . ip daddr . th dport'
+const byPort = 'meta l4proto . th dport'
+
+function containersOf(needs: RulesetNeeds): Map<string, NftContainer> {
+  const containers = new Map<string, NftContainer>([
+    [lookups.service, { kind: 'map', shape: [`type ${addressKey} : verdict`] }],
+    ...slotMaps(needs),
+    [lookups.refused, { kind: 'set', shape: [`type ${addressKey}`] }],
+    [lookups.addresses, { kind: 'set', shape: ['type ipv4_addr'], isShared: true }],
+    [lookups.hairpin, { kind: 'set', shape: ['type ipv4_addr . ipv4_addr'], isShared: true }],
   ])
+  if (needs.hasExternal) {
+    for (const name of [lookups.external, lookups.outside]) {
+      containers.set(name, { kind: 'map', shape: [`type ${addressKey} : verdict`] })
+    }
+    containers.set(lookups.refusedExternal, { kind: 'set', shape: [`type ${addressKey}`] })
+  }
+  if (needs.hasNodePorts) {
+    for (const name of [lookups.nodePort, lookups.outsidePort]) {
+      containers.set(name, { kind: 'map', shape: [`type ${portKey} : verdict`] })
+    }
+    containers.set(lookups.nodePorts, { kind: 'set', shape: [`type ${portKey}`] })
+    containers.set(lookups.refusedPort, { kind: 'set', shape: [`type ${portKey}`] })
+    containers.set(lookups.loopback, { kind: 'map', shape: [`type ${portKey} : ipv4_addr . inet_service`] })
+  }
+  if (needs.hasGuards) {
+    containers.set(lookups.guarded, { kind: 'set', shape: [`type ${addressKey}`] })
+    containers.set(lookups.sourceRanges, { kind: 'set', shape: [`type ${addressKey} . ipv4_addr`, 'flags interval'] })
+  }
+  for (const { seconds, isPort } of needs.stickySets) {
+    containers.set(stickySetOf(seconds, isPort), { kind: 'set', shape: [`type ${isPort ? portKey : addressKey}`] })
+  }
+  if (needs.stickySets.length > 0) containers.set(...affinityMap)
+  return containers
 }
 
-const slotChainOf = (slot: number): Chain => [
-  `slot-${slot}`,
-  [`dnat ip to meta l4proto . ip daddr . th dport map @slot-${slot}`],
-]
-
-function choiceChainOf(count: number): Chain {
-  const choices = Array.from({ length: count }, (_, slot) => `${slot} : goto slot-${slot}`)
-  return [`slots-${count}`, [`numgen random mod ${count} vmap { ${choices.join(', ')} }`]]
-}
-
-function translationChains(input: RulesetInput): Chain[] {
+function translationChains(input: RulesetInput, needs: RulesetNeeds): Chain[] {
   const hook = (name: string) => `type nat hook ${name} priority ${translationPriority}; policy accept;`
+  // Synthetic addresses are local, but nobody's node port.
+  const toThisNode = `fib daddr type local ip daddr != { 127.0.0.0/8, ${input.syntheticRange} }`
+  const guard = [`${byAddress} @${lookups.guarded} ${byAddress} . ip saddr != @${lookups.sourceRanges} drop`]
+  const external = [`${byAddress} vmap @${lookups.external}`]
+  const nodePort = [`${toThisNode} ${byPort} vmap @${lookups.nodePort}`]
   return [
-    ['services', ['meta l4proto . ip daddr . th dport vmap @service']],
-    ['prerouting', [hook('prerouting'), ...skipForeign(input), 'jump services']],
+    [
+      'services',
+      [
+        ...(needs.hasGuards ? guard : []),
+        `${byAddress} vmap @${lookups.service}`,
+        ...(needs.hasExternal ? external : []),
+        ...(needs.hasNodePorts ? nodePort : []),
+        // A packet from a loopback address cannot leave it.
+        ...(needs.hasNodePorts ? [`ip daddr 127.0.0.0/8 dnat ip to ${byPort} map @${lookups.loopback}`] : []),
+      ],
+    ],
+    [
+      'outside',
+      [
+        ...(needs.hasGuards ? guard : []),
+        ...(needs.hasExternal ? [`${byAddress} vmap @${lookups.outside}`, ...external] : []),
+        ...(needs.hasNodePorts ? [`${toThisNode} ${byPort} vmap @${lookups.outsidePort}`, ...nodePort] : []),
+        ...(input.servesForeign ? [`${byAddress} vmap @${lookups.service}`] : []),
+      ],
+    ],
+    ['prerouting', [hook('prerouting'), ...fromForeign(input, 'goto outside'), 'jump services']],
     ['output', [hook('output'), 'jump services']],
   ]
 }
@@ -115,25 +141,40 @@ function translationChains(input: RulesetInput): Chain[] {
  * hands the answer straight to the client, or when a process chose a source address that the endpoint reaches
  * by another way. Everybody else keeps the address.
  */
-function sourceTranslationChains({ switchedNetworks }: RulesetInput): Chain[] {
+function sourceTranslationChains({ switchedNetworks }: RulesetInput, { hasNodePorts }: RulesetNeeds): Chain[] {
   const rules = [
-    `type nat hook postrouting priority ${sourcePriority}; policy accept;`,
-    'ct original ip daddr != @cluster-addresses return',
     'oifname "lo" return',
     'ip saddr . ip daddr @hairpin masquerade',
     ...switchedNetworks.map((network) => `ip saddr ${network} ip daddr ${network} masquerade`),
     'fib saddr type local fib saddr . oif type != local masquerade',
   ]
-  return [['postrouting', rules]]
+  const ports = ['tcp', 'udp'].map((protocol) => {
+    const key = 'meta l4proto . ct original proto-dst'
+    return `ct status dnat meta l4proto ${protocol} ${key} @${lookups.nodePorts} goto sources`
+  })
+  return [
+    [
+      'postrouting',
+      [
+        `type nat hook postrouting priority ${sourcePriority}; policy accept;`,
+        `ct original ip daddr @${lookups.addresses} goto sources`,
+        ...(hasNodePorts ? ports : []),
+      ],
+    ],
+    ['sources', rules],
+  ]
 }
 
-function filterChains(input: RulesetInput): Chain[] {
+function filterChains(input: RulesetInput, needs: RulesetNeeds): Chain[] {
   const hook = (name: string) => `type filter hook ${name} priority ${filterPriority}; policy accept;`
-  const refuse = 'meta l4proto . ip daddr . th dport @refused goto refuse'
+  const refuse = `${byAddress} @${lookups.refused} goto refuse`
+  const external = needs.hasExternal ? [`${byAddress} @${lookups.refusedExternal} goto refuse`] : []
+  const nodePorts = needs.hasNodePorts ? [`${byPort} @${lookups.refusedPort} goto refuse`] : []
+  const skipForeign = input.servesForeign ? [] : fromForeign(input, 'return')
   return [
     ['refuse', ['meta l4proto tcp reject with tcp reset', 'reject with icmp type port-unreachable']],
-    ['filter-forward', [hook('forward'), skipEstablished, ...skipForeign(input), refuse]],
-    ['filter-output', [hook('output'), skipEstablished, refuse]],
+    ['filter-forward', [hook('forward'), skipEstablished, ...external, ...skipForeign, refuse]],
+    ['filter-output', [hook('output'), skipEstablished, refuse, ...external]],
     [
       'filter-input',
       [
@@ -141,10 +182,35 @@ function filterChains(input: RulesetInput): Chain[] {
         ...refuseForeignQuestions(input),
         // Only our translation leads to the userspace proxy; who knocks directly finds nothing.
         'ct status dnat return',
+        ...[...external, ...nodePorts].map((rule) => `ct state new ${rule}`),
         `tcp dport ${input.listenPort} drop`,
         `ip daddr ${input.syntheticRange} drop`,
       ],
     ],
+  ]
+}
+
+/**
+ * Writes down which slot a client got, where the kernel has translated already: the key is what the client asked for,
+ * the value where it was sent. A later connection finds that before it comes to a choice.
+ */
+function stickyChains({ stickySets }: RulesetNeeds): Chain[] {
+  if (stickySets.length === 0) return []
+  const hook = (name: string) => `type filter hook ${name} priority ${filterPriority}; policy accept;`
+  const asked = 'meta l4proto . ct original ip daddr . ct original proto-dst'
+  const rules = stickySets.flatMap(({ seconds, isPort }) => {
+    // The port of another Service at its ClusterIP may have the same number.
+    const key = isPort ? `ct original ip daddr != @${lookups.addresses} meta l4proto . ct original proto-dst` : asked
+    const element = `${asked} . ct original ip saddr timeout ${seconds}s : ip daddr . th dport`
+    return ['tcp', 'udp'].map(
+      (protocol) => `meta l4proto ${protocol} ${key} @${stickySetOf(seconds, isPort)} update @affinity { ${element} }`,
+    )
+  })
+  const remember = [skipEstablished, 'ct status dnat jump remember']
+  return [
+    ['remember', rules],
+    ['sticky-postrouting', [hook('postrouting'), ...remember]],
+    ['sticky-input', [hook('input'), ...remember]],
   ]
 }
 
@@ -166,8 +232,6 @@ function untrackedChains({ dns }: RulesetInput): Chain[] {
 /** A refused connection is never established; the many packets of the others are not looked up. */
 const skipEstablished = 'ct state established,related return'
 
-const skipForeign = (input: RulesetInput): string[] => fromForeign(input, 'return')
-
 /** A neighbour may route the bridge address through this node. */
 const refuseForeignQuestions = (input: RulesetInput): string[] =>
   input.dns === undefined ? [] : fromForeign(input, `ip daddr ${input.dns.address} drop`)
@@ -176,28 +240,3 @@ const fromForeign = ({ foreignInterfaces }: RulesetInput, statement: string): st
   foreignInterfaces.length === 0
     ? []
     : [`iifname { ${foreignInterfaces.map((name) => `"${name}"`).join(', ')} } ${statement}`]
-
-function elementsOf({ destinations, slots, hairpins }: RuledServicePort): NftElement[] {
-  const elements: NftElement[] = []
-  for (const key of hairpins) elements.push({ container: 'hairpin', key })
-  for (const destination of destinations) {
-    const key = keyOf(destination)
-    if (slots.length === 0) {
-      elements.push({ container: 'refused', key })
-      continue
-    }
-    elements.push({ container: 'cluster-addresses', key: destination.address })
-    elements.push({ container: 'service', key, value: `jump slots-${slots.length}` })
-    for (const [slot, { address, port }] of slots.entries()) {
-      elements.push({ container: `slot-${slot}`, key, value: `${address} . ${port}` })
-    }
-  }
-  return elements
-}
-
-function sharedKeysOf({ destinations, slots, hairpins }: RuledServicePort, container: string): readonly string[] {
-  if (container === 'hairpin') return hairpins
-  return slots.length === 0 ? [] : destinations.map(({ address }) => address)
-}
-
-const keyOf = ({ protocol, address, port }: Destination): string => `${protocol} . ${address} . ${port}`

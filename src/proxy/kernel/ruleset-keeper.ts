@@ -1,5 +1,6 @@
 import { type RulesetApplier, RulesetRejectedError } from '../../linux/index.ts'
 import type { Logger } from '../../observability/index.ts'
+import { forgetStaleClients, mayHoldStaleClients } from './affinity.ts'
 import { renderChange, renderReplacement, renderTable } from './nft-table.ts'
 import type { Ruleset } from './render-ruleset.ts'
 
@@ -54,6 +55,13 @@ export function createRulesetKeeper({ applier, logger, onOwnChange }: RulesetKee
     if (after === before + 1) onOwnChange(before, after)
   }
 
+  const bring = async (text: string | undefined, ruleset: Ruleset, signal: AbortSignal): Promise<void> => {
+    const before = installed
+    if (text === undefined) await install(ruleset, signal)
+    else await change(text, ruleset, signal)
+    if (mayHoldStaleClients(before, ruleset)) await forgetStaleClients(applier, ruleset, signal)
+  }
+
   return {
     async keep(ruleset, around, signal) {
       if (installed === ruleset) {
@@ -64,7 +72,7 @@ export function createRulesetKeeper({ applier, logger, onOwnChange }: RulesetKee
       }
       const text = installed === undefined ? undefined : renderChange(installed, ruleset)
       if (text === '') installed = ruleset
-      else await around(() => (text === undefined ? install(ruleset, signal) : change(text, ruleset, signal)))
+      else await around(() => bring(text, ruleset, signal))
     },
   }
 }

@@ -1,0 +1,146 @@
+import type { Snapshot } from '../catalog/index.ts'
+import { eligibleBackends, resolvePolicy, type ServicePortPolicy } from '../loadbalancer/index.ts'
+import {
+  type Backend,
+  type Ipv4Network,
+  ipv4ToNumber,
+  numberToIpv4,
+  type Service,
+  type ServicePort,
+  type ServicePortId,
+} from '../model/index.ts'
+import type { Destination, ExternalAccess, PlannedServicePort, PlanOptions, Spread } from './service-plan.ts'
+
+/** What of a ServicePort follows from its Service alone. */
+export interface ServicePortFrame {
+  readonly id: ServicePortId
+  readonly service: Service
+  readonly port: ServicePort
+  readonly destinations: readonly Destination[]
+  readonly external: ExternalFrame | undefined
+}
+
+type ExternalFrame = Omit<ExternalAccess, 'spread' | 'local'>
+
+/** Networks whose addresses mean something else on every node, so that no endpoint can be there. */
+const unusableNetworks: readonly Ipv4Network[] = [
+  { base: 0, prefixLength: 8 },
+  { base: 127 * 2 ** 24, prefixLength: 8 },
+  { base: (169 * 256 + 254) * 2 ** 16, prefixLength: 16 },
+  { base: 224 * 2 ** 24, prefixLength: 3 },
+]
+
+/** A ServicePort at its ClusterIPs. */
+export function clusterDestinationsOf(service: Service, port: ServicePort, options: PlanOptions): Destination[] {
+  return destinationsAt(service.clusterIPs, port, options)
+}
+
+/** A ServicePort at external IPs, load balancers and its node port; `isFree` says which destinations are not taken. */
+export function externalFrameOf(
+  service: Service,
+  port: ServicePort,
+  options: PlanOptions,
+  isFree: (destination: Destination) => boolean,
+): ExternalFrame | undefined {
+  const { externalIPs = [], loadBalancerIPs = [], loadBalancerSourceRanges = [] } = service
+  const { protocol, nodePort } = port
+  const addresses = [...new Set([...externalIPs, ...loadBalancerIPs])]
+  const destinations = destinationsAt(addresses, port, options).filter(isFree)
+  const isNodePortFree = nodePort !== undefined && isFree({ protocol, address: 'node', port: nodePort })
+  if (destinations.length === 0 && !isNodePortFree) return undefined
+  const guarded = destinations.filter(({ address }) => loadBalancerIPs.includes(address))
+  const isGuarded = loadBalancerSourceRanges.length > 0 && guarded.length > 0
+  return {
+    protocol,
+    destinations,
+    ...(isNodePortFree && { nodePort }),
+    ...(isGuarded && { guard: { destinations: guarded, networks: outermostNetworks(loadBalancerSourceRanges) } }),
+  }
+}
+
+/** How the ServicePort is served; undefined when this version cannot carry it. */
+export function planServicePort(
+  frame: ServicePortFrame,
+  snapshot: Snapshot,
+  options: PlanOptions,
+): PlannedServicePort | undefined {
+  const { id, service, port, destinations } = frame
+  const backends = snapshot.backendsOf(service, port).filter(({ address }) => isUsable(address, options))
+  const isElsewhere = ({ nodeName }: Backend) => nodeName !== options.nodeName
+  if (port.protocol === 'udp' && backends.length > 0 && backends.every(isElsewhere)) return undefined
+  const balancing = { kind: options.balancing }
+  const policy = resolvePolicy(service, port, snapshot.destinationRulesOf(service), { balancing })
+  const spreadFor = (as: Service, name: ServicePortId): Spread => {
+    const { chosen, reserve } = eligibleBackends(backends, as, options)
+    return spreadOf(name, chosen, reserve, policy, frame, options)
+  }
+  const spread = spreadFor(service, id)
+  const { internalTrafficPolicy, ...open } = service
+  const outside = internalTrafficPolicy === 'Local' ? spreadFor(open, `${id}, from outside`) : spread
+  if (frame.external === undefined) return { ...spread, destinations, policy }
+  const isLocalOnly = service.externalTrafficPolicy === 'Local'
+  const local = isLocalOnly && { local: backends.filter((backend) => !isElsewhere(backend)) }
+  return { ...spread, destinations, policy, external: { ...frame.external, spread: outside, ...local } }
+}
+
+/** Splits backends by how they are reached. What only userspace can do, it does for all of them. */
+function spreadOf(
+  id: ServicePortId,
+  chosen: readonly Backend[],
+  reserve: readonly Backend[],
+  policy: ServicePortPolicy,
+  { port }: ServicePortFrame,
+  { nodeName }: PlanOptions,
+): Spread {
+  const direct = chosen.filter((backend) => backend.nodeName === nodeName)
+  const others = chosen.filter((backend) => backend.nodeName !== nodeName)
+  if (port.protocol === 'udp') return { id, direct, userspace: [], reserve: [] }
+  if (takesUserspace(policy, chosen.length, others.length)) return { id, direct: [], userspace: chosen, reserve }
+  return { id, direct, userspace: others, reserve: [...direct, ...reserve] }
+}
+
+/**
+ * Rules of the kernel cannot read requests, nor count open ones. They can hash addresses, but not in step with the
+ * userspace proxy: when one backend goes, clients of others would move as well.
+ */
+function takesUserspace({ balancing, readsRequests, maxConnections }: ServicePortPolicy, all: number, others: number) {
+  if (readsRequests || maxConnections !== undefined) return true
+  if (all < 2) return false
+  if (balancing.kind === 'least-request') return true
+  return balancing.kind === 'consistent-hash' && others > 0
+}
+
+function destinationsAt(addresses: readonly string[], port: ServicePort, options: PlanOptions): Destination[] {
+  return addresses
+    .filter((address) => isUsable(address, options) && !options.excludedAddresses.has(address))
+    .map((address) => ({ protocol: port.protocol, address, port: port.port }))
+}
+
+function isUsable(address: string, { syntheticNetwork }: PlanOptions): boolean {
+  const value = ipv4ToNumber(address)
+  if (value === undefined || holds(syntheticNetwork, value)) return false
+  return !unusableNetworks.some((network) => holds(network, value))
+}
+
+const holds = ({ base, prefixLength }: Ipv4Network, address: number): boolean =>
+  address >= base && address < base + 2 ** (32 - prefixLength)
+
+/** IPv4 networks among the texts, without host bits, and without those that lie in another. */
+function outermostNetworks(texts: readonly string[]): string[] {
+  const networks = texts.flatMap((text) => networkIn(text.trim()) ?? [])
+  networks.sort((left, right) => left.prefixLength - right.prefixLength || left.base - right.base)
+  const outermost: Ipv4Network[] = []
+  for (const network of networks) {
+    if (!outermost.some((other) => holds(other, network.base))) outermost.push(network)
+  }
+  return outermost.map(({ base, prefixLength }) => `${numberToIpv4(base)}/${prefixLength}`)
+}
+
+function networkIn(text: string): Ipv4Network | undefined {
+  const [address = '', length = '32'] = text.split('/')
+  const value = ipv4ToNumber(address)
+  const prefixLength = Number(length)
+  if (value === undefined || !Number.isInteger(prefixLength) || prefixLength < 0 || prefixLength > 32) return undefined
+  const size = 2 ** (32 - prefixLength)
+  return { base: Math.floor(value / size) * size, prefixLength }
+}
