@@ -12,7 +12,7 @@ import { observedOn } from './support/observed.ts'
 import { megabytes, usageOf } from './support/usage.ts'
 
 const count = Number(process.argv[2] ?? 5_000)
-const changes = 30
+const changes = 20
 
 await using site = await startScaleSite(count)
 print(`${count} Services made in the API in ${(site.writtenMs / 1_000).toFixed(1)} s`)

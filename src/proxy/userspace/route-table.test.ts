@@ -66,3 +66,26 @@ test('an address that now names another ServicePort has turns of its own', () =>
   table.replace(new Map([['169.254.64.1', { ...web, id: 'shop/api:80/tcp' }]]))
   assert.equal(pickPort(table, '169.254.64.1'), 1)
 })
+
+test('a route that stays as it is costs nothing when others change', () => {
+  let looks = 0
+  const preferred = new Proxy(web.preferred, {
+    get(backends, key) {
+      looks += 1
+      return Reflect.get(backends, key)
+    },
+  })
+  const table = createTable()
+  table.replace(new Map([['169.254.64.1', { ...web, preferred }]]))
+  const looksAtFirst = looks
+  assert.ok(looksAtFirst > 0)
+  const other = { ...web, id: 'shop/other:80/tcp' } as const
+  table.replace(
+    new Map([
+      ['169.254.64.1', { ...web, preferred }],
+      ['169.254.64.2', other],
+    ]),
+  )
+  assert.equal(looks, looksAtFirst)
+  assert.equal(table.size, 2)
+})

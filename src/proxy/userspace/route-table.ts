@@ -37,7 +37,7 @@ export interface RouteTable {
 /** Makes an empty table. */
 export function createRouteTable(usual: ResolvedPolicy, surroundings: BalancerSurroundings): RouteTable {
   let byAddress = new Map<string, BalancedRoute>()
-  let byId = new Map<ServicePortId, BalancedRoute>()
+  let byId = new Map<ServicePortId, Held>()
   return {
     get size() {
       return byAddress.size
@@ -47,17 +47,39 @@ export function createRouteTable(usual: ResolvedPolicy, surroundings: BalancerSu
       const before = byId
       byAddress = new Map()
       byId = new Map()
-      for (const [address, { id, preferred, others, policy = usual }] of routes) {
+      for (const [address, wanted] of routes) {
+        const { id, policy = usual } = wanted
         const known = byId.get(id) ?? before.get(id)
-        const balancer = known?.balancer ?? createBalancer(policy, surroundings)
-        const route = Object.assign(known ?? { openConnections: 0 }, { id, balancer, policy })
-        balancer.setPolicy(policy)
-        balancer.setBackends(preferred, others)
+        const route = known?.route ?? newRoute(id, policy, surroundings)
+        if (known === undefined || !isSame(known.from, wanted)) update(route, wanted, policy)
         byAddress.set(address, route)
-        byId.set(id, route)
+        byId.set(id, { route, from: wanted })
       }
     },
   }
+}
+
+/** A route, and what it was made from. */
+interface Held {
+  readonly route: MutableRoute
+  readonly from: UserspaceRoute
+}
+
+type MutableRoute = { -readonly [K in keyof BalancedRoute]: BalancedRoute[K] }
+
+function newRoute(id: ServicePortId, policy: ResolvedPolicy, surroundings: BalancerSurroundings): MutableRoute {
+  return { id, policy, balancer: createBalancer(policy, surroundings), openConnections: 0 }
+}
+
+/** With thousands of ServicePorts most have nothing new to say. */
+function isSame(one: UserspaceRoute, other: UserspaceRoute): boolean {
+  return one.preferred === other.preferred && one.others === other.others && one.policy === other.policy
+}
+
+function update(route: MutableRoute, { preferred, others }: UserspaceRoute, policy: ResolvedPolicy): void {
+  route.policy = policy
+  route.balancer.setPolicy(policy)
+  route.balancer.setBackends(preferred, others)
 }
 
 /** A listener on `::` reports IPv4 addresses as `::ffff:a.b.c.d`. */
