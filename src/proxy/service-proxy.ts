@@ -141,7 +141,8 @@ class RunningServiceProxy implements ServiceProxy {
   #isDraining = false
   #isRangeFull = false
   #problem: string | undefined
-  #wake: () => void = () => {}
+  /** Asks for a look at everything, after a rest in which more may come. */
+  #wake: (restMs: number) => void = () => {}
   #working: Promise<void> = Promise.resolve()
   #ready: Disposable
 
@@ -162,10 +163,11 @@ class RunningServiceProxy implements ServiceProxy {
     this.#held.use(
       await kernel.network.watch(() => {
         this.#networkChanges += 1
-        this.#wake()
+        this.#wake(burstMs)
       }),
     )
-    this.#held.use(catalog.subscribe(() => this.#wake()))
+    // A catalog gathers its changes itself.
+    this.#held.use(catalog.subscribe(() => this.#wake(0)))
     // A client that takes "ready" at its word would lose its first packet, and a second until it sends the next.
     if (catalog.isSynced) await this.#tryReconcile(signal)
     this.#tasks.run('service proxy', (stopped) => this.#keepReconciled(stopped))
@@ -209,12 +211,16 @@ class RunningServiceProxy implements ServiceProxy {
     let failures = 0
     while (!signal.aborted) {
       const woken = new AbortController()
-      this.#wake = () => woken.abort()
+      let restMs = 0
+      this.#wake = (rest) => {
+        restMs = Math.max(restMs, rest)
+        woken.abort()
+      }
       failures = (await this.#tryReconcile(signal)) ? 0 : failures + 1
       const delayMs = failures === 0 ? checkIntervalMs : backoffDelayMs(retry, failures, Math.random)
       await sleep(delayMs, AbortSignal.any([signal, woken.signal])).catch(() => {})
       // Changes come in bursts: a new pod alone makes a link, addresses and routes.
-      if (woken.signal.aborted) await sleep(burstMs, signal).catch(() => {})
+      if (restMs > 0) await sleep(restMs, signal).catch(() => {})
     }
   }
 
