@@ -100,10 +100,13 @@ export class ApiDouble implements AsyncDisposable {
     readonly served: readonly string[]
     readonly habits?: DoubleHabits
     readonly tls?: DoubleTls
+    /** Default: any free one. */
+    readonly port?: number
   }) {
     for (const path of options.served) this.serve(path)
     this.habits = options.habits ?? {}
     this.#tls = options.tls
+    this.#port = options.port ?? 0
   }
 
   get url(): string {
