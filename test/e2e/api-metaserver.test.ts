@@ -210,5 +210,5 @@ test('the configuration and the paths of a Go agent run this one', async () => {
   assert.doesNotMatch(running.output(), /"level":"error"/)
   assert.match(running.output(), /"reason":"[^"]*modules\.edgeTunnel\.relayNodes: /)
   const { stdout } = await pod.exec([...pod.readinessProbe, '--json'])
-  assert.match(stdout, /"source":"metaServer /)
+  assert.match(stdout, /"source": "metaServer /)
 })
