@@ -53,6 +53,19 @@ function requestsOf(client: LabProcess): SteadyRequest[] {
   return lines.filter((line) => line.startsWith('{')).map((line): SteadyRequest => JSON.parse(line))
 }
 
+/** Starts a client with the same settings on each host; disposal stops all. */
+export async function startSteadyRequestsOn(
+  hosts: readonly Host[],
+  urls: readonly string[],
+  options: SteadyRequestOptions,
+): Promise<{ readonly clients: readonly SteadyRequests[] } & AsyncDisposable> {
+  const stack = new AsyncDisposableStack()
+  const clients = await Promise.all(
+    hosts.map(async (host) => stack.use(await startSteadyRequests(host, urls, options))),
+  )
+  return { clients, [Symbol.asyncDispose]: () => stack.disposeAsync() }
+}
+
 /** The middle one of numbers. */
 export function medianOf(values: readonly number[]): number {
   return values.toSorted((one, other) => one - other)[Math.floor(values.length / 2)] ?? Number.NaN
