@@ -4,8 +4,9 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { suite, test } from 'node:test'
 import { parseAllDocuments } from 'yaml'
 import { renderManifestFiles } from '../scripts/generate-manifests.ts'
+import { agentKinds } from '../src/commands/metadata-source.ts'
 import { parseConfig, type Role } from '../src/config/index.ts'
-import * as resources from '../src/kube/api/resources.ts'
+import { watchedKinds } from '../src/kube/api/resources.ts'
 
 const folder = new URL('../manifests/', import.meta.url)
 
@@ -72,10 +73,10 @@ test('the placeholders cannot run: no API server takes the key, and no kubelet t
 })
 
 test('the role of the agent grants to list and watch what the sources watch, and nothing else', () => {
-  const watched = Object.values(resources).filter((value) => typeof value === 'object')
-  const resourcesOf = (kind: (typeof watched)[number]): readonly { apiVersion: string; plural: string }[] =>
-    kind.resources
-  const wanted = watched.flatMap(resourcesOf).map(({ apiVersion, plural }) => `${groupOf(apiVersion)}/${plural}`)
+  const watched = agentKinds.flatMap((kind): readonly { apiVersion: string; plural: string }[] => {
+    return watchedKinds[kind].resources
+  })
+  const wanted = watched.map(({ apiVersion, plural }) => `${groupOf(apiVersion)}/${plural}`)
   assert.ok(wanted.length >= 4)
   const { rules } = oneOf('ClusterRole', 'edgemesh-agent.yaml')
   const granted = rules.flatMap((rule) =>

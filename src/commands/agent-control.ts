@@ -58,15 +58,17 @@ function memoryOf(memory: CatalogMemory | undefined): Pick<MetadataStatus, 'snap
 }
 
 function metadataOf({ current }: Catalog, source: ObjectSourceStatus): MetadataStatus {
-  const counts = { services: current.services.size, nodes: current.nodes.size }
+  const { services, nodes, destinationRules } = current
+  const counts = { services: services.size, nodes: nodes.size, destinationRules: destinationRules.size }
   if (source.kind === 'manifests') {
     const problems = source.errors.map(({ file, line, message }) => `${file}:${line}: ${message}`)
     return { source: `${source.files} files in ${source.directory}`, ...counts, problems }
   }
   const { origin, url, reason, resources } = source
-  const problems = resources.flatMap(({ kind, lastError, malformed }) => [
+  const problems = resources.flatMap(({ kind, lastError, malformed, incomplete }) => [
     ...(lastError === undefined ? [] : [`${kind}: ${lastError}`]),
     ...(malformed === 0 ? [] : [`${kind}: ${malformed} objects cannot be used, see the log`]),
+    ...(incomplete === 0 ? [] : [`${kind}: of ${incomplete} objects something is left out, see the log`]),
   ])
   return {
     source: origin === undefined ? `no API yet (${reason})` : `${origin} ${url} (${reason})`,

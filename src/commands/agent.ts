@@ -16,7 +16,7 @@ import { startAgentReload } from './agent-reload.ts'
 import { type Boot, boot, lockInstance, untilStopped } from './boot.ts'
 import { type CatalogMemory, startCatalogMemory } from './catalog-memory.ts'
 import type { CommandContext } from './command.ts'
-import { agentKinds, startMetadataSource } from './metadata-source.ts'
+import { agentAwaits, agentKinds, startMetadataSource } from './metadata-source.ts'
 import { startMetricsServer } from './metrics-server.ts'
 import { noTunnel } from './no-tunnel.ts'
 import { nodeAddressOf } from './node-address.ts'
@@ -34,7 +34,8 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const kernel = running.use(
     await openKernel({ table: tableName, deviceName: bridgeDeviceName }, base.loggerOf('linux')),
   )
-  const catalog = running.use(createCatalog({ onError: (error) => logger.error({ error }, 'snapshot not taken') }))
+  const onError = (error: unknown) => logger.error({ error }, 'snapshot not taken')
+  const catalog = running.use(createCatalog({ awaits: agentAwaits, onError }))
   const memory = await beginMemory(running, base, catalog)
   const source = running.use(await startMetadataSource(base, context, catalog, agentKinds))
 

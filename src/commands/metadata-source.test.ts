@@ -12,7 +12,7 @@ import { agentKinds, type MetadataBase, startMetadataSource } from './metadata-s
 
 function baseOf(kubeAPIConfig: object): MetadataBase {
   return {
-    config: { kubeAPIConfig: kubeSchema.parse(kubeAPIConfig) },
+    config: { kubeAPIConfig: kubeSchema.parse(kubeAPIConfig), nodeName: 'edge-a' },
     loggerOf: () => silentLogger,
     metrics: createMetrics(),
     health: createHealth(),

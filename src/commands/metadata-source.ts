@@ -7,9 +7,12 @@ import type { CommandContext } from './command.ts'
 /** What an agent knows of the cluster. */
 export const agentKinds: readonly ObjectKind[] = ['nodes', 'services', 'endpointSlices', 'destinationRules', 'pods']
 
+/** What the first snapshot waits for: Pods only refine what the others say. */
+export const agentAwaits = agentKinds.filter((kind) => kind !== 'pods')
+
 /** What the source of objects depends on; a `Boot` has all of it. */
 export type MetadataBase = Pick<Boot<'agent'>, 'loggerOf' | 'metrics' | 'health' | 'signal'> & {
-  readonly config: { readonly kubeAPIConfig: KubeConfig }
+  readonly config: { readonly kubeAPIConfig: KubeConfig; readonly nodeName: string }
 }
 
 /**
@@ -30,7 +33,9 @@ export async function startMetadataSource(
   }
   blockUntilSynced(base, catalog)
   const userAgent = `edgemesh/${build.version}`
-  return startApiSource({ ...common, config, env, metrics, userAgent, isWarm: () => catalog.isSynced })
+  const { nodeName } = base.config
+  const isWarm = () => catalog.isSynced
+  return startApiSource({ ...common, config, env, kinds, nodeName, metrics, userAgent, isWarm })
 }
 
 /** Ends by itself with the first list, and with the process otherwise. */

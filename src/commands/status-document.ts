@@ -28,6 +28,7 @@ export interface MetadataStatus {
   readonly source: string
   readonly services: number
   readonly nodes: number
+  readonly destinationRules?: number
   readonly problems: readonly string[]
   /** Set while what is known comes from disk, because the API has not answered yet. */
   readonly snapshotAgeSeconds?: number
@@ -72,8 +73,10 @@ function renderHead(status: StatusDocument): string[] {
 }
 
 function renderMetadata(metadata: MetadataStatus): string[] {
+  const { services, nodes, destinationRules = 0 } = metadata
+  const rules = destinationRules === 0 ? '' : `, ${destinationRules} DestinationRules`
   return [
-    `metadata  ${metadata.source}: ${metadata.services} Services, ${metadata.nodes} Nodes`,
+    `metadata  ${metadata.source}: ${services} Services, ${nodes} Nodes${rules}`,
     ...(metadata.snapshotAgeSeconds === undefined
       ? []
       : [`          from disk, written ${metadata.snapshotAgeSeconds} s ago; the API has not answered yet`]),

@@ -1,20 +1,21 @@
 /** What every source of objects promises, as tests that each of them passes. */
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
-import { type Catalog, createCatalog, type ObjectSink, type Snapshot } from '../catalog/index.ts'
+import { type Catalog, createCatalog, type ObjectKind, type ObjectSink, type Snapshot } from '../catalog/index.ts'
 import type { ObjectSource, ObjectSourceStatus } from './object-source.ts'
 
 /** An object as people write it. */
 export interface WrittenObject {
   readonly apiVersion: string
-  readonly kind: 'Service' | 'EndpointSlice' | 'Node'
+  readonly kind: 'Service' | 'EndpointSlice' | 'Node' | 'DestinationRule' | 'Pod'
   readonly metadata: { readonly name: string; readonly namespace?: string; readonly labels?: object }
   readonly [field: string]: unknown
 }
 
 /** An origin that a test changes, and the source that follows it; disposal ends both. */
 export interface OriginUnderTest extends AsyncDisposable {
-  start(sink: ObjectSink): Promise<ObjectSource>
+  /** `kinds` as the source takes them: absent means its usual ones. */
+  start(sink: ObjectSink, kinds?: readonly ObjectKind[]): Promise<ObjectSource>
   /** Creates the object, or puts it in the place of the one of that name. */
   write(object: WrittenObject): Promise<void>
   delete(object: WrittenObject): Promise<void>
@@ -50,6 +51,21 @@ const node = (name: string, podCIDR: string): WrittenObject => ({
   spec: { podCIDR, podCIDRs: [podCIDR] },
 })
 
+const rule = (name: string, simple: string): WrittenObject => ({
+  apiVersion: 'networking.istio.io/v1beta1',
+  kind: 'DestinationRule',
+  metadata: { name, namespace: 'default' },
+  spec: { host: name, trafficPolicy: { loadBalancer: { simple } } },
+})
+
+const pod = (name: string, podIP: string): WrittenObject => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name, namespace: 'default', labels: { app: name } },
+  spec: { nodeName: 'edge-a' },
+  status: { phase: 'Running', podIP },
+})
+
 /** Runs the contract; `make` gives a fresh origin to each test. `patienceMs` is how long a change may take to show. */
 export function describeObjectSource(name: string, make: () => Promise<OriginUnderTest>, patienceMs = 10_000): void {
   const run = (what: string, body: (site: Site) => Promise<void>) =>
@@ -62,6 +78,38 @@ export function describeObjectSource(name: string, make: () => Promise<OriginUnd
     run('follows objects that appear, change and go', followsChanges)
     run('keeps what is known while its origin is away, and catches up when it is back', survivesAbsence)
     run('follows nothing once it is disposed', endsWithDisposal)
+  })
+}
+
+/** The contract for kinds that not every origin offers; the source is one of the node `edge-a`. */
+export function describeMoreKinds(name: string, make: () => Promise<OriginUnderTest>, patienceMs = 10_000): void {
+  test(`${name} delivers rules and Pods to those who ask for them, and to nobody else`, async () => {
+    await using site = await createSite(await make(), patienceMs)
+    await site.origin.write(service('web', '10.96.1.1'))
+    await site.origin.write(rule('web', 'RANDOM'))
+    await site.origin.write(pod('web-0', '10.0.0.1'))
+    const { catalog } = await site.start(['nodes', 'services', 'endpointSlices', 'destinationRules', 'pods'])
+    const known = () => {
+      const { destinationRules, podOf } = catalog.current
+      const policies = [...destinationRules.values()].map(({ host, trafficPolicy }) => [host, trafficPolicy])
+      return JSON.stringify([policies, podOf('default', 'web-0')?.podIPs])
+    }
+    const becomes = async (expected: string) => {
+      await site.until(() => known() === expected).catch(() => assert.equal(known(), expected))
+    }
+    await becomes('[[["web",{"loadBalancer":{"kind":"random"}}]],["10.0.0.1"]]')
+    await site.origin.write(rule('web', 'ROUND_ROBIN'))
+    await site.origin.write(pod('web-0', '10.0.0.2'))
+    await becomes('[[["web",{"loadBalancer":{"kind":"round-robin"}}]],["10.0.0.2"]]')
+    await site.origin.delete(rule('web', ''))
+    await site.origin.delete(pod('web-0', ''))
+    await becomes('[[],null]')
+    await site.origin.write(rule('web', 'RANDOM'))
+    await becomes('[[["web",{"loadBalancer":{"kind":"random"}}]],null]')
+    await using basic = await createSite(site.origin, patienceMs)
+    await basic.start()
+    await basic.holds('web 10.96.1.1 ->')
+    assert.equal(basic.catalog.current.destinationRules.size, 0)
   })
 }
 
@@ -121,7 +169,8 @@ async function endsWithDisposal({ origin, start, holds, describe }: Site): Promi
 
 interface Site extends AsyncDisposable {
   readonly origin: OriginUnderTest
-  start(): Promise<{ readonly source: ObjectSource }>
+  readonly catalog: Catalog
+  start(kinds?: readonly ObjectKind[]): Promise<{ readonly source: ObjectSource; readonly catalog: Catalog }>
   /** What the catalog holds, as one line. */
   describe(): string
   /** Resolves when the catalog is synced and holds exactly this. */
@@ -140,7 +189,8 @@ async function createSite(origin: OriginUnderTest, patienceMs: number): Promise<
   const running = starting.move()
   return {
     origin,
-    start: async () => ({ source: running.use(await origin.start(catalog)) }),
+    catalog,
+    start: async (kinds) => ({ source: running.use(await origin.start(catalog, kinds)), catalog }),
     describe: () => describeCatalog(catalog),
     holds: async (expected) => {
       await until(() => catalog.isSynced && describeCatalog(catalog) === expected)

@@ -50,6 +50,8 @@ export interface ApiStatus {
 /** How following one kind of objects fares. */
 export interface ResourceStatus {
   readonly kind: ObjectKind
+  /** Which of them are followed, such as `spec.nodeName=edge-a`; absent for kinds that are always followed whole. */
+  readonly selection?: string
   /** Of the resource in use, such as `discovery.k8s.io/v1`. */
   readonly apiVersion: string
   /** `waiting` to try again after `lastError`. */
@@ -58,6 +60,8 @@ export interface ResourceStatus {
   readonly objects: number
   /** How many objects cannot be used as they are now. */
   readonly malformed: number
+  /** How many objects are used without a part that cannot be used or is not supported. */
+  readonly incomplete: number
   readonly lastError?: string
   /** Why an optional kind counts as empty; no error, and asked again now and then. */
   readonly notOffered?: string

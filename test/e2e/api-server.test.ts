@@ -136,6 +136,8 @@ const collections: Readonly<Record<WrittenObject['kind'], string>> = {
   Service: services,
   EndpointSlice: '/apis/discovery.k8s.io/v1beta1/namespaces/default/endpointslices',
   Node: '/api/v1/nodes',
+  Pod: pods,
+  DestinationRule: '/apis/networking.istio.io/v1beta1/namespaces/default/destinationrules',
 }
 
 /** The shared API server as an origin; what a test leaves behind is deleted. */
@@ -144,7 +146,7 @@ async function createOrigin(): Promise<OriginUnderTest> {
   const pathOf = ({ kind, metadata }: WrittenObject) => `${collections[kind]}/${metadata.name}`
   const kubeConfig = await plane.writeKubeconfig('contract', { token: admin.token })
   return {
-    start: async (sink) => startSource({ kubeConfig }, sink),
+    start: async (sink, kinds) => startSource({ kubeConfig }, sink, { nodeName: 'edge-a', ...(kinds && { kinds }) }),
     async write(object) {
       const path = pathOf(object)
       if (written.has(path)) await plane.call('PATCH', path, object)

@@ -12,6 +12,7 @@ import { after, before, suite, type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { createCatalog } from '../../src/catalog/index.ts'
+import { agentKinds } from '../../src/commands/metadata-source.ts'
 import { parseConfig } from '../../src/config/index.ts'
 import { type ApiStatus, startApiSource } from '../../src/kube/index.ts'
 import { createMetrics, silentLogger } from '../../src/observability/index.ts'
@@ -102,18 +103,19 @@ if (!isWithoutEnvtest()) {
 
     test('may list what the agent reads, in all namespaces', async () => {
       const slices = '/apis/discovery.k8s.io/v1beta1/endpointslices'
-      for (const path of ['/api/v1/services', '/api/v1/endpoints', '/api/v1/nodes', slices]) {
+      for (const path of ['/api/v1/services', '/api/v1/endpoints', '/api/v1/nodes', '/api/v1/pods', slices]) {
         const list = (await plane.call('GET', path, undefined, agent)) as { readonly items: readonly unknown[] }
         assert.ok(Array.isArray(list.items), path)
       }
     })
 
-    test('may do nothing else: no Secret, no Pod, no single object, no change', async () => {
+    test('may do nothing else: no Secret, no single object, no change', async () => {
       const service = '/api/v1/namespaces/default/services/kubernetes'
       for (const [method, path, body] of [
         ['GET', '/api/v1/secrets'],
         ['GET', '/api/v1/namespaces/kubeedge/secrets/edgemesh-psk'],
-        ['GET', '/api/v1/pods'],
+        ['GET', '/api/v1/namespaces/default/pods/web-0'],
+        ['GET', '/apis/networking.istio.io/v1/gateways'],
         ['GET', '/api/v1/configmaps'],
         ['GET', '/api/v1/namespaces'],
         ['GET', service],
@@ -133,11 +135,16 @@ if (!isWithoutEnvtest()) {
       await soon(() => {
         const states = status().resources.map(({ kind, apiVersion, state }) => `${kind} ${apiVersion} ${state}`)
         assert.deepEqual(states.sort(), [
+          // Their API is installed later; with the right to list them the answer is that they are not there.
+          'destinationRules networking.istio.io/v1 waiting',
           'endpointSlices discovery.k8s.io/v1beta1 watching',
           'nodes v1 watching',
+          'pods v1 watching',
           'services v1 watching',
         ])
       })
+      const rules = status().resources.find(({ kind }) => kind === 'destinationRules')
+      assert.match(rules?.notOffered ?? '', /404/)
       assert.ok(catalog.current.services.has('default/kubernetes'))
       await plane.call('POST', '/api/v1/nodes', { apiVersion: 'v1', kind: 'Node', metadata: { name: 'edge-a1' } })
       await soon(() => assert.ok(catalog.current.nodes.has('edge-a1')))
@@ -148,6 +155,7 @@ if (!isWithoutEnvtest()) {
         ['services', 'services'],
         ['nodes', 'nodes'],
         ['endpointslices', 'endpointSlices'],
+        ['pods', 'pods'],
       ] as const) {
         for (const verb of ['list', 'watch']) {
           test(`without ${verb} on ${resource} the agent cannot follow them`, async (t) => {
@@ -162,6 +170,15 @@ if (!isWithoutEnvtest()) {
           })
         }
       }
+
+      test('without list on destinationrules the agent does not even learn whether there are any', async (t) => {
+        await restrictRole(t, ['destinationrules'], 'list')
+        const { status } = await follow(t)
+        await soon(() => {
+          const { notOffered } = status().resources.find(({ kind }) => kind === 'destinationRules') ?? {}
+          assert.match(notOffered ?? '', /403/, JSON.stringify(status()))
+        })
+      })
 
       test('endpoints are what is followed where there are no EndpointSlices for us', async (t) => {
         await restrictRole(t, ['endpointslices'], 'list')
@@ -221,6 +238,8 @@ if (!isWithoutEnvtest()) {
     const source = startApiSource({
       config: kubeAPIConfig,
       env: {},
+      kinds: agentKinds,
+      nodeName: 'edge-a1',
       sink: catalog,
       logger: silentLogger,
       metrics: createMetrics(),

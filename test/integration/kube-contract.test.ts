@@ -2,6 +2,7 @@
 import { kubeSchema } from '../../src/kube/config.ts'
 import { startApiSource } from '../../src/kube/index.ts'
 import {
+  describeMoreKinds,
   describeObjectSource,
   type OriginUnderTest,
   type WrittenObject,
@@ -15,6 +16,8 @@ const pathByKind: Readonly<Record<WrittenObject['kind'], string>> = {
   Service: paths.services,
   EndpointSlice: paths.slicesV1,
   Node: paths.nodes,
+  DestinationRule: paths.rulesV1beta1,
+  Pod: paths.pods,
 }
 
 async function createOrigin(habits: DoubleHabits, configOf: (url: string) => object): Promise<OriginUnderTest> {
@@ -24,8 +27,10 @@ async function createOrigin(habits: DoubleHabits, configOf: (url: string) => obj
   double.put(paths.services, { ...serviceObject('kubernetes'), metadata })
   double.put(paths.slicesV1, { ...sliceObject('kubernetes', ['192.0.2.1']), metadata })
   return {
-    start: async (sink) =>
+    start: async (sink, kinds) =>
       startApiSource({
+        ...(kinds && { kinds }),
+        nodeName: 'edge-a',
         config: kubeSchema.parse(configOf(double.url)),
         env: {},
         sink,
@@ -43,17 +48,21 @@ async function createOrigin(habits: DoubleHabits, configOf: (url: string) => obj
   }
 }
 
-describeObjectSource('an API server', () => createOrigin({}, (url) => ({ master: url })))
-describeObjectSource('an API server that answers in pieces, compressed', () =>
-  createOrigin({ chunkBytes: 7, gzip: true }, (url) => ({ master: url })),
-)
-describeObjectSource('metaServer', () =>
-  createOrigin({ ignoresLimit: true, oddSelfLink: true, withoutHistory: true }, (url) => ({
-    metaServer: { server: url },
-  })),
-)
-describeObjectSource('a metaServer whose lists have no resource version', () =>
-  createOrigin({ ignoresLimit: true, withoutHistory: true, withoutResourceVersion: true }, (url) => ({
-    metaServer: { server: url },
-  })),
-)
+for (const [name, habits, configOf] of [
+  ['an API server', {}, (url) => ({ master: url })],
+  ['an API server that answers in pieces, compressed', { chunkBytes: 7, gzip: true }, (url) => ({ master: url })],
+  [
+    'metaServer',
+    { ignoresLimit: true, oddSelfLink: true, withoutHistory: true },
+    (url) => ({ metaServer: { server: url } }),
+  ],
+  [
+    'a metaServer whose lists have no resource version',
+    { ignoresLimit: true, withoutHistory: true, withoutResourceVersion: true },
+    (url) => ({ metaServer: { server: url } }),
+  ],
+] as const satisfies readonly (readonly [string, DoubleHabits, (url: string) => object])[]) {
+  const make = () => createOrigin(habits, configOf)
+  describeObjectSource(name, make)
+  describeMoreKinds(name, make)
+}

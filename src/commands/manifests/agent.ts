@@ -6,8 +6,9 @@ const name = nameOf('agent')
 
 /** All that the agent reads from the API, and the least verbs that it needs. It writes nothing. */
 const rules = [
-  { apiGroups: [''], resources: ['services', 'endpoints', 'nodes'], verbs: ['list', 'watch'] },
+  { apiGroups: [''], resources: ['services', 'endpoints', 'nodes', 'pods'], verbs: ['list', 'watch'] },
   { apiGroups: ['discovery.k8s.io'], resources: ['endpointslices'], verbs: ['list', 'watch'] },
+  { apiGroups: ['networking.istio.io'], resources: ['destinationrules'], verbs: ['list', 'watch'] },
 ]
 
 /** What runs `edgemesh agent` on every node. */
@@ -15,7 +16,7 @@ export function agentEntries(settings: ManifestSettings): ManifestEntry[] {
   const configMap = configMapOf('agent', agentConfigOf(settings), settings)
   return [
     { object: accountOf('agent', settings) },
-    { comment: 'The agent only ever reads; Secrets and Pods are none of its business.', object: clusterRole },
+    { comment: 'The agent only ever reads; Secrets are none of its business.', object: clusterRole },
     { object: bindingOf(settings) },
     {
       comment:

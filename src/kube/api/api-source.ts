@@ -1,15 +1,18 @@
-import type { ObjectKind, ObjectSink } from '../../catalog/index.ts'
+import type { KubeObjects, ObjectKind, ObjectSink } from '../../catalog/index.ts'
+import type { ObjectKey } from '../../model/index.ts'
 import type { Logger, Metrics } from '../../observability/index.ts'
 import { TaskGroup } from '../../runtime/index.ts'
+import { basicKinds } from '../basic-kinds.ts'
 import type { KubeConfig } from '../config.ts'
-import type { ApiStatus, ObjectSource } from '../object-source.ts'
+import type { ApiStatus, ObjectSource, ResourceStatus } from '../object-source.ts'
 import { type ApiAccess, createCachedAccess } from './access/access.ts'
 import type { Environment } from './access/in-cluster.ts'
 import { ApiClient, type RequestTimeouts } from './api-client.ts'
+import { ChoiceFollower } from './choice-follower.ts'
 import { chooseOrigin, type Origin } from './choose-origin.ts'
 import { probeApi } from './list-objects.ts'
 import { Reflector, type ReflectorTiming } from './reflector.ts'
-import { type WatchedKind, watchedEndpointSlices, watchedNodes, watchedServices } from './resources.ts'
+import { type Selection, type WatchedKind, watchedKinds } from './resources.ts'
 import { TokenBucket } from './token-bucket.ts'
 
 /** Which API to follow and where its objects go. */
@@ -17,6 +20,10 @@ export interface ApiSourceOptions {
   readonly config: KubeConfig
   readonly env: Environment
   readonly sink: ObjectSink
+  /** What is followed; nodes, services and their endpoints when absent. */
+  readonly kinds?: readonly ObjectKind[]
+  /** Whose Pods are followed; needed for the kind `pods`. */
+  readonly nodeName?: string
   readonly logger: Logger
   readonly metrics: Metrics
   /** How this program names itself to the API. */
@@ -31,8 +38,9 @@ export interface ApiSourceOptions {
 const usualTiming: ReflectorTiming = {
   retry: { firstMs: 1_000, maxMs: 30_000, jitter: 0.5 },
   watchSeconds: [300, 600],
-  recheckMs: 300_000,
+  recheckMs: 60_000,
   shortWatchMs: 5_000,
+  patienceMs: 10_000,
   random: Math.random,
 }
 
@@ -44,8 +52,10 @@ export function startApiSource(options: ApiSourceOptions): ObjectSource<ApiStatu
   return new ApiSource(options)
 }
 
-/** A reflector of any kind. */
-type AnyReflector = Pick<Reflector<ObjectKind>, 'status' | 'run'>
+/** What keeps one kind up to date. */
+interface Follower {
+  status(): readonly ResourceStatus[]
+}
 
 class ApiSource implements ObjectSource<ApiStatus> {
   readonly #options: ApiSourceOptions
@@ -55,7 +65,23 @@ class ApiSource implements ObjectSource<ApiStatus> {
   #chosen: { readonly origin: Origin; readonly client: ApiClient } | undefined
   #url = ''
   #waitingFor = 'looking for an API'
-  #reflectors: readonly AnyReflector[] = []
+  readonly #followers: Follower[] = []
+  readonly #choosing: ObjectSink[] = []
+  /** Tells those who follow by what they see, too. */
+  readonly #sink: ObjectSink = {
+    replace: <K extends ObjectKind>(kind: K, objects: readonly KubeObjects[K][]) => {
+      this.#options.sink.replace(kind, objects)
+      for (const choosing of this.#choosing) choosing.replace(kind, objects)
+    },
+    put: <K extends ObjectKind>(kind: K, object: KubeObjects[K]) => {
+      this.#options.sink.put(kind, object)
+      for (const choosing of this.#choosing) choosing.put(kind, object)
+    },
+    remove: (kind: ObjectKind, key: ObjectKey) => {
+      this.#options.sink.remove(kind, key)
+      for (const choosing of this.#choosing) choosing.remove(kind, key)
+    },
+  }
 
   constructor(options: ApiSourceOptions) {
     const { logger, config } = options
@@ -72,7 +98,7 @@ class ApiSource implements ObjectSource<ApiStatus> {
       origin: this.#chosen?.origin.origin,
       url: this.#url,
       reason: this.#chosen?.origin.reason ?? this.#waitingFor,
-      resources: this.#reflectors.map((reflector) => reflector.status()),
+      resources: this.#followers.flatMap((follower) => follower.status()),
     }
   }
 
@@ -102,23 +128,49 @@ class ApiSource implements ObjectSource<ApiStatus> {
     // What is wrong with the files that say how to reach it, each reflector reports and tries again.
     await access.connection().catch(() => {})
     logger.info({ address: this.#url, reason: origin.reason }, 'following an API')
-    this.#reflectors = [
-      this.#startReflector(watchedNodes, client, origin),
-      this.#startReflector(watchedServices, client, origin),
-      this.#startReflector(watchedEndpointSlices, client, origin),
-    ]
+    for (const kind of this.#options.kinds ?? basicKinds) this.#follow(kind, client, origin)
   }
 
-  #startReflector<K extends ObjectKind>(watched: WatchedKind<K>, client: ApiClient, { habits }: Origin): AnyReflector {
-    const { sink, logger, metrics, isWarm = () => false } = this.#options
+  #follow<K extends ObjectKind>(kind: K, client: ApiClient, origin: Origin): void {
+    const { choice } = watchedKinds[kind]
+    if (choice === undefined) {
+      const reflector = this.#createReflector(kind, client, origin, this.#sink)
+      this.#followers.push({ status: () => [reflector.status()] })
+      this.#tasks.run(`following ${kind}`, (signal) => reflector.run(signal))
+      return
+    }
+    const { kinds = basicKinds, nodeName = '', logger } = this.#options
+    const follower = new ChoiceFollower({
+      kind,
+      choice,
+      nodeName,
+      sink: this.#sink,
+      patienceMs: this.#timing.patienceMs,
+      createReflector: (selection, sink) => this.#createReflector(kind, client, origin, sink, selection),
+      onFailure: (task, error) => logger.error({ task, error }, 'following the API ended'),
+    })
+    if (!kinds.includes(choice.dependsOn)) follower.wishes.replace(choice.dependsOn, [])
+    this.#choosing.push(follower.wishes)
+    this.#followers.push(follower)
+    this.#tasks.run(`choosing ${kind}`, (signal) => follower.run(signal))
+  }
+
+  #createReflector<K extends ObjectKind>(
+    kind: K,
+    client: ApiClient,
+    { habits }: Origin,
+    sink: ObjectSink,
+    selection?: Selection,
+  ): Reflector<K> {
+    const { logger, metrics, isWarm = () => false } = this.#options
     const malformed = metrics.counter('kube_malformed_objects_total', 'Objects of the API that cannot be used', [
       'kind',
     ])
-    const onMalformed = () => malformed.add(1, { kind: watched.kind })
+    const onMalformed = () => malformed.add(1, { kind })
+    const watched: WatchedKind<K> = watchedKinds[kind]
     const timing = this.#timing
-    const reflector = new Reflector({ client, watched, sink, logger, habits, timing, isWarm, onMalformed })
-    this.#tasks.run(`following ${watched.kind}`, (signal) => reflector.run(signal))
-    return reflector
+    const common = { client, watched, sink, logger, habits, timing, isWarm, onMalformed }
+    return new Reflector({ ...common, ...(selection !== undefined && { selection }) })
   }
 
   async #probe(origin: Origin, timeouts: RequestTimeouts, signal: AbortSignal): Promise<void> {

@@ -1,11 +1,12 @@
 import type { ApiClient, RequestTimeouts } from './api-client.ts'
 import { ApiStatusError } from './errors.ts'
 import { ListDecoder, type ListHead } from './list-decoder.ts'
+import type { ResourceAddress } from './resources.ts'
 
-/** A list of a path's objects. */
+/** A list of objects. */
 export interface ListRequest {
   readonly client: ApiClient
-  readonly path: string
+  readonly address: ResourceAddress
   /** Objects a page; undefined asks for all at once. */
   readonly pageSize: number | undefined
   /** Is given each item; undefined in place of one that is no JSON or too large. */
@@ -26,7 +27,7 @@ const limits = { itemBytes: 8 * 1024 * 1024, headBytes: 1024 * 1024 }
 const mostPages = 100_000
 
 /**
- * Lists all objects of a path, page by page. Throws an `ApiStatusError` that `isExpired` when a later page is no
+ * Lists all objects of an address, page by page. Throws an `ApiStatusError` that `isExpired` when a later page is no
  * longer to be had; the list then has to start again.
  */
 export async function listObjects(request: ListRequest, signal: AbortSignal): Promise<ListResult> {
@@ -40,17 +41,20 @@ export async function listObjects(request: ListRequest, signal: AbortSignal): Pr
     if (continueToken === '') return { resourceVersion, count }
     query = { limit: String(pageSize), continue: continueToken }
   }
-  throw new ApiStatusError(`list ${request.path}`, 410, { text: 'the list has no end' })
+  throw new ApiStatusError(`list ${request.address.path}`, 410, { text: 'the list has no end' })
 }
 
 async function readPage(
-  { client, path, onItem }: ListRequest,
+  { client, address, onItem }: ListRequest,
   query: Readonly<Record<string, string>>,
   signal: AbortSignal,
   onCount: () => void,
 ): Promise<ListHead> {
   const decoder = new ListDecoder(limits)
-  for await (const chunk of client.get({ path, query, timeouts }, signal)) {
+  for await (const chunk of client.get(
+    { path: address.path, query: { ...address.query, ...query }, timeouts },
+    signal,
+  )) {
     for (const item of decoder.push(chunk)) {
       onCount()
       onItem(item)
@@ -59,31 +63,35 @@ async function readPage(
   return decoder.finish()
 }
 
-/** Whether the origin has anything to say of a path: a list that is not empty, or one with a resource version. */
-export async function knowsSomething(client: ApiClient, path: string, signal: AbortSignal): Promise<boolean> {
-  const { resourceVersion, count } = await readOne(client, path, timeouts, signal)
+/** Whether the origin has anything to say there: a list that is not empty, or one with a resource version. */
+export async function knowsSomething(
+  client: ApiClient,
+  address: ResourceAddress,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { resourceVersion, count } = await readOne(client, address, timeouts, signal)
   return resourceVersion !== '' || count > 0
 }
 
-/** The present resource version of a path; empty when the origin gives none. */
-export async function versionOf(client: ApiClient, path: string, signal: AbortSignal): Promise<string> {
-  return (await readOne(client, path, timeouts, signal)).resourceVersion
+/** The present resource version there; empty when the origin gives none. */
+export async function versionOf(client: ApiClient, address: ResourceAddress, signal: AbortSignal): Promise<string> {
+  return (await readOne(client, address, timeouts, signal)).resourceVersion
 }
 
 /** Throws unless the other end answers as an API does that lets us in. */
 export async function probeApi(client: ApiClient, probeTimeouts: RequestTimeouts, signal: AbortSignal): Promise<void> {
-  await readOne(client, '/api/v1/services', probeTimeouts, signal)
+  await readOne(client, { path: '/api/v1/services', query: {} }, probeTimeouts, signal)
 }
 
 async function readOne(
   client: ApiClient,
-  path: string,
+  { path, query }: ResourceAddress,
   limitedTo: RequestTimeouts,
   signal: AbortSignal,
 ): Promise<ListResult> {
   const decoder = new ListDecoder(limits)
   let count = 0
-  for await (const chunk of client.get({ path, query: { limit: '1' }, timeouts: limitedTo }, signal)) {
+  for await (const chunk of client.get({ path, query: { ...query, limit: '1' }, timeouts: limitedTo }, signal)) {
     count += [...decoder.push(chunk)].length
   }
   return { resourceVersion: decoder.finish().resourceVersion, count }

@@ -161,3 +161,30 @@ suite('an object that cannot be used', () => {
     assert.ok(fixture.warnings.length <= count + 1)
   })
 })
+
+suite('a part of an object that cannot be used', () => {
+  const odd = (name: string, externalIP: string) => ({
+    metadata: { name, namespace: 'shop' },
+    spec: { clusterIP: '10.96.0.1', externalIPs: [externalIP] },
+  })
+
+  test('is left out, warned about once and counted until it is put right or gone', () => {
+    const { feed, takeCalls, warnings, countMalformed } = createFeed('services')
+    feed.put(parseServices, odd('a', 'x'))
+    feed.put(parseServices, odd('a', 'x'))
+    feed.put(parseServices, odd('b', 'y'))
+    assert.deepEqual(takeCalls(), ['put a', 'put a', 'put b'])
+    assert.deepEqual(warnings, [
+      'services shop/a: spec.externalIPs[0]: must be an IP address, found "x"',
+      'services shop/b: spec.externalIPs[0]: must be an IP address, found "y"',
+    ])
+    assert.deepEqual([feed.incomplete, feed.malformed, countMalformed()], [2, 0, 0])
+    feed.put(parseServices, odd('a', '192.0.2.1'))
+    feed.remove(odd('b', 'y'))
+    assert.equal(feed.incomplete, 0)
+    feed.put(parseServices, odd('a', 'x'))
+    assert.deepEqual([warnings.length, feed.incomplete], [3, 1])
+    listServices({ feed } as never, service('c'))
+    assert.equal(feed.incomplete, 0)
+  })
+})

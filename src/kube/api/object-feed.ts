@@ -1,7 +1,8 @@
 import type { KubeObjects, ObjectKind, ObjectSink } from '../../catalog/index.ts'
-import { keyOf, type ObjectKey } from '../../model/index.ts'
+import type { ObjectKey } from '../../model/index.ts'
 import type { Logger } from '../../observability/index.ts'
 import { Field, ObjectParseError } from '../objects/field.ts'
+import { sinkKeyOf } from './chosen-objects.ts'
 import type { ApiResource } from './resources.ts'
 
 /** Where a feed's objects go, and who is told of those that cannot be used. */
@@ -31,6 +32,8 @@ export class ObjectFeed<K extends ObjectKind> {
   /** By the API's key of an object, the sink's keys of what it became. */
   #delivered = new Map<string, readonly ObjectKey[]>()
   readonly #malformed = new Map<string, string>()
+  /** What is left out of objects that are used, by the API's key. */
+  readonly #notes = new Map<string, string>()
   #isListed = false
 
   constructor(options: ObjectFeedOptions<K>) {
@@ -50,6 +53,11 @@ export class ObjectFeed<K extends ObjectKind> {
   /** How many objects cannot be used now. */
   get malformed(): number {
     return this.#malformed.size
+  }
+
+  /** How many objects are used without a part that cannot be used. */
+  get incomplete(): number {
+    return this.#notes.size
   }
 
   /** Begins a list. The first one reaches the sink as a whole, later ones as the differences that they make. */
@@ -76,6 +84,7 @@ export class ObjectFeed<K extends ObjectKind> {
         this.#delivered = listed
         this.#isListed = true
         for (const key of this.#malformed.keys()) if (!seen.has(key)) this.#malformed.delete(key)
+        for (const key of this.#notes.keys()) if (!seen.has(key)) this.#notes.delete(key)
       },
     }
   }
@@ -100,6 +109,7 @@ export class ObjectFeed<K extends ObjectKind> {
     for (const gone of this.#delivered.get(key) ?? []) this.#options.sink.remove(this.#options.kind, gone)
     this.#delivered.delete(key)
     this.#malformed.delete(key)
+    this.#notes.delete(key)
   }
 
   #removeAllBut(listed: ReadonlyMap<string, readonly ObjectKey[]>): void {
@@ -110,9 +120,11 @@ export class ObjectFeed<K extends ObjectKind> {
   }
 
   #parse(parse: Parse<K>, key: string, value: unknown): readonly KubeObjects[K][] | undefined {
+    const notes: string[] = []
     try {
-      const objects = parse(value)
+      const objects = parse(value, ({ message }) => notes.push(message))
       this.#malformed.delete(key)
+      this.#noteLeftOut(key, notes.join('; '))
       return objects
     } catch (error) {
       if (!(error instanceof ObjectParseError)) throw error
@@ -134,6 +146,17 @@ export class ObjectFeed<K extends ObjectKind> {
     return undefined
   }
 
+  #noteLeftOut(key: string, notes: string): void {
+    if (notes === (this.#notes.get(key) ?? '')) return
+    if (notes === '') {
+      this.#notes.delete(key)
+      return
+    }
+    this.#notes.set(key, notes)
+    const reason = `${this.#options.kind} ${key}: ${notes}`
+    this.#options.logger.warn({ reason }, 'an object of the API asks for something that is left out')
+  }
+
   #report(key: string, problem: string): void {
     if (this.#malformed.get(key) === problem) return
     this.#malformed.set(key, problem)
@@ -145,7 +168,3 @@ export class ObjectFeed<K extends ObjectKind> {
 
 /** Stands for all items that have no key. */
 const nameless = ''
-
-function sinkKeyOf(object: KubeObjects[ObjectKind]): ObjectKey {
-  return 'namespace' in object ? keyOf(object) : object.name
-}

@@ -6,7 +6,7 @@ import type { ApiClient } from './api-client.ts'
 import { ApiProtocolError, ApiStatusError, ApiTimeoutError, OriginKnowsNothingError } from './errors.ts'
 import { knowsSomething, listObjects, versionOf } from './list-objects.ts'
 import { ObjectFeed } from './object-feed.ts'
-import { type ApiResource, pathOf, type WatchedKind } from './resources.ts'
+import { type ApiResource, addressOf, type ResourceAddress, type Selection, type WatchedKind } from './resources.ts'
 import { type WatchEvent, watchObjects } from './watch-objects.ts'
 
 /** What an origin can and cannot do. */
@@ -26,6 +26,8 @@ export interface ReflectorTiming {
   readonly recheckMs: number
   /** A watch that ends sooner, without an event, counts as failed. */
   readonly shortWatchMs: number
+  /** How long others wait for the first list of what the mesh works without. */
+  readonly patienceMs: number
   /** Draws 0..1. */
   readonly random: () => number
 }
@@ -34,6 +36,8 @@ export interface ReflectorTiming {
 export interface ReflectorOptions<K extends ObjectKind> {
   readonly client: ApiClient
   readonly watched: WatchedKind<K>
+  /** Which of the objects; all when absent. */
+  readonly selection?: Selection
   readonly sink: ObjectSink
   readonly logger: Logger
   readonly habits: OriginHabits
@@ -100,10 +104,12 @@ export class Reflector<K extends ObjectKind> {
   status(): ResourceStatus {
     return {
       kind: this.#options.watched.kind,
+      ...(this.#options.selection !== undefined && { selection: selectionText(this.#options.selection) }),
       apiVersion: this.#resource.apiVersion,
       state: this.#state,
       objects: this.#feed.size,
       malformed: this.#feed.malformed,
+      incomplete: this.#feed.incomplete,
       ...(this.#lastError !== undefined && { lastError: this.#lastError }),
       ...(this.#notOffered !== undefined && { notOffered: this.#notOffered }),
       ...(this.#lastSyncAt !== undefined && { lastSyncAt: this.#lastSyncAt.toISOString() }),
@@ -114,6 +120,8 @@ export class Reflector<K extends ObjectKind> {
   async run(signal: AbortSignal): Promise<void> {
     const failures = { expired: 0, other: 0 }
     const onProgress = () => Object.assign(failures, { expired: 0, other: 0 })
+    const tooLate = () => this.#countAsNone(new ApiTimeoutError('the first list is not there yet'))
+    using _patience = callLater(this.#options.timing.patienceMs, tooLate)
     while (!signal.aborted) {
       try {
         if (this.#options.habits.history) await this.#followHistory(signal, onProgress)
@@ -150,7 +158,7 @@ export class Reflector<K extends ObjectKind> {
   async #isRewound(signal: AbortSignal): Promise<boolean> {
     const { resource, resourceVersion } = this.#position ?? {}
     if (resource === undefined) return false
-    const current = await versionOf(this.#options.client, pathOf(resource), signal)
+    const current = await versionOf(this.#options.client, this.#addressOf(resource), signal)
     const areNumbers = [current, resourceVersion].every((version) => /^\d{1,15}$/.test(version ?? ''))
     return areNumbers && Number(current) < Number(resourceVersion)
   }
@@ -175,7 +183,7 @@ export class Reflector<K extends ObjectKind> {
     try {
       await Promise.race([answered, watching, sleep(silentWatchMs, ends.signal)])
       const endsEarly = watching.then(() =>
-        Promise.reject(new Error(`Cannot watch ${pathOf(resource)}: it ended early`)),
+        Promise.reject(new Error(`Cannot watch ${this.#addressOf(resource).path}: it ended early`)),
       )
       await Promise.race([this.#list(resource, ends.signal), endsEarly])
       isListed = true
@@ -202,22 +210,22 @@ export class Reflector<K extends ObjectKind> {
   }
 
   async #probe(resource: ApiResource<K>, signal: AbortSignal): Promise<ApiResource<K>> {
-    const path = pathOf(resource)
-    if (!(await knowsSomething(this.#options.client, path, signal))) throw new OriginKnowsNothingError(path)
+    const address = this.#addressOf(resource)
+    if (!(await knowsSomething(this.#options.client, address, signal))) throw new OriginKnowsNothingError(address.path)
     return resource
   }
 
   async #list(resource: ApiResource<K>, signal: AbortSignal): Promise<Position<K>> {
     const { client } = this.#options
     this.#state = 'listing'
-    const path = pathOf(resource)
+    const address = this.#addressOf(resource)
     const listing = this.#feed.startList(resource.parse)
     const onItem = (item: unknown) => listing.add(item)
     try {
       // Where pages expire again and again, one answer has to hold everything.
       const size = this.#expiredLists > 1 ? undefined : pageSize
-      const { resourceVersion, count } = await listObjects({ client, path, pageSize: size, onItem }, signal)
-      if (resourceVersion === '' && count === 0) throw new OriginKnowsNothingError(path)
+      const { resourceVersion, count } = await listObjects({ client, address, pageSize: size, onItem }, signal)
+      if (resourceVersion === '' && count === 0) throw new OriginKnowsNothingError(address.path)
       this.#expiredLists = 0
       listing.complete()
       this.#synced(resource)
@@ -231,7 +239,7 @@ export class Reflector<K extends ObjectKind> {
   /** Resolves when the server ends the watch; one that ends at once counts as failed. */
   async #watch(position: Position<K>, signal: AbortSignal, on: WatchCallbacks): Promise<void> {
     const { client, habits, timing } = this.#options
-    const path = pathOf(position.resource)
+    const address = this.#addressOf(position.resource)
     const [least, most] = timing.watchSeconds
     const stretch = habits.history ? 1 : liveWatchFactor
     const seconds = Math.round((least + (most - least) * timing.random()) * stretch)
@@ -244,7 +252,7 @@ export class Reflector<K extends ObjectKind> {
     const isLong = () => performance.now() - answeredAt >= timing.shortWatchMs
     let events = 0
     const { resourceVersion } = position
-    const request = { client, path, resourceVersion, bookmarks: habits.bookmarks, seconds, onAnswer }
+    const request = { client, address, resourceVersion, bookmarks: habits.bookmarks, seconds, onAnswer }
     try {
       for await (const event of watchObjects(request, signal)) {
         events += 1
@@ -256,7 +264,7 @@ export class Reflector<K extends ObjectKind> {
     } finally {
       if (events > 0 || isLong()) on.onProgress()
     }
-    if (events === 0 && !isLong()) throw new Error(`Cannot watch ${path}: it ended at once`)
+    if (events === 0 && !isLong()) throw new Error(`Cannot watch ${address.path}: it ended at once`)
   }
 
   #take({ type, object, resourceVersion }: WatchEvent, position: Position<K>): void {
@@ -272,12 +280,16 @@ export class Reflector<K extends ObjectKind> {
     for (const resource of watched.resources) {
       if (resource === current) return false
       try {
-        if (await knowsSomething(client, pathOf(resource), signal)) return true
+        if (await knowsSomething(client, this.#addressOf(resource), signal)) return true
       } catch {
         signal.throwIfAborted()
       }
     }
     return false
+  }
+
+  #addressOf(resource: ApiResource<K>): ResourceAddress {
+    return addressOf(resource, this.#options.selection)
   }
 
   #mayTryNext(error: unknown): boolean {
@@ -310,6 +322,7 @@ export class Reflector<K extends ObjectKind> {
     const text = describeError(error)
     const reason = `${this.#options.watched.kind}: ${text}`
     this.#state = 'waiting'
+    this.#countAsNone(error)
     if (this.#isNotOffered(error) && !this.#isPassing(failures)) {
       if (this.#notOffered !== text) logger.info({ reason }, 'the API does not offer this; it is asked again later')
       this.#notOffered = text
@@ -332,15 +345,32 @@ export class Reflector<K extends ObjectKind> {
     return this.#loggedResource !== undefined && failures <= passingRefusals
   }
 
-  /** What is optional and not offered counts as listed, so that nothing waits for it. */
   #isNotOffered(error: unknown): boolean {
-    const { watched, isWarm } = this.#options
-    const isUnknown = error instanceof OriginKnowsNothingError
-    if (!watched.isOptional || !(isNotServed(error) || isUnknown)) return false
-    const isEmpty = !this.#feed.isListed && !(isUnknown && isWarm())
-    if (isEmpty) this.#feed.startList(watched.resources[0].parse).complete()
-    return true
+    if (this.#options.watched.whenNotServed === 'error') return false
+    return isNotServed(error) || error instanceof OriginKnowsNothingError
   }
+
+  /**
+   * What the mesh works without counts as listed once the API has failed to give it, so that nothing waits for it long. An
+   * origin that knows nothing does not take away what an earlier run knew.
+   */
+  #countAsNone(error: unknown): void {
+    const { watched, isWarm } = this.#options
+    if (watched.whenNotServed !== 'none' || this.#feed.isListed) return
+    const isNone = isNotServed(error) || (hasAnswered(error) && !isWarm())
+    if (isNone) this.#feed.startList(watched.resources[0].parse).complete()
+  }
+}
+
+/** The API is there, but this request of all gets no usable answer. */
+function hasAnswered(error: unknown): boolean {
+  return [ApiStatusError, ApiTimeoutError, ApiProtocolError, OriginKnowsNothingError].some(
+    (type) => error instanceof type,
+  )
+}
+
+function selectionText({ namespace, fieldSelector }: Selection): string {
+  return [namespace, fieldSelector].filter((part) => part !== undefined).join(' ') || 'all'
 }
 
 function isExpired(error: unknown): boolean {
@@ -349,6 +379,11 @@ function isExpired(error: unknown): boolean {
 
 function isNotServed(error: unknown): boolean {
   return error instanceof ApiStatusError && error.isNotServed
+}
+
+function callLater(delayMs: number, callback: () => void): Disposable {
+  const timer = setTimeout(callback, delayMs)
+  return { [Symbol.dispose]: () => clearTimeout(timer) }
 }
 
 /** Aborts the controller when the signal does; disposal ends that. */

@@ -1,11 +1,12 @@
 import type { ApiClient } from './api-client.ts'
 import { ApiProtocolError, ApiStatusError } from './errors.ts'
 import { LineDecoder } from './line-decoder.ts'
+import type { ResourceAddress } from './resources.ts'
 
-/** A watch of a path's objects. */
+/** A watch of objects. */
 export interface WatchRequest {
   readonly client: ApiClient
-  readonly path: string
+  readonly address: ResourceAddress
   /** Changes after this one are told; empty for those from now on. */
   readonly resourceVersion: string
   /** Whether to ask for the position now and then when nothing changes. */
@@ -32,8 +33,10 @@ const graceMs = 15_000
  * too, an `ApiProtocolError` for a line that cannot be read, and what `ApiClient.get` throws.
  */
 export async function* watchObjects(request: WatchRequest, signal: AbortSignal): AsyncGenerator<WatchEvent> {
-  const { client, path, resourceVersion, bookmarks, seconds, onAnswer } = request
+  const { client, address, resourceVersion, bookmarks, seconds, onAnswer } = request
+  const { path } = address
   const query = {
+    ...address.query,
     watch: 'true',
     timeoutSeconds: String(seconds),
     ...(resourceVersion !== '' && { resourceVersion }),

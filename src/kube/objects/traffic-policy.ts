@@ -1,6 +1,6 @@
 import type { BalancingPolicy, HashKey, HashRing, OutlierDetection, TrafficPolicy } from '../../model/index.ts'
-import { parseDurationMs } from './duration.ts'
 import { type Field, ObjectParseError } from './field.ts'
+import { parseDurationMs } from './go-duration.ts'
 import { type Note, usable } from './note.ts'
 
 /** What a `trafficPolicy` says; what is not done here, or cannot be read, is noted and left out. */

@@ -78,6 +78,7 @@ interface Collection {
 
 interface Watcher {
   readonly path: string
+  readonly isWanted: (object: ApiObject) => boolean
   readonly bookmarks: boolean
   readonly response: ServerResponse
 }
@@ -238,7 +239,10 @@ export class ApiDouble implements AsyncDisposable {
 
   #record(path: string, change: Change): void {
     this.#collection(path).changes.push(change)
-    this.tell(path, { type: change.type, object: change.object })
+    for (const watcher of this.#watchers) {
+      const event = watcher.path === path ? eventFor(watcher.isWanted, change) : undefined
+      if (event !== undefined) this.#write(watcher.response, `${JSON.stringify(event)}\n`)
+    }
   }
 
   #answer(message: IncomingMessage, response: ServerResponse): void {
@@ -266,10 +270,11 @@ export class ApiDouble implements AsyncDisposable {
   }
 
   #answerProperly(request: DoubleRequest, response: ServerResponse, cutAfter: number): void {
-    const collection = this.#collections.get(request.path)
+    const { path, isWanted } = partOf(request)
+    const collection = this.#collections.get(path)
     const since = Number(request.query.get('continue')?.split(':')[0] ?? Number.POSITIVE_INFINITY)
     if (collection === undefined) sendStatus(response, 404)
-    else if (request.isWatch) this.#watch(request, collection, response)
+    else if (request.isWatch) this.#watch({ path, isWanted, query: request.query }, collection, response)
     else if (since < this.#compactedTo) sendStatus(response, 410)
     else this.#sendList(request, collection, response, cutAfter)
   }
@@ -287,10 +292,12 @@ export class ApiDouble implements AsyncDisposable {
     else response.write(sent.subarray(0, cutAfter), () => this.#reset(response))
   }
 
-  #list({ query }: DoubleRequest, { objects }: Collection): unknown {
+  #list(request: DoubleRequest, { objects }: Collection): unknown {
+    const { query } = request
     const { ignoresLimit, oddSelfLink, withoutResourceVersion } = this.habits
     const [version = String(this.#version), from = '0'] = query.get('continue')?.split(':') ?? []
-    const all = [...objects.values()].map(({ apiVersion: _apiVersion, kind: _kind, ...item }) => item)
+    const wanted = [...objects.values()].filter(partOf(request).isWanted)
+    const all = wanted.map(({ apiVersion: _apiVersion, kind: _kind, ...item }) => item)
     const limit = ignoresLimit === true ? all.length : Number(query.get('limit') ?? all.length)
     const end = Number(from) + limit
     return {
@@ -305,7 +312,11 @@ export class ApiDouble implements AsyncDisposable {
     }
   }
 
-  #watch({ path, query }: DoubleRequest, { objects, changes }: Collection, response: ServerResponse): void {
+  #watch(
+    { path, isWanted, query }: Part & Pick<DoubleRequest, 'query'>,
+    { objects, changes }: Collection,
+    response: ServerResponse,
+  ): void {
     const version = query.get('resourceVersion') ?? ''
     response.writeHead(200, { 'content-type': 'application/json' }).flushHeaders()
     if (version !== '' && Number(version) < this.#compactedTo) {
@@ -313,17 +324,18 @@ export class ApiDouble implements AsyncDisposable {
       response.end(`${JSON.stringify({ type: 'ERROR', object: status })}\n`)
       return
     }
-    const watcher = { path, response, bookmarks: query.get('allowWatchBookmarks') === 'true' }
+    const watcher = { path, isWanted, response, bookmarks: query.get('allowWatchBookmarks') === 'true' }
     this.#watchers.add(watcher)
     response.on('close', () => this.#watchers.delete(watcher))
-    for (const { type, object } of this.#missed(version, objects, changes)) {
-      this.#write(response, `${JSON.stringify({ type, object })}\n`)
+    for (const change of this.#missed(version, objects, changes)) {
+      const event = eventFor(isWanted, change)
+      if (event !== undefined) this.#write(response, `${JSON.stringify(event)}\n`)
     }
   }
 
-  #missed(version: string, objects: Collection['objects'], changes: readonly Change[]) {
+  #missed(version: string, objects: Collection['objects'], changes: readonly Change[]): readonly Change[] {
     if (this.habits.withoutHistory === true) return []
-    if (version === '') return [...objects.values()].map((object) => ({ type: 'ADDED', object }))
+    if (version === '') return [...objects.values()].map((object) => ({ version: 0, type: 'ADDED', object }))
     return changes.filter((change) => change.version > Number(version))
   }
 
@@ -351,6 +363,37 @@ export class ApiDouble implements AsyncDisposable {
 
 function keyOf({ metadata }: ApiObject): string {
   return `${metadata.namespace ?? ''}/${metadata.name}`
+}
+
+/** The part of a collection that a request is about. */
+interface Part {
+  /** Of the collection, without the namespace. */
+  readonly path: string
+  readonly isWanted: (object: ApiObject) => boolean
+}
+
+/** A namespace in the path and the field selectors that a kube-apiserver knows for Pods and Secrets. */
+function partOf({ path, query }: Pick<DoubleRequest, 'path' | 'query'>): Part {
+  const [, group = '', namespace, plural = ''] = /^(.*)\/namespaces\/([^/]+)\/([^/]+)$/.exec(path) ?? []
+  const selectors = (query.get('fieldSelector') ?? '').split(',').filter((selector) => selector !== '')
+  const isWanted = (object: ApiObject) =>
+    (namespace === undefined || object.metadata.namespace === namespace) &&
+    selectors.every((selector) => hasField(object, selector))
+  return { path: namespace === undefined ? path : `${group}/${plural}`, isWanted }
+}
+
+function hasField(object: ApiObject, selector: string): boolean {
+  const [field = '', value] = selector.split('=')
+  if (!['metadata.name', 'metadata.namespace', 'spec.nodeName'].includes(field)) throw new Error(`no field ${field}`)
+  let found: unknown = object
+  for (const key of field.split('.')) found = Reflect.get(Object(found), key)
+  return found === value
+}
+
+/** What a watch hears of a change: an object that is no longer wanted is gone. */
+function eventFor(isWanted: Part['isWanted'], { type, object }: Change): object | undefined {
+  if (isWanted(object)) return { type, object }
+  return type === 'ADDED' ? undefined : { type: 'DELETED', object }
 }
 
 function sendStatus(response: ServerResponse, status: number, headers: Readonly<Record<string, string>> = {}): void {

@@ -8,6 +8,13 @@ export const paths = {
   endpoints: '/api/v1/endpoints',
   slicesV1: '/apis/discovery.k8s.io/v1/endpointslices',
   slicesV1beta1: '/apis/discovery.k8s.io/v1beta1/endpointslices',
+  pods: '/api/v1/pods',
+  secrets: '/api/v1/secrets',
+  gatewaysV1: '/apis/networking.istio.io/v1/gateways',
+  virtualServicesV1: '/apis/networking.istio.io/v1/virtualservices',
+  rulesV1: '/apis/networking.istio.io/v1/destinationrules',
+  rulesV1beta1: '/apis/networking.istio.io/v1beta1/destinationrules',
+  rulesV1alpha3: '/apis/networking.istio.io/v1alpha3/destinationrules',
 } as const
 
 /** A Service with the fields that API servers add. */
@@ -81,4 +88,23 @@ export function nodeObject(name: string): ApiObject {
     spec: { podCIDR: '10.244.1.0/24', podCIDRs: ['10.244.1.0/24'] },
     status: { addresses: [{ type: 'InternalIP', address: '192.168.1.11' }] },
   }
+}
+
+/** A Pod that runs on a node. */
+export function podObject(name: string, nodeName: string, podIP: string, labels: object = {}): ApiObject {
+  return {
+    metadata: { name, namespace: 'shop', uid: `uid-${name}`, labels },
+    spec: { nodeName, containers: [{ name: 'main', image: 'example.org/main:1' }] },
+    status: {
+      phase: 'Running',
+      podIP,
+      podIPs: [{ ip: podIP }],
+      conditions: [{ type: 'Ready', status: 'True' }],
+    },
+  }
+}
+
+/** A DestinationRule with this `spec`. */
+export function ruleObject(name: string, spec: object): ApiObject {
+  return { metadata: { name, namespace: 'shop', generation: 1 }, spec }
 }

@@ -1,6 +1,6 @@
 /** An API double, a source that follows it quickly, and a catalog to see what it delivers. */
 import assert from 'node:assert/strict'
-import { createCatalog } from '../../../src/catalog/index.ts'
+import { type CatalogOptions, createCatalog } from '../../../src/catalog/index.ts'
 import { kubeSchema } from '../../../src/kube/config.ts'
 import { type ApiSourceOptions, startApiSource } from '../../../src/kube/index.ts'
 import { createMetrics, type LogFields, type Logger, silentLogger } from '../../../src/observability/index.ts'
@@ -14,6 +14,7 @@ export const quickTiming = {
   recheckMs: 100,
   shortWatchMs: 100,
   random: Math.random,
+  patienceMs: 1_000,
 } as const satisfies NonNullable<ApiSourceOptions['timing']>
 
 /** How to set a test up. */
@@ -25,6 +26,7 @@ export interface FollowOptions {
   /** `kubeAPIConfig`; default: the double as master. */
   readonly config?: (double: ApiDouble) => object
   readonly source?: Partial<ApiSourceOptions>
+  readonly catalog?: CatalogOptions
 }
 
 const standardPaths = [paths.services, paths.nodes, paths.slicesV1]
@@ -35,7 +37,7 @@ export async function followDouble(options: FollowOptions = {}) {
   const { habits, served = standardPaths, prepare, config = ({ url }) => ({ master: url }) } = options
   const double = starting.use(await new ApiDouble({ served, ...(habits && { habits }) }).start())
   prepare?.(double)
-  const catalog = starting.use(createCatalog({ debounceMs: 1 }))
+  const catalog = starting.use(createCatalog({ debounceMs: 1, ...options.catalog }))
   const logged: (LogFields & { readonly level: 'info' | 'warn'; readonly message: string })[] = []
   const logger: Logger = {
     ...silentLogger,
