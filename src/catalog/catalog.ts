@@ -12,6 +12,8 @@ export interface CatalogOptions {
   readonly debounceMs?: number
   /** Longest time that a stream of changes may put a snapshot off. */
   readonly maxDelayMs?: number
+  /** The own node, whose Pods say where its endpoints are; without it the slices alone say so. */
+  readonly nodeName?: string
   /** Kinds that the first snapshot waits for. */
   readonly awaits?: readonly ObjectKind[]
   /** A timer; tests pass their own. */
@@ -46,8 +48,8 @@ export function createCatalog(options: CatalogOptions = {}): RememberedCatalog &
 const neededKinds: readonly ObjectKind[] = ['services', 'endpointSlices', 'nodes']
 
 class FoldingCatalog implements RememberedCatalog, ObjectSink, Disposable {
-  readonly #options: Required<CatalogOptions>
-  readonly #store = new ObjectStore()
+  readonly #options: Required<Omit<CatalogOptions, 'nodeName'>>
+  readonly #store: ObjectStore
   readonly #unlisted = new Set<ObjectKind>(objectKinds)
   #isPrimed = false
   readonly #subscribers = new Set<{ readonly onSnapshot: (snapshot: Snapshot) => void }>()
@@ -58,6 +60,7 @@ class FoldingCatalog implements RememberedCatalog, ObjectSink, Disposable {
   #isDisposed = false
 
   constructor(options: CatalogOptions) {
+    this.#store = new ObjectStore(options.nodeName)
     this.#options = {
       awaits: options.awaits ?? neededKinds,
       debounceMs: options.debounceMs ?? 20,
@@ -101,6 +104,7 @@ class FoldingCatalog implements RememberedCatalog, ObjectSink, Disposable {
     const wasListed = this.isListed
     this.#store.replace(kind, objects)
     this.#unlisted.delete(kind)
+    this.#store.noteListed(kind)
     if (this.isListed && !wasListed) this.#publish()
     else this.#changed()
   }

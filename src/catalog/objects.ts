@@ -1,5 +1,6 @@
 import { type DestinationRule, type EndpointSlice, keyOf, type ObjectKey, type Pod } from '../model/index.ts'
 import { isEqualData } from './equal.ts'
+import { LocalEndpoints } from './local-endpoints.ts'
 import type { KubeObjects, ObjectKind } from './object-sink.ts'
 import { RuleIndex, serviceKeysOf } from './rule-index.ts'
 
@@ -31,10 +32,17 @@ export class ObjectStore {
   readonly #slicesByService = new Map<ObjectKey, Map<ObjectKey, EndpointSlice>>()
   readonly #rules = new RuleIndex()
   readonly #touchedKinds = new Set<ObjectKind>()
+  readonly #listedKinds = new Set<ObjectKind>()
+  readonly #local: LocalEndpoints
   /** Services that were changed, themselves or through what belongs to them, since the set was last cleared. */
   readonly touched = new Set<ObjectKey>()
   /** Pods that were changed since the set was last cleared. */
   readonly touchedPods = new Set<ObjectKey>()
+
+  /** Endpoints on the node of that name are found through their Pods; on none when it is undefined. */
+  constructor(nodeName?: string) {
+    this.#local = new LocalEndpoints(nodeName)
+  }
 
   get isTouched(): boolean {
     return this.#touchedKinds.size > 0
@@ -55,14 +63,32 @@ export class ObjectStore {
     return this.#objects[kind]
   }
 
+  /** Takes note that the source has told all objects of a kind, so that what is there is no longer from disk. */
+  noteListed(kind: ObjectKind): void {
+    if (this.#listedKinds.has(kind)) return
+    this.#listedKinds.add(kind)
+    if (kind !== 'pods' && kind !== 'endpointSlices') return
+    this.#local.noteListed(kind)
+    for (const key of this.#local.services()) this.#touchService(key)
+  }
+
   replace<K extends ObjectKind>(kind: K, objects: readonly KubeObjects[K][]): void {
     const gone = new Set(this.#objects[kind].keys())
-    for (const object of objects) gone.delete(this.put(kind, object))
+    for (const object of objects) gone.delete(this.#take(kind, object))
     for (const key of gone) this.remove(kind, key)
   }
 
   /** Takes the object unless it equals the known one, whose identity is then kept; gives its key. */
   put<K extends ObjectKind>(kind: K, object: KubeObjects[K]): ObjectKey {
+    const linked = { kind, object } as LinkedObject
+    if (linked.kind === 'endpointSlices') {
+      const slice = linked.object
+      this.#local.noteChange(this.#objects.endpointSlices.get(keyOf(slice)), slice, this.#podOf)
+    }
+    return this.#take(kind, object)
+  }
+
+  #take<K extends ObjectKind>(kind: K, object: KubeObjects[K]): ObjectKey {
     const key = keyOfObject(object)
     const objects: Map<ObjectKey, KubeObjects[K]> = this.#objects[kind]
     const known = objects.get(key)
@@ -87,11 +113,15 @@ export class ObjectStore {
     return Object.fromEntries(storableKinds.map((kind) => [kind, [...this.#objects[kind].values()]]))
   }
 
-  /** The slices of a Service by name; those made from v1 Endpoints only when there is no other. */
+  /**
+   * The slices of a Service by name; those made from v1 Endpoints only when there is no other. Endpoints of this node
+   * have the addresses of their Pods.
+   */
   slicesOf(serviceKey: ObjectKey): readonly EndpointSlice[] {
     const slices = [...(this.#slicesByService.get(serviceKey)?.values() ?? [])]
     const real = slices.filter(({ fromEndpoints }) => !fromEndpoints)
-    return (real.length > 0 ? real : slices).sort((left, right) => (left.name < right.name ? -1 : 1))
+    const inForce = (real.length > 0 ? real : slices).sort((left, right) => (left.name < right.name ? -1 : 1))
+    return this.#local.resolved(inForce, this.#podOf)
   }
 
   /** The rules of a Service, those that matter most first. */
@@ -99,11 +129,19 @@ export class ObjectStore {
     return this.#rules.rulesOf(serviceKey)
   }
 
+  readonly #podOf = (key: ObjectKey): Pod | undefined => this.#objects.pods.get(key)
+
+  #touchService(key: ObjectKey): void {
+    this.touched.add(key)
+    this.#touchedKinds.add('endpointSlices')
+  }
+
   #link(linked: LinkedObject): void {
     this.#touch(linked)
     if (linked.kind === 'destinationRules') this.#rules.add(linked.object)
     if (linked.kind !== 'endpointSlices') return
     const slice = linked.object
+    this.#local.link(slice, serviceKeyOf(slice))
     const siblings = this.#slicesByService.get(serviceKeyOf(slice)) ?? new Map<ObjectKey, EndpointSlice>()
     this.#slicesByService.set(serviceKeyOf(slice), siblings.set(keyOf(slice), slice))
   }
@@ -112,6 +150,7 @@ export class ObjectStore {
     this.#touch(linked)
     if (linked.kind === 'destinationRules') this.#rules.delete(linked.object)
     if (linked.kind !== 'endpointSlices') return
+    this.#local.unlink(linked.object)
     const siblings = this.#slicesByService.get(serviceKeyOf(linked.object))
     siblings?.delete(keyOf(linked.object))
     if (siblings?.size === 0) this.#slicesByService.delete(serviceKeyOf(linked.object))
@@ -126,9 +165,11 @@ export class ObjectStore {
     if (kind === 'pods') this.#touchPod(object)
   }
 
-  /** A Pod's labels decide which subsets its endpoints are in. */
+  /** A Pod's labels decide which subsets its endpoints are in, and its addresses where those of this node are. */
   #touchPod(pod: Pod): void {
     this.touchedPods.add(keyOf(pod))
+    this.#local.notePod(keyOf(pod))
+    for (const key of this.#local.servicesOf(keyOf(pod))) this.touched.add(key)
     for (const rule of this.#rules.withSubsets) {
       for (const key of serviceKeysOf(rule, this.#objects.services.keys())) {
         if (key.startsWith(`${pod.namespace}/`) && this.#hasEndpointOf(key, pod)) this.touched.add(key)

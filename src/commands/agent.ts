@@ -35,7 +35,7 @@ export async function run(configFile: string, context: CommandContext): Promise<
     await openKernel({ table: tableName, deviceName: bridgeDeviceName }, base.loggerOf('linux')),
   )
   const onError = (error: unknown) => logger.error({ error }, 'snapshot not taken')
-  const catalog = running.use(createCatalog({ awaits: agentAwaits, onError }))
+  const catalog = running.use(createCatalog({ nodeName: config.nodeName, awaits: agentAwaits, onError }))
   const memory = await beginMemory(running, base, catalog)
   const source = running.use(await startMetadataSource(base, context, catalog, agentKinds))
 
