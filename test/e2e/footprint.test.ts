@@ -14,6 +14,7 @@ import { eventually, ports, resolve, statusOf } from './support/site.ts'
  * a load that makes less may leave all of its garbage behind.
  */
 const heapLimitBytes = 30e6
+const idleLimitBytes = 90e6
 /** A direct connection that both sides have opened at once counts twice for a while. */
 const spareFiles = 2
 
@@ -29,6 +30,17 @@ before(async () => {
   filesAtStart = await openFiles()
 })
 after(() => site[Symbol.asyncDispose]())
+
+test('an idle agent with three peers gives back what its start needed, and holds at most 90 MB', async (context) => {
+  const agents = site.observed.filter(({ name }) => name !== 'relay')
+  for (const agent of agents) {
+    await eventually(60_000, async () => {
+      const { rss, rssAnon } = await usageOf(agent)
+      assert.ok(rss <= idleLimitBytes, `${agent.name} holds ${megabytes(rss)} MB, ${megabytes(rssAnon)} of its own`)
+      context.diagnostic(`${agent.name}: ${megabytes(rss)} MB, ${megabytes(rssAnon)} of its own`)
+    })
+  }
+})
 
 test('connections over the relay all work and leave no memory behind', async () => {
   await assertNoGrowth(async () => [await site.connect('edge-b1', 2500)])

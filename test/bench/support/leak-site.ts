@@ -2,12 +2,12 @@
  * The site of the leak run and the four kinds of load on it. All of them reach the agents as clients do.
  *
  *                       wan ── resolver
- *        ┌───────────────┼──────────────┐
- *      relay          router-a       router-b
- *      server       ┌────┴─────┐        │
- *                edge-a1    edge-a2  edge-b1        agents; TCP echo servers in web-edge-a2 and web-edge-b1,
- *                   │                               the load comes from a pod of edge-a1
- *             client-edge-a1
+ *        ┌──────────┬────┴──────────┬───────────┐
+ *      relay     cloud-1         router-a    router-b
+ *      server                  ┌────┴─────┐     │
+ *                           edge-a1    edge-a2  edge-b1     agents; TCP echo servers in web-edge-a2 and web-edge-b1,
+ *                              │                            the load comes from a pod of edge-a1
+ *                        client-edge-a1
  */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
@@ -20,7 +20,7 @@ import type { Host, Lab } from '../../lab/index.ts'
 import type { LoadReport } from '../load/report.ts'
 import { type Observed, observedOn } from './observed.ts'
 
-const agentNames = ['edge-a1', 'edge-a2', 'edge-b1'] as const
+const agentNames = ['edge-a1', 'edge-a2', 'edge-b1', 'cloud-1'] as const
 
 /** Clusters' addresses of the Services that `createSite` writes, in the order of `agentNames`. */
 const clusterIPs = { 'edge-a2': '10.96.0.2', 'edge-b1': '10.96.0.3' } as const
@@ -44,7 +44,7 @@ export interface LeakSite extends AsyncDisposable {
 export async function startLeakSite(): Promise<LeakSite> {
   const lab = await createSite(
     {
-      cloud: { relay: {} },
+      cloud: { relay: {}, 'cloud-1': { pods: ['web-cloud-1'] } },
       lans: {
         a: {
           nodes: {
