@@ -13,6 +13,7 @@ import { createHandshakeWatch } from './handshake-watch.ts'
 import { createSilentLibraryLogger } from './library-logger.ts'
 import { privateNetwork } from './private-network.ts'
 import { relayServer } from './relay-server.ts'
+import { tcpOptions } from './tcp-options.ts'
 
 /** How a node of the peer-to-peer network is made. */
 export interface NodeOptions {
@@ -82,7 +83,7 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
       ...(options.rendezvous === undefined && { announceFilter: () => [] }),
     },
     transports: [
-      tcp({ backlog: 1024 }),
+      tcp(tcpOptions),
       (components) => {
         const transport = relayTransport(components)
         Object.assign(internals, {
@@ -119,6 +120,8 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
 async function muxerOf(name: 'yamux' | 'mplex', maxStreams: number): Promise<() => StreamMuxerFactory> {
   if (name === 'mplex') return (await import('@libp2p/mplex')).mplex()
   return yamux({
+    // It would ask every neighbour twice a minute.
+    enableKeepAlive: false,
     maxInboundStreams: maxStreams,
     maxOutboundStreams: maxStreams,
     // Flows that wait for a connection all open at once when it stands, before the far side has told its handlers.

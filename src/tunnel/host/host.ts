@@ -5,8 +5,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { type ByteStream, listenErrorOf } from '../../net/index.ts'
 import { type CreatedNode, createNode, type NodeOptions } from './create-node.ts'
 import { type PeerConnection, peerConnectionOf } from './peer-connection.ts'
-import { type SilencePolicy, watchSilence } from './silence.ts'
-import { StreamDuplex } from './stream-duplex.ts'
+import { agentSilence, serverSilence, watchSilence } from './silence.ts'
 
 /** Who takes the streams of a protocol that peers open; the handler owns the stream. */
 export interface ProtocolHandler {
@@ -62,12 +61,9 @@ export async function createHost(options: NodeOptions): Promise<Host> {
   return hostOf(await createNode(options), options)
 }
 
-/** Agents ask for signs of life, which are those of the asker for the server. */
-const agentSilence: SilencePolicy = { probeAfterMs: 5000, limitMs: 12_000 }
-const serverSilence: SilencePolicy = { limitMs: 20_000 }
-
 function hostOf({ node, internals, relay }: CreatedNode, { listenPort: port, isRelay }: NodeOptions): Host {
   const watching = new DisposableStack()
+  const relays = new Set<string>()
   if (relay !== undefined) node.addEventListener('peer:disconnect', ({ detail }) => dropReservation(relay, detail))
   const listening = () => internals.transportManager.getAddrs().map(String)
   return {
@@ -75,7 +71,10 @@ function hostOf({ node, internals, relay }: CreatedNode, { listenPort: port, isR
     async handle({ protocol, maxStreams, onStream }) {
       await node.handle(
         protocol,
-        (stream, connection) => onStream(new StreamDuplex(stream), peerConnectionOf(connection)),
+        (stream, connection) => {
+          const from = peerConnectionOf(connection)
+          onStream(from.carry(stream), from)
+        },
         { runOnLimitedConnection: true, maxInboundStreams: maxStreams, maxOutboundStreams: maxStreams },
       )
     },
@@ -83,7 +82,8 @@ function hostOf({ node, internals, relay }: CreatedNode, { listenPort: port, isR
       try {
         await node.start()
         const connections = () => node.getConnections().map(peerConnectionOf).filter(isOpen)
-        watching.use(watchSilence({ policy: isRelay ? serverSilence : agentSilence, connections }))
+        const isKept = (peerId: string) => relays.has(peerId)
+        watching.use(watchSilence({ policy: isRelay ? serverSilence : agentSilence, connections, isKept }))
       } catch (error) {
         throw new TunnelListenError(`Cannot listen on TCP port ${port} for the tunnel`, {
           cause: reasonOf(error, port),
@@ -120,6 +120,7 @@ function hostOf({ node, internals, relay }: CreatedNode, { listenPort: port, isR
     },
     async reserve(relayPeerId) {
       const relayPeer = peerIdFromString(relayPeerId)
+      relays.add(relayPeerId)
       await internals.reservationStore.addRelay(relayPeer, 'configured')
       await node.peerStore.merge(relayPeer, { tags: { [libraryKeepAliveTag]: undefined } })
     },

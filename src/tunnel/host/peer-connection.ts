@@ -1,5 +1,6 @@
-import type { Connection } from '@libp2p/interface'
+import type { Connection, Stream } from '@libp2p/interface'
 import type { ByteStream } from '../../net/index.ts'
+import { directoryProtocol } from '../directory/messages.ts'
 import { StreamDuplex } from './stream-duplex.ts'
 
 /** A stream to a peer and the protocol that was agreed on. */
@@ -18,16 +19,30 @@ export interface PeerConnection {
   whenClosed(): Promise<void>
   /** When something came from the peer for the last time, as `performance.now()` tells it. */
   readonly lastHeardMs: number
+  /** Since when we wait for anything to come from the peer; earlier than `lastHeardMs` when we do not. */
+  readonly askedSinceMs: number
+  /** Streams are open on it, other than those that are open while nothing happens. */
+  readonly isBusy: boolean
   /** Opens a stream of the first of these protocols that the far end speaks; it has agreed to it when this resolves. */
   openStream(protocols: string | string[], signal: AbortSignal): Promise<ProtocolStream>
+  /** Asks the peer for a sign of life, at the least cost; resolves or rejects when it is of no more use to wait. */
+  probe(signal: AbortSignal): Promise<void>
   /** Ends the connection at once, and its streams with a reset. */
   abort(reason: Error): void
 }
 
-const known = new WeakMap<Connection, PeerConnection>()
+/** A connection of the library, for the host alone. */
+export interface HostConnection extends PeerConnection {
+  /** Makes a byte stream of a stream that the peer has opened on this connection. */
+  carry(stream: Stream): ProtocolStream
+}
+
+const known = new WeakMap<Connection, HostConnection>()
+
+const pingProtocol = '/ipfs/ping/1.0.0'
 
 /** The same object each time for one connection. */
-export function peerConnectionOf(connection: Connection): PeerConnection {
+export function peerConnectionOf(connection: Connection): HostConnection {
   const existing = known.get(connection)
   if (existing !== undefined) return existing
   const created = createPeerConnection(connection)
@@ -35,9 +50,20 @@ export function peerConnectionOf(connection: Connection): PeerConnection {
   return created
 }
 
-function createPeerConnection(connection: Connection): PeerConnection {
+function createPeerConnection(connection: Connection): HostConnection {
   const address = connection.remoteAddr.toString()
   let lastHeardMs = performance.now()
+  let askedSinceMs = 0
+  const open = new Set<ByteStream>()
+  const noteAsked = () => {
+    if (askedSinceMs <= lastHeardMs) askedSinceMs = performance.now()
+  }
+  const carry = (stream: Stream): ProtocolStream => {
+    const carried = new StreamDuplex(stream, noteAsked)
+    if (stream.protocol === directoryProtocol) return carried
+    open.add(carried)
+    return carried.once('close', () => open.delete(carried))
+  }
   wireOf(connection).addEventListener('message', () => {
     lastHeardMs = performance.now()
   })
@@ -52,17 +78,40 @@ function createPeerConnection(connection: Connection): PeerConnection {
     get lastHeardMs() {
       return lastHeardMs
     },
+    get askedSinceMs() {
+      return askedSinceMs
+    },
+    get isBusy() {
+      return open.size > 0
+    },
+    carry,
     async openStream(protocols, signal) {
-      const stream = await connection.newStream(protocols, { signal, runOnLimitedConnection: true })
-      return new StreamDuplex(stream)
+      noteAsked()
+      return carry(await connection.newStream(protocols, { signal, runOnLimitedConnection: true }))
     },
     whenClosed: () =>
       new Promise((resolve) => {
         if (connection.status === 'closed') resolve()
         else connection.addEventListener('close', () => resolve(), { once: true })
       }),
+    probe: (signal) => probe(connection, signal),
     abort: (reason) => connection.abort(reason),
   }
+}
+
+/** A ping of the muxer costs a fifth of a stream; a peer with another muxer must agree on a protocol, which is enough. */
+async function probe(connection: Connection, signal: AbortSignal): Promise<void> {
+  const muxer: unknown = Reflect.get(connection, 'muxer')
+  if (isPinging(muxer)) {
+    await muxer.ping({ signal })
+    return
+  }
+  const stream = await connection.newStream(pingProtocol, { signal, runOnLimitedConnection: true })
+  new StreamDuplex(stream).resume().end()
+}
+
+function isPinging(muxer: unknown): muxer is { ping(options: { readonly signal: AbortSignal }): Promise<number> } {
+  return typeof Reflect.get(Object(muxer), 'ping') === 'function'
 }
 
 /** What the connection's bytes come from; not in the library's types, pinned by its exact version. */

@@ -1,100 +1,199 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { createMemoryStreamPair } from '../../net/index.ts'
-import type { PeerConnection, ProtocolStream } from './peer-connection.ts'
-import { watchSilence } from './silence.ts'
+import type { PeerConnection } from './peer-connection.ts'
+import { agentSilence, serverSilence, watchSilence } from './silence.ts'
 
-/** A clock, a connection, and what is done to it. */
-function createScene(t: TestContext, { probeAfterMs }: { readonly probeAfterMs?: number } = { probeAfterMs: 5000 }) {
-  t.mock.timers.enable({ apis: ['setInterval', 'setTimeout'] })
-  const scene = { nowMs: 100_000, lastHeardMs: 100_000, probes: 0, aborted: '', answers: false }
-  const connection: PeerConnection = {
-    id: '1',
-    peerId: 'peer',
-    address: '/ip4/192.0.2.1/tcp/1',
-    relayPeerId: undefined,
-    isOpen: true,
-    get lastHeardMs() {
-      return scene.lastHeardMs
-    },
-    whenClosed: () => Promise.resolve(),
-    openStream(_protocols, signal): Promise<ProtocolStream> {
-      scene.probes += 1
-      if (scene.answers) {
-        scene.lastHeardMs = scene.nowMs
-        return Promise.resolve(Object.assign(createMemoryStreamPair()[0], { protocol: '' }))
-      }
+/** A connection that a test plays: what it is used for, and what is done to it. */
+class PlayedConnection implements PeerConnection {
+  readonly id = '1'
+  readonly peerId: string
+  readonly address = '/ip4/192.0.2.1/tcp/1'
+  readonly relayPeerId: string | undefined
+  readonly isOpen = true
+  lastHeardMs = 100_000
+  askedSinceMs = 0
+  isBusy = false
+  answers = false
+  probes = 0
+  aborted = ''
+  clock = () => 0
+
+  constructor(peerId = 'peer', relayPeerId?: string) {
+    this.peerId = peerId
+    this.relayPeerId = relayPeerId
+  }
+
+  whenClosed(): Promise<void> {
+    return Promise.resolve()
+  }
+
+  openStream(): Promise<never> {
+    return assert.fail('a probe needs no stream')
+  }
+
+  probe(signal: AbortSignal): Promise<void> {
+    this.probes += 1
+    if (!this.answers) {
       return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
-    },
-    abort(reason) {
-      scene.aborted = reason.message
-    },
-  }
-  const watch = watchSilence({
-    policy: { limitMs: 12_000, ...(probeAfterMs === undefined ? {} : { probeAfterMs }) },
-    connections: () => (scene.aborted === '' ? [connection] : []),
-    nowMs: () => scene.nowMs,
-  })
-  t.after(() => watch[Symbol.dispose]())
-  /** Lets seconds pass one by one. */
-  const pass = async (seconds: number, each = () => {}) => {
-    for (let second = 0; second < seconds; second++) {
-      scene.nowMs += 1000
-      each()
-      t.mock.timers.tick(1000)
-      await Promise.resolve()
     }
+    this.lastHeardMs = this.clock()
+    return Promise.resolve()
   }
-  return { scene, pass, watch }
+
+  abort(reason: Error): void {
+    this.aborted = reason.message
+  }
 }
 
-test('a peer that says nothing is asked once, and given up when the time is over', async (t) => {
-  const { scene, pass } = createScene(t)
-  await pass(4)
-  assert.equal(scene.probes, 0)
-  await pass(7)
-  assert.deepEqual([scene.probes, scene.aborted], [1, ''])
-  await pass(1)
-  assert.deepEqual([scene.probes, scene.aborted], [1, 'nothing was heard for 12 s'])
-})
-
-test('a peer that answers is asked again and again, and kept', async (t) => {
-  const { scene, pass } = createScene(t)
-  scene.answers = true
-  await pass(60)
-  assert.equal(scene.aborted, '')
-  assert.ok(scene.probes >= 10 && scene.probes <= 12, `${scene.probes} probes`)
-})
-
-test('a peer whose bytes come now and then is neither asked nor given up, though it answers no probe', async (t) => {
-  const { scene, pass } = createScene(t)
-  let second = 0
-  await pass(60, () => {
-    second += 1
-    if (second % 4 === 0) scene.lastHeardMs = scene.nowMs
+/** A clock, and connections under watch; the peer `relay` is a relay of ours. */
+function watch(t: TestContext, connections: readonly PlayedConnection[], policy = agentSilence) {
+  t.mock.timers.enable({ apis: ['setInterval', 'setTimeout'] })
+  let nowMs = 100_000
+  for (const connection of connections) connection.clock = () => nowMs
+  const watching = watchSilence({
+    policy,
+    connections: () => connections.filter(({ aborted }) => aborted === ''),
+    isKept: (peerId) => peerId === 'relay',
+    nowMs: () => nowMs,
   })
-  assert.deepEqual([scene.probes, scene.aborted], [0, ''])
+  t.after(() => watching[Symbol.dispose]())
+  return {
+    watching,
+    jump(ms: number) {
+      nowMs += ms
+    },
+    /** Lets seconds pass, half by half. */
+    async pass(seconds: number, each = (_nowMs: number) => {}) {
+      for (let half = 0; half < 2 * seconds; half++) {
+        nowMs += 500
+        each(nowMs)
+        t.mock.timers.tick(500)
+        await Promise.resolve()
+      }
+    },
+  }
+}
+
+test('an idle neighbour is neither asked nor given up', async (t) => {
+  const peer = new PlayedConnection()
+  await watch(t, [peer]).pass(3600)
+  assert.deepEqual([peer.probes, peer.aborted], [0, ''])
+})
+
+test('an idle relay is asked every 20 s, and given up when it has not answered for 10 s', async (t) => {
+  const relay = new PlayedConnection('relay')
+  const { pass } = watch(t, [relay])
+  relay.answers = true
+  await pass(120)
+  assert.equal(relay.aborted, '')
+  assert.ok(relay.probes >= 5 && relay.probes <= 6, `${relay.probes} probes`)
+  relay.answers = false
+  relay.lastHeardMs = 220_000
+  await pass(29.5)
+  assert.equal(relay.aborted, '')
+  await pass(0.5)
+  assert.equal(relay.aborted, 'nothing was heard for 30 s')
+})
+
+test('a peer with open flows that says nothing is asked once, and given up after 12 s', async (t) => {
+  const peer = new PlayedConnection()
+  peer.isBusy = true
+  const { pass } = watch(t, [peer])
+  await pass(4.5)
+  assert.equal(peer.probes, 0)
+  await pass(7)
+  assert.deepEqual([peer.probes, peer.aborted], [1, ''])
+  await pass(0.5)
+  assert.deepEqual([peer.probes, peer.aborted], [1, 'nothing was heard for 12 s'])
+})
+
+test('a busy peer that answers is asked again and again, and kept', async (t) => {
+  const peer = new PlayedConnection()
+  Object.assign(peer, { isBusy: true, answers: true })
+  await watch(t, [peer]).pass(60)
+  assert.equal(peer.aborted, '')
+  assert.ok(peer.probes >= 10 && peer.probes <= 12, `${peer.probes} probes`)
+})
+
+test('a busy peer whose bytes come now and then is neither asked nor given up', async (t) => {
+  const peer = new PlayedConnection()
+  peer.isBusy = true
+  await watch(t, [peer]).pass(60, (nowMs) => {
+    if (nowMs % 4000 === 0) peer.lastHeardMs = nowMs
+  })
+  assert.deepEqual([peer.probes, peer.aborted], [0, ''])
+})
+
+test('a connection that somebody waits for is asked after 1 s and given up within 5 s', async (t) => {
+  const peer = new PlayedConnection()
+  const { pass } = watch(t, [peer])
+  await pass(600)
+  peer.askedSinceMs = 700_000
+  await pass(0.5)
+  assert.equal(peer.probes, 0)
+  await pass(3.5)
+  assert.deepEqual([peer.probes, peer.aborted], [1, ''])
+  await pass(0.5)
+  assert.match(peer.aborted, /^nothing was heard for/)
+})
+
+test('a relay is asked, and given up, for what runs through it', async (t) => {
+  const relay = new PlayedConnection('relay')
+  const far = new PlayedConnection('far', 'relay')
+  const { pass } = watch(t, [relay, far])
+  await pass(10)
+  far.askedSinceMs = 110_000
+  await pass(1)
+  assert.deepEqual([relay.probes, far.probes], [1, 1])
+  await pass(3.5)
+  assert.match(relay.aborted, /^nothing was heard for/)
+})
+
+test('a relay with flows through it gets as long as a busy peer', async (t) => {
+  const relay = new PlayedConnection('relay')
+  const far = new PlayedConnection('far', 'relay')
+  Object.assign(far, { isBusy: true, askedSinceMs: 100_500 })
+  const { pass } = watch(t, [relay, far])
+  await pass(11.5)
+  assert.equal(relay.aborted, '')
+  await pass(0.5)
+  assert.equal(relay.aborted, 'nothing was heard for 12 s')
+})
+
+test('what was asked before something came is answered', async (t) => {
+  const peer = new PlayedConnection()
+  Object.assign(peer, { askedSinceMs: 100_100, lastHeardMs: 100_200 })
+  await watch(t, [peer]).pass(60)
+  assert.deepEqual([peer.probes, peer.aborted], [0, ''])
 })
 
 test('after this process stood still the peer gets its time anew', async (t) => {
-  const { scene, pass } = createScene(t)
+  const peer = new PlayedConnection()
+  peer.isBusy = true
+  const { pass, jump } = watch(t, [peer])
   await pass(3)
-  scene.nowMs += 3_600_000
+  jump(3_600_000)
   await pass(11)
-  assert.equal(scene.aborted, '')
+  assert.equal(peer.aborted, '')
   await pass(2)
-  assert.equal(scene.aborted, 'nothing was heard for 12 s')
+  assert.match(peer.aborted, /^nothing was heard for \d+ s$/)
 })
 
-test('who does not probe only waits', async (t) => {
-  const { scene, pass } = createScene(t, {})
-  await pass(13)
-  assert.deepEqual([scene.probes, scene.aborted], [0, 'nothing was heard for 12 s'])
+test('a server asks nobody and gives up who has missed two probes', async (t) => {
+  const peer = new PlayedConnection()
+  peer.isBusy = true
+  const { pass } = watch(t, [peer], serverSilence)
+  await pass(44.5)
+  assert.deepEqual([peer.probes, peer.aborted], [0, ''])
+  await pass(0.5)
+  assert.deepEqual([peer.probes, peer.aborted], [0, 'nothing was heard for 45 s'])
 })
 
 test('nothing happens after disposal', async (t) => {
-  const { scene, pass, watch } = createScene(t)
-  watch[Symbol.dispose]()
+  const peer = new PlayedConnection()
+  peer.isBusy = true
+  const { pass, watching } = watch(t, [peer])
+  watching[Symbol.dispose]()
   await pass(30)
-  assert.deepEqual([scene.probes, scene.aborted], [0, ''])
+  assert.deepEqual([peer.probes, peer.aborted], [0, ''])
 })

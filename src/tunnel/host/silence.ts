@@ -1,60 +1,112 @@
 import { TimeLimit } from '../../runtime/index.ts'
 import type { PeerConnection } from './peer-connection.ts'
 
-/** What is done about connections on which nothing is heard. */
-export interface SilencePolicy {
-  /** After this long the peer is asked for a sign of life; absent: the peer is the one who asks. */
+/** How long a connection may be silent. */
+export interface Patience {
+  /** After this long the peer is asked for a sign of life; absent: never. */
   readonly probeAfterMs?: number
   /** After this long the connection is given up. */
   readonly limitMs: number
+}
+
+/** What is done about connections on which nothing is heard, by what they are used for. */
+export interface SilencePolicy {
+  /** Nothing is open on it. */
+  readonly idle: Patience
+  /** It leads to a relay through which others reach us. */
+  readonly kept: Patience
+  /** Flows are open on it, or on one that runs through it. A flow outlives a pause of the network. */
+  readonly busy: Patience
+  /** Somebody waits for it, and no flow would be lost with it. */
+  readonly waiting: Patience
+}
+
+const noEnd: Patience = { limitMs: Number.POSITIVE_INFINITY }
+
+/**
+ * Idle neighbours are not asked: with a few dozen of them that would be most of what an idle node sends. TCP's own
+ * probes find those that are gone.
+ */
+export const agentSilence: SilencePolicy = {
+  idle: noEnd,
+  kept: { probeAfterMs: 20_000, limitMs: 30_000 },
+  busy: { probeAfterMs: 5_000, limitMs: 12_000 },
+  waiting: { probeAfterMs: 1_000, limitMs: 4_500 },
+}
+
+const twoMissedProbes: Patience = { limitMs: 45_000 }
+
+/** A server only listens: the agents ask. */
+export const serverSilence: SilencePolicy = {
+  idle: twoMissedProbes,
+  kept: twoMissedProbes,
+  busy: twoMissedProbes,
+  waiting: twoMissedProbes,
 }
 
 /** What watching needs. */
 export interface SilenceWatchOptions {
   readonly policy: SilencePolicy
   readonly connections: () => readonly PeerConnection[]
+  /** True when the peer is a relay that keeps us reachable. */
+  readonly isKept: (peerId: string) => boolean
   /** Time that never jumps; default `performance.now`. */
   readonly nowMs?: () => number
 }
 
-const tickMs = 1000
-const pingProtocol = '/ipfs/ping/1.0.0'
+const tickMs = 500
 
 /**
  * Gives up connections to peers that vanished without a word. Whatever comes from a peer is a sign of life: an answer
  * to a probe may wait for a long time behind the bytes that fill a slow line, and such a line is not dead.
  */
-export function watchSilence({
-  policy,
-  connections,
-  nowMs = () => performance.now(),
-}: SilenceWatchOptions): Disposable {
+export function watchSilence(options: SilenceWatchOptions): Disposable {
+  const { policy, connections, nowMs = () => performance.now() } = options
   const probing = new WeakSet<PeerConnection>()
   let lastTickMs = nowMs()
   let awakeSinceMs = lastTickMs
   const timer = setInterval(() => {
     const now = nowMs()
     // This process stood still, as in a suspended machine; what has come meanwhile is not read yet.
-    if (now - lastTickMs > 3 * tickMs) awakeSinceMs = now
+    if (now - lastTickMs > 6 * tickMs) awakeSinceMs = now
     lastTickMs = now
-    for (const connection of connections()) {
-      const silentMs = now - Math.max(connection.lastHeardMs, awakeSinceMs)
-      if (silentMs >= policy.limitMs) connection.abort(new Error(`nothing was heard for ${policy.limitMs / 1000} s`))
-      else if (silentMs >= (policy.probeAfterMs ?? Number.POSITIVE_INFINITY)) probe(connection)
-    }
+    const all = connections()
+    for (const connection of all) look(connection, all, now)
   }, tickMs)
   return { [Symbol.dispose]: () => clearInterval(timer) }
 
-  function probe(connection: PeerConnection): void {
+  function look(connection: PeerConnection, all: readonly PeerConnection[], now: number): void {
+    const { use, sinceMs } = useOf(connection, all, options)
+    const { probeAfterMs = Number.POSITIVE_INFINITY, limitMs } = policy[use]
+    const silentMs = now - Math.max(sinceMs, awakeSinceMs)
+    if (silentMs >= limitMs) {
+      connection.abort(new Error(`nothing was heard for ${Math.round((now - connection.lastHeardMs) / 1000)} s`))
+    } else if (silentMs >= probeAfterMs) probe(connection, limitMs)
+  }
+
+  function probe(connection: PeerConnection, limitMs: number): void {
     if (probing.has(connection)) return
     probing.add(connection)
-    void exchange(connection, policy.limitMs).finally(() => probing.delete(connection))
+    void ask(connection, limitMs).finally(() => probing.delete(connection))
   }
 }
 
-/** To agree on the protocol the peer must answer, and that is all we want; a refusal is an answer too. */
-async function exchange(connection: PeerConnection, timeoutMs: number): Promise<void> {
+/** What a connection is used for, and since when that has met with silence. */
+function useOf(
+  connection: PeerConnection,
+  all: readonly PeerConnection[],
+  { isKept }: SilenceWatchOptions,
+): { readonly use: keyof SilencePolicy; readonly sinceMs: number } {
+  const { lastHeardMs, peerId } = connection
+  const users = [connection, ...all.filter(({ relayPeerId }) => relayPeerId === peerId)]
+  if (users.some(({ isBusy }) => isBusy)) return { use: 'busy', sinceMs: lastHeardMs }
+  const asked = users.flatMap(({ askedSinceMs }) => (askedSinceMs > lastHeardMs ? [askedSinceMs] : []))
+  if (asked.length > 0) return { use: 'waiting', sinceMs: Math.min(...asked) }
+  return { use: isKept(peerId) ? 'kept' : 'idle', sinceMs: lastHeardMs }
+}
+
+/** A refusal is an answer too: whatever comes counts where it is heard. */
+async function ask(connection: PeerConnection, timeoutMs: number): Promise<void> {
   using limit = new TimeLimit(timeoutMs)
-  const stream = await connection.openStream(pingProtocol, limit.signal).catch(() => undefined)
-  stream?.resume().end()
+  await connection.probe(limit.signal).catch(() => {})
 }

@@ -17,6 +17,7 @@ const readAheadBytes = 256 * 1024
  */
 export class StreamDuplex extends Duplex {
   readonly #stream: Stream
+  readonly #onSend: () => void
   /** The far side ended its direction in order; without it, an end of the stream is a loss. */
   #remoteFinished = false
   #resumeWrite: (() => void) | undefined
@@ -24,9 +25,11 @@ export class StreamDuplex extends Duplex {
   #isFull = false
   #isResuming = false
 
-  constructor(stream: Stream) {
+  /** `onSend` is called whenever bytes are sent. */
+  constructor(stream: Stream, onSend: () => void = () => {}) {
     super({ allowHalfOpen: true, readableHighWaterMark: readAheadBytes, writableHighWaterMark: maxPieceBytes })
     this.#stream = stream
+    this.#onSend = onSend
     // A stream may fail while it has no owner, between its handshake and its use; that must not end the process.
     this.on('error', () => {})
     this.#remoteFinished = stream.remoteWriteStatus === 'closed' && stream.status === 'open'
@@ -61,6 +64,7 @@ export class StreamDuplex extends Duplex {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    this.#onSend()
     this.#writeFrom(chunk, 0, done)
   }
 
