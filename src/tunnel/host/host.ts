@@ -1,5 +1,5 @@
 import type { CircuitRelayService } from '@libp2p/circuit-relay-v2'
-import type { Connection, PeerId, PeerInfo } from '@libp2p/interface'
+import type { Connection, Libp2p, PeerId, PeerInfo } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
 import { type ByteStream, listenErrorOf } from '../../net/index.ts'
@@ -112,12 +112,7 @@ function hostOf({ node, internals, relay }: CreatedNode, { listenPort: port, isR
         },
       }
     },
-    onFound(listener) {
-      const onFound = ({ detail }: CustomEvent<PeerInfo>) =>
-        listener(detail.id.toString(), detail.multiaddrs.map(String))
-      node.addEventListener('peer:discovery', onFound)
-      return { [Symbol.dispose]: () => node.removeEventListener('peer:discovery', onFound) }
-    },
+    onFound: (listener) => onFound(node, listener),
     async reserve(relayPeerId) {
       const relayPeer = peerIdFromString(relayPeerId)
       relays.add(relayPeerId)
@@ -131,6 +126,12 @@ function hostOf({ node, internals, relay }: CreatedNode, { listenPort: port, isR
       await node.stop()
     },
   }
+}
+
+function onFound(node: Libp2p, listener: FoundListener): Disposable {
+  const tell = ({ detail }: CustomEvent<PeerInfo>) => listener(detail.id.toString(), detail.multiaddrs.map(String))
+  node.addEventListener('peer:discovery', tell)
+  return { [Symbol.dispose]: () => node.removeEventListener('peer:discovery', tell) }
 }
 
 /** The library keeps the reservation of a peer that left for hours; nobody can be reached through it. */
