@@ -16,6 +16,7 @@ export {
   startControlServer,
 } from './control-socket.ts'
 export * from './datagram.ts'
+export { MetInTheMiddleError } from './dial-from-listener.ts'
 export * from './dialer.ts'
 export * from './direct-dialer.ts'
 export * from './http-listener.ts'

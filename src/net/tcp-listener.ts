@@ -1,4 +1,6 @@
 import { createServer, type Server, type Socket } from 'node:net'
+import type { SocketAddress } from './datagram.ts'
+import { dialFromListener } from './dial-from-listener.ts'
 import { keepAliveDelayMs } from './direct-dialer.ts'
 import { listenErrorOf } from './listen-error.ts'
 import { ignoreError, resetStream } from './reset-stream.ts'
@@ -27,6 +29,8 @@ export interface TcpListener extends AsyncDisposable {
   readonly port: number
   /** Frees the port at once and leaves open connections alone. */
   stopAccepting(): void
+  /** Dials IPv4 from the listening port, as `dialFromListener` does; only with `reusePort`. The socket is the caller's. */
+  dialFrom(target: SocketAddress, signal: AbortSignal): Promise<TcpSocket>
 }
 
 /** Resolves when the port is bound; rejects with `AddressInUseError`, `ListenPermissionError` or another error. */
@@ -57,6 +61,7 @@ export async function startTcpListener(options: TcpListenerOptions): Promise<Tcp
     address: bound.address,
     port: bound.port,
     stopAccepting,
+    dialFrom: async (target, signal) => await dialFromListener(server, target, signal),
     async [Symbol.asyncDispose]() {
       stopAccepting()
       for (const socket of open) resetStream(socket, new Error('the listener stops'))
