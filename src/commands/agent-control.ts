@@ -49,7 +49,10 @@ function agentStatusOf(base: Boot<'agent'>, build: BuildInfo, parts: AgentParts)
   }
 }
 
-function memoryOf(memory: CatalogMemory | undefined): Pick<MetadataStatus, 'snapshotAgeSeconds' | 'snapshotProblem'> {
+/** How what is remembered fares. */
+export function memoryOf(
+  memory: CatalogMemory | undefined,
+): Pick<MetadataStatus, 'snapshotAgeSeconds' | 'snapshotProblem'> {
   const { ageSeconds, problem } = memory?.status() ?? {}
   return {
     ...(ageSeconds !== undefined && { snapshotAgeSeconds: ageSeconds }),
@@ -57,7 +60,8 @@ function memoryOf(memory: CatalogMemory | undefined): Pick<MetadataStatus, 'snap
   }
 }
 
-function metadataOf({ current }: Catalog, source: ObjectSourceStatus): MetadataStatus {
+/** How the source of objects fares. */
+export function metadataOf({ current }: Catalog, source: ObjectSourceStatus): MetadataStatus {
   const { services, nodes, destinationRules } = current
   const counts = { services: services.size, nodes: nodes.size, destinationRules: destinationRules.size }
   if (source.kind === 'manifests') {

@@ -22,10 +22,15 @@ const roleNames = ['agent', 'server', 'gateway']
 export const commands: readonly CommandEntry[] = [
   roleCommand('agent', 'make Services work on this node', () => import('./agent.ts')),
   roleCommand('server', 'relay for agents and hand out their addresses; on a public node', () => import('./server.ts')),
+  roleCommand(
+    'gateway',
+    'let requests from outside in to Services; by Istio Gateways and VirtualServices',
+    () => import('./gateway.ts'),
+  ),
   {
     name: 'status',
     group: 'Look',
-    summary: 'show what the agent or server on this machine does',
+    summary: 'show what the agent, server or gateway on this machine does',
     arguments: [{ syntax: '[role]', description: 'which of them (default: agent)', choices: roleNames }],
     options: [
       { syntax: '--config <file>', description: 'its configuration file (default: that of the role)' },

@@ -10,6 +10,9 @@ export const agentKinds: readonly ObjectKind[] = ['nodes', 'services', 'endpoint
 /** What the first snapshot waits for: Pods only refine what the others say. */
 export const agentAwaits = agentKinds.filter((kind) => kind !== 'pods')
 
+/** What a gateway knows of the cluster. */
+export const gatewayKinds: readonly ObjectKind[] = [...agentKinds, 'gateways', 'virtualServices', 'secrets']
+
 /** What the source of objects depends on; a `Boot` has all of it. */
 export type MetadataBase = Pick<Boot<'agent'>, 'loggerOf' | 'metrics' | 'health' | 'signal'> & {
   readonly config: { readonly kubeAPIConfig: KubeConfig; readonly nodeName: string }

@@ -1,4 +1,5 @@
 import type { Role } from '../config/index.ts'
+import type { GatewayStatus } from '../gateway/index.ts'
 import type { ServiceProxyStatus } from '../proxy/index.ts'
 import type { TunnelServerStatus, TunnelStatus } from '../tunnel/index.ts'
 import type { Boot } from './boot.ts'
@@ -18,6 +19,7 @@ export interface StatusDocument {
   readonly metadata?: MetadataStatus
   readonly dns?: { readonly listening: readonly string[]; readonly upstreams: readonly string[] }
   readonly proxy?: ServiceProxyStatus
+  readonly gateway?: GatewayStatus
   readonly tunnel?: TunnelStatus
   readonly metrics?: MetricsServerStatus
   readonly server?: TunnelServerStatus
@@ -56,6 +58,7 @@ export function renderStatus(status: StatusDocument): string {
     status.metadata && renderMetadata(status.metadata),
     status.dns && [`dns       listens on ${status.dns.listening.join(', ')}; asks ${listOf(status.dns.upstreams)}`],
     status.proxy && renderProxy(status.proxy),
+    status.gateway && renderGateway(status.gateway),
     status.tunnel && renderTunnel(status.tunnel),
     status.server && renderServer(status.server),
     status.metrics && renderMetrics(status.metrics),
@@ -94,6 +97,17 @@ function renderProxy(proxy: ServiceProxyStatus): string[] {
     ...firewalls,
     ...(problem === undefined ? [] : [`          problem: ${problem}`]),
   ]
+}
+
+function renderGateway({ gateways, virtualServices, rules, listeners, problems }: GatewayStatus): string[] {
+  const ports = listeners.map(({ address, kind, connections, problem, gateways: names }) => {
+    const state = problem === undefined ? `${connections} connections` : `does not listen: ${problem}`
+    return `listener  ${address.padEnd(20)} ${kind}, ${state}; Gateway ${names.join(', ')}`
+  })
+  const told = problems.map(({ kind, object, severity, message }) => {
+    return `          ${severity === 'error' ? 'problem' : 'notice'}: ${kind} ${object}: ${message}`
+  })
+  return [`gateway   ${gateways} Gateways, ${virtualServices} VirtualServices, ${rules} rules`, ...ports, ...told]
 }
 
 function renderTunnel(tunnel: TunnelStatus): string[] {

@@ -10,6 +10,7 @@
  */
 export * from './errors.ts'
 export { tableName } from './kernel/nft-table.ts'
+export { dialFirstReachable } from './l4/dial-first-reachable.ts'
 export * from './service-proxy.ts'
 export * from './socks5/errors.ts'
 export { type Socks5Proxy, startSocks5Proxy } from './socks5/socks5-proxy.ts'

@@ -42,6 +42,20 @@ export class HeaderFields {
     return this.lowerNames.includes(lowerName)
   }
 
+  /** Adds all fields of another message. */
+  addAll(others: HeaderFields): void {
+    others.forEach((name, lowerName, value) => {
+      this.add(name, lowerName, value)
+    })
+  }
+
+  /** Replaces the fields that another message has by its own. */
+  setAll(others: HeaderFields): void {
+    others.forEach((name, lowerName, value) => {
+      this.set(name, lowerName, value)
+    })
+  }
+
   /** Replaces all fields of that name by one. */
   set(name: string, lowerName: string, value: string): void {
     this.delete(lowerName)

@@ -78,6 +78,11 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
     return this
   }
 
+  release(): void {
+    this.idleSince = performance.now()
+    if (this.isIdle) this.#owner.onIdle(this)
+  }
+
   write(chunk: Buffer): boolean {
     if (this.#isClosed || chunk.length === 0) return true
     const isChunked = this.#request?.body.kind === 'chunked'

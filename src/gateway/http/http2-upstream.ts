@@ -43,6 +43,9 @@ export class Http2UpstreamConnection implements UpstreamConnection {
     this.#session.close()
   }
 
+  /** Nothing to do: it is shared by all requests. */
+  release(): void {}
+
   close(): void {
     this.#session.destroy()
   }

@@ -72,4 +72,6 @@ export class UpstreamError extends Error {
 /** A connection to a backend that can take a request now. */
 export interface UpstreamConnection {
   send(request: OutgoingRequest, listener: UpstreamListener): UpstreamRequest
+  /** Gives it back without having sent anything. */
+  release(): void
 }

@@ -17,7 +17,7 @@ export function chooseRoute(hosts: HttpHosts, request: RoutableRequest): RouteCh
   if (host === undefined) return { kind: 'unknown-host' }
   if (host.redirectsToHttps) return { kind: 'redirect-to-https' }
   for (const route of host.rules) {
-    if (route.matchers === undefined) return { kind: 'route', route, matchedPrefix: undefined }
+    if (route.matchers === undefined) return { kind: 'route', route, matchedPrefix: '/' }
     for (const matcher of route.matchers) {
       if (matcher.holds(request)) return { kind: 'route', route, matchedPrefix: matcher.prefix }
     }

@@ -29,12 +29,18 @@ export function compileHttpMatch(match: HttpMatch): HttpMatcher {
   if (known !== undefined) return known
   const tests = testsOf(match)
   const matcher: HttpMatcher = {
-    prefix: match.uri?.kind === 'prefix' ? match.uri.value : undefined,
+    prefix: prefixOf(match),
     isCatchAll: tests.length === 0,
     holds: (request) => tests.every((test) => test(request)),
   }
   compiled.set(match, matcher)
   return matcher
+}
+
+/** A match without a path is for every path, all of which begin with a slash. */
+function prefixOf({ uri }: HttpMatch): string | undefined {
+  if (uri === undefined) return '/'
+  return uri.kind === 'prefix' ? uri.value : undefined
 }
 
 /** Objects are immutable, so a match is compiled once for all route tables it becomes a part of. */

@@ -1,0 +1,107 @@
+import { type Catalog, createCatalog, type RememberedCatalog } from '../catalog/index.ts'
+import { type Gateway, startGateway } from '../gateway/index.ts'
+import { type AddressWatch, createNodeNetwork, watchAddresses } from '../linux/index.ts'
+import { createDirectDialer, createNodeAwareDialer, type Dialer } from '../net/index.ts'
+import { startTunnel, type Tunnel } from '../tunnel/index.ts'
+import { memoryOf, metadataOf } from './agent-control.ts'
+import { type Boot, boot, lockInstance, untilStopped } from './boot.ts'
+import { type CatalogMemory, startCatalogMemory } from './catalog-memory.ts'
+import type { CommandContext } from './command.ts'
+import { startControl } from './control.ts'
+import { createLineWriter } from './line-writer.ts'
+import { gatewayKinds, startMetadataSource } from './metadata-source.ts'
+import { startMetricsServer } from './metrics-server.ts'
+import { noTunnel } from './no-tunnel.ts'
+import { headOf } from './status-document.ts'
+
+/** The boot sequence of `edgemesh gateway`; disposal stops in reverse order, also when a later start throws. */
+export async function run(configFile: string, context: CommandContext): Promise<number> {
+  const base = boot('gateway', configFile, context)
+  const { config, metrics, health, signal } = base
+  const { edgeGateway, edgeTunnel } = config.modules
+  const logger = base.loggerOf('gateway')
+  await using running = new AsyncDisposableStack()
+  running.use(base.serviceManager)
+  running.use(await lockInstance(base))
+
+  const network = running.use(await createNodeNetwork(base.loggerOf('linux')))
+  const addresses = running.use(await watchAddresses(network, signal))
+  const catalog = running.use(createCatalog({ onError: (error) => logger.error({ error }, 'snapshot not taken') }))
+  const memory = await beginMemory(running, base, catalog)
+  const source = running.use(await startMetadataSource(base, context, catalog, gatewayKinds))
+
+  const local = createDirectDialer()
+  const tunnel = edgeTunnel.enable ? running.use(await beginTunnel(base, catalog, local, addresses)) : undefined
+  const dialer = createNodeAwareDialer(config.nodeName, local, tunnel?.dialer ?? noTunnel)
+  const lines = running.use(createLineWriter(context.out))
+  const gateway = edgeGateway.enable
+    ? running.use(beginGateway(base, { catalog, dialer, addresses: () => addresses.current, writeLine: lines.write }))
+    : undefined
+
+  const metricsServer = running.use(startMetricsServer(base))
+  const status = () => {
+    const scraped = metricsServer.status()
+    return {
+      ...headOf('gateway', base, context.build),
+      metadata: { ...memoryOf(memory), ...metadataOf(catalog, source.status()) },
+      ...(gateway !== undefined && { gateway: gateway.status() }),
+      ...(tunnel !== undefined && { tunnel: tunnel.status() }),
+      ...(scraped !== undefined && { metrics: scraped }),
+    }
+  }
+  running.use(await startControl({ runtimeDir: config.runtimeDir, metrics, health, status, unpin: tunnel?.unpin }))
+
+  logger.info({}, 'gateway ready')
+  await untilStopped(base)
+  logger.info({}, 'gateway stopping')
+  await gateway?.drain(AbortSignal.timeout(edgeGateway.drainTimeoutMs))
+  return 0
+}
+
+/** A folder of manifests is on disk itself: a second copy could only contradict it. */
+async function beginMemory(
+  running: AsyncDisposableStack,
+  { config, loggerOf }: Boot<'gateway'>,
+  catalog: RememberedCatalog,
+): Promise<CatalogMemory | undefined> {
+  if (config.kubeAPIConfig.manifests !== '') return undefined
+  return running.use(await startCatalogMemory({ catalog, stateDir: config.stateDir, logger: loggerOf('catalog') }))
+}
+
+/** In the mesh a gateway has a name of its own, because an agent of the same node has the node's. */
+async function beginTunnel(
+  base: Boot<'gateway'>,
+  catalog: Catalog,
+  local: Dialer,
+  addresses: AddressWatch,
+): Promise<Tunnel> {
+  const { config, metrics, health, signal } = base
+  return await startTunnel({
+    config: config.modules.edgeTunnel,
+    nodeName: `${config.nodeName}-gateway`,
+    role: 'gateway',
+    stateDir: config.stateDir,
+    catalog,
+    localDialer: local,
+    nodeAddress: () => '127.0.0.1',
+    interfaceAddresses: () => addresses.current,
+    logger: base.loggerOf('tunnel'),
+    metrics,
+    health,
+    signal,
+  })
+}
+
+function beginGateway(
+  { config, loggerOf, metrics }: Boot<'gateway'>,
+  parts: Pick<Parameters<typeof startGateway>[0], 'catalog' | 'dialer' | 'addresses' | 'writeLine'>,
+): Gateway {
+  const { edgeGateway } = config.modules
+  return startGateway({
+    config: edgeGateway,
+    nodeName: config.nodeName,
+    ...parts,
+    logger: loggerOf('gateway'),
+    metrics,
+  })
+}

@@ -1,0 +1,277 @@
+import type { ForwardAction, HttpRule, RedirectAction, VirtualService } from '../../model/index.ts'
+import type { ConnectionPool } from '../backends/connection-pool.ts'
+import type { Destinations } from '../backends/destinations.ts'
+import type { Exchange, ExchangeHandler } from '../http/exchange.ts'
+import type { ResponseHead } from '../http/head.ts'
+import { HeaderFields } from '../http/header-fields.ts'
+import { chooseByWeight, chooseRoute } from '../routing/choose-route.ts'
+import { hostOf } from '../routing/host-pattern.ts'
+import type { RoutableRequest } from '../routing/http-matcher.ts'
+import { parseRequestPath, type RequestPath } from '../routing/request-path.ts'
+import type { HttpHosts, HttpRoute } from '../routing/route-table.ts'
+import { type CorsDecision, decideCors } from './cors.ts'
+import { Forward, type ForwardEnd } from './forward.ts'
+import { changeHeaders, endToEndFields } from './header-changes.ts'
+import { answerGrpc, answerLocally, isGrpc, type LocalAnswer } from './local-answer.ts'
+import { mirrorRequest } from './mirror.ts'
+import { type ForwardingHabits, outgoingRequestOf } from './outgoing-request.ts'
+import { locationOf } from './redirect.ts'
+
+/** What handling requests needs, for all listeners. */
+export interface HandlerSurroundings {
+  readonly destinations: Destinations
+  readonly pool: ConnectionPool
+  readonly habits: ForwardingHabits
+  readonly random: () => number
+  readonly nowMs: () => number
+  readonly dialTimeoutMs: number
+  /** Is told how each request went. */
+  readonly onDone: (record: RequestRecord) => void
+}
+
+/** Where requests of one connection arrive. */
+export interface RequestPlace {
+  /** The hosts as they are now; asked for each request. */
+  readonly hosts: () => HttpHosts
+  /** True when another certificate of the port serves that host. */
+  readonly isServedElsewhere: (host: string) => boolean
+}
+
+/** How a request went, for the access log and the metrics. */
+export interface RequestRecord {
+  readonly exchange: Exchange
+  /** `namespace/name/rule`; empty when no rule took the request. */
+  readonly route: string
+  readonly status: number
+  readonly backend?: string | undefined
+  readonly bytesIn: number
+  readonly bytesOut: number
+  readonly tries: number
+  readonly durationMs: number
+  readonly problem?: string | undefined
+}
+
+/** A handler that routes requests. */
+export function createRequestHandler(place: RequestPlace, surroundings: HandlerSurroundings): ExchangeHandler {
+  return (exchange) => new RoutedRequest(exchange, place, surroundings).handle()
+}
+
+/** One request on its way through the rules. */
+class RoutedRequest {
+  readonly #exchange: Exchange
+  readonly #place: RequestPlace
+  readonly #surroundings: HandlerSurroundings
+  readonly #startedAt: number
+  #route = ''
+
+  constructor(exchange: Exchange, place: RequestPlace, surroundings: HandlerSurroundings) {
+    this.#exchange = exchange
+    this.#place = place
+    this.#surroundings = surroundings
+    this.#startedAt = surroundings.nowMs()
+  }
+
+  handle(): void {
+    const { request } = this.#exchange
+    const target = parseRequestPath(request.target)
+    if (target === undefined) {
+      this.#answer({ status: 400, reason: 'the path leaves the root' })
+      return
+    }
+    if (request.version === '1.1' && isGrpc(this.#exchange)) {
+      this.#answer({
+        status: 426,
+        reason: 'gRPC needs HTTP/2; use it with prior knowledge, or TLS with ALPN h2',
+        headers: HeaderFields.of({ upgrade: 'h2c' }),
+      })
+      return
+    }
+    this.#choose(target)
+  }
+
+  #choose(target: RequestPath): void {
+    const { request } = this.#exchange
+    const routable: RoutableRequest = {
+      method: request.method,
+      scheme: request.scheme,
+      authority: request.authority,
+      target,
+      header: (name) => (name === 'host' ? request.authority : request.headers.joined(name)),
+    }
+    const choice = chooseRoute(this.#place.hosts(), routable)
+    switch (choice.kind) {
+      case 'route':
+        this.#route = choice.route.id
+        this.#obey(choice.route, target, choice.matchedPrefix)
+        return
+      case 'redirect-to-https':
+        this.#redirectToHttps()
+        return
+      case 'unknown-host':
+        this.#refuseHost(hostOf(request.authority))
+        return
+      case 'no-rule': {
+        const asked = `${request.method} ${hostOf(request.authority)}${target.path}`
+        this.#answer({
+          status: 404,
+          reason: `no rule of a VirtualService for host ${choice.host.pattern} matches ${asked}`,
+        })
+        return
+      }
+      default:
+        choice satisfies never
+    }
+  }
+
+  #refuseHost(host: string): void {
+    const isElsewhere = this.#place.isServedElsewhere(host)
+    this.#answer(
+      isElsewhere
+        ? { status: 421, reason: `host ${host} has another certificate; ask on a connection of its own` }
+        : { status: 404, reason: `no Gateway on this port serves host ${host}` },
+    )
+  }
+
+  #redirectToHttps(): void {
+    const { request } = this.#exchange
+    const host = request.authority.replace(/:\d+$/, '')
+    const headers = HeaderFields.of({ location: `https://${host}${request.target}` })
+    this.#answer({ status: 301, reason: 'https only', headers })
+  }
+
+  #obey({ rule, virtualService }: HttpRoute, target: RequestPath, matchedPrefix: string | undefined): void {
+    const cors = decideCors(rule.cors, this.#exchange.request)
+    if (cors.kind === 'preflight') {
+      this.#answer({ status: 200, reason: 'preflight', headers: cors.headers })
+      return
+    }
+    const act = () => this.#act({ rule, virtualService, target, matchedPrefix, cors })
+    const { delay } = rule.fault ?? {}
+    if (delay !== undefined && this.#draws(delay.percent)) setTimeout(act, delay.delayMs)
+    else act()
+  }
+
+  #act(step: Step): void {
+    const { rule } = step
+    const { abort } = rule.fault ?? {}
+    if (abort !== undefined && this.#draws(abort.percent)) {
+      this.#abort(abort.status, abort.grpcStatus)
+      return
+    }
+    const { action } = rule
+    switch (action.kind) {
+      case 'forward':
+        this.#forward(action, step)
+        return
+      case 'redirect':
+        this.#redirect(action, step)
+        return
+      case 'answer':
+        this.#answerDirectly(action.status, action.body, step)
+        return
+      case 'broken':
+        this.#answer({ status: 503, reason: `rule ${this.#route} cannot be followed: ${action.reason}` })
+        return
+      default:
+        action satisfies never
+    }
+  }
+
+  #abort(status: number, grpcStatus: number | undefined): void {
+    const problem = 'aborted by the fault of the rule'
+    if (grpcStatus === undefined) {
+      this.#answer({ status, reason: problem })
+      return
+    }
+    answerGrpc(this.#exchange, new HeaderFields(), grpcStatus, problem)
+    this.#done({ status: 200, problem })
+  }
+
+  #redirect(action: RedirectAction, { target, matchedPrefix, rule, cors }: Step): void {
+    const headers = HeaderFields.of({ location: locationOf(action, this.#exchange, target, matchedPrefix) })
+    this.#shape(headers, rule, cors)
+    this.#answer({ status: action.status, reason: 'redirect', headers })
+  }
+
+  #answerDirectly(status: number, body: string, { rule, cors }: Step): void {
+    const headers = new HeaderFields()
+    this.#shape(headers, rule, cors)
+    this.#answer({ status, reason: 'direct response', headers, body: Buffer.from(body, 'base64') })
+  }
+
+  #shape(headers: HeaderFields, rule: HttpRule, cors: CorsDecision): void {
+    changeHeaders(headers, rule.headers.response)
+    if (cors.kind === 'allow') headers.setAll(cors.headers)
+  }
+
+  #forward(action: ForwardAction, step: Step): void {
+    const { destinations, pool, random, habits, dialTimeoutMs } = this.#surroundings
+    const { rule, virtualService, target, matchedPrefix, cors } = step
+    const destination = chooseByWeight(action.destinations, random())
+    if (destination === undefined) {
+      this.#answer({ status: 503, reason: `rule ${this.#route} has no destination` })
+      return
+    }
+    const group = destinations.resolve(destination, virtualService.namespace, true)
+    if ('problem' in group) {
+      this.#answer({ status: 503, reason: group.problem })
+      return
+    }
+    const changes = [rule.headers, destination.headers]
+    const plan = { target, matchedPrefix, rewrite: action.rewrite, changes, habits }
+    const outgoing = outgoingRequestOf(this.#exchange, plan)
+    const useHttp2 = this.#exchange.request.version === '2' && isGrpc(this.#exchange)
+    const job = {
+      exchange: this.#exchange,
+      group: useHttp2 && group.protocol !== 'http2' ? { ...group, protocol: 'http2' as const } : group,
+      outgoing,
+      timeoutMs: action.timeoutMs,
+      retries: action.retries,
+      shapeAnswer: ({ headers }: ResponseHead) => {
+        const fields = endToEndFields(headers, keepsAll)
+        for (const { response } of changes) changeHeaders(fields, response)
+        if (cors.kind === 'allow') fields.setAll(cors.headers)
+        return fields
+      },
+      copies: action.mirrors
+        .filter(({ percent }) => this.#draws(percent))
+        .flatMap((mirror) => {
+          const copyGroup = destinations.resolve(mirror, virtualService.namespace, true)
+          return 'problem' in copyGroup ? [] : [mirrorRequest(copyGroup, outgoing, pool, dialTimeoutMs)]
+        }),
+      onEnd: (end: ForwardEnd) => this.#onForwarded(end),
+    }
+    new Forward(job, { pool, random, dialTimeoutMs }).start()
+  }
+
+  #onForwarded({ mustAnswer, ...end }: ForwardEnd): void {
+    if (mustAnswer) answerLocally(this.#exchange, { status: end.status, reason: end.problem ?? 'no answer' })
+    this.#done(end)
+  }
+
+  #answer(answer: LocalAnswer): void {
+    answerLocally(this.#exchange, answer)
+    this.#done({ status: answer.status, ...(answer.status >= 400 && { problem: answer.reason }) })
+  }
+
+  #draws(percent: number): boolean {
+    return percent >= 100 || (percent > 0 && this.#surroundings.random() * 100 < percent)
+  }
+
+  #done(end: Pick<RequestRecord, 'status' | 'problem'> & Partial<RequestRecord>): void {
+    const durationMs = this.#surroundings.nowMs() - this.#startedAt
+    const counts = { bytesIn: 0, bytesOut: 0, tries: 0 }
+    this.#surroundings.onDone({ ...counts, ...end, exchange: this.#exchange, route: this.#route, durationMs })
+  }
+}
+
+/** A rule that was chosen for a request. */
+interface Step {
+  readonly rule: HttpRule
+  readonly virtualService: VirtualService
+  readonly target: RequestPath
+  readonly matchedPrefix: string | undefined
+  readonly cors: CorsDecision
+}
+
+const keepsAll = () => false
