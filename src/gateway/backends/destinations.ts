@@ -76,7 +76,9 @@ export class Destinations {
     }
     const group = known ?? this.#create(snapshot, destination, found)
     this.#groups.set(id, group)
-    return this.#refresh(group, snapshot, { destination, ...found, isHttp }) ?? group
+    const problem = this.#refresh(group, snapshot, { destination, ...found, isHttp })
+    if (problem !== undefined) this.#groups.delete(id)
+    return problem ?? group
   }
 
   /** Why destinations of these objects lead nowhere, for status; the empty list when all lead somewhere. */

@@ -16,7 +16,7 @@ export interface LocalAnswer {
 export function answerLocally(exchange: Exchange, { status, headers, body, reason }: LocalAnswer): void {
   const fields = new HeaderFields()
   if (headers !== undefined) fields.addAll(headers)
-  if (isGrpc(exchange) && status >= 400) {
+  if (status >= 400 && exchange.request.version === '2' && isGrpc(exchange)) {
     answerGrpc(exchange, fields, grpcStatusOf(status), reason)
     return
   }

@@ -1,0 +1,763 @@
+/**
+ * Every field of Gateways and VirtualServices against the real executable:
+ *
+ *     curl, openssl, gateway-client.ts ──► edgemesh gateway ──► two backends, all on one machine
+ */
+import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import process from 'node:process'
+import { after, before, suite, test } from 'node:test'
+import { stringify } from 'yaml'
+import type { ExecResult, Host, Lab, LabProcess } from '../lab/index.ts'
+import { createLab, edgemeshBinary } from '../lab/index.ts'
+import {
+  backendScript,
+  certificate,
+  clientScript,
+  curl,
+  gatewayConfig,
+  type HttpAnswer,
+  kube,
+  nodeProcess,
+  secretOf,
+  serviceWith,
+} from './support/gateway-site.ts'
+import { eventually } from './support/site.ts'
+
+let lab: Lab
+let host: Host
+let gateway: LabProcess
+const at = (file: string) => join(host.dir, file)
+
+before(async () => {
+  lab = await createLab({ cloud: ['edge'] })
+  host = lab.node('edge')
+  await certificate(host, 'server', ['*.tls.test', 'tls.test', 'www.tls.test'])
+  await certificate(host, 'other', ['other.test'])
+  await certificate(host, 'client', ['client.test'])
+  for (const [name, port] of [
+    ['one', '9000'],
+    ['two', '9100'],
+  ] as const) {
+    const backend = nodeProcess(host, [backendScript, name, port, at('server.key'), at('server.crt')])
+    await backend.waitForLine(/ready/, 10_000)
+  }
+  await lab.writeManifest('services.yaml', await objects())
+  gateway = host.spawn([edgemeshBinary(), 'gateway', '--config', await gatewayConfig(host, lab)])
+  await gateway.waitForLine(/"msg":"gateway ready"/, 20_000)
+  await eventually(10_000, async () => assert.equal((await get('plain.test', '/')).status, 200))
+})
+after(() => lab?.[Symbol.asyncDispose]())
+
+const toOne = [{ destination: { host: 'web', subset: 'one', port: { number: 80 } } }]
+const toTwo = [{ destination: { host: 'web', subset: 'two', port: { number: 80 } } }]
+
+/** Each row is a VirtualService for the host NAME.test. */
+const rules: Readonly<Record<string, readonly object[]>> = {
+  plain: [{ route: toOne }],
+  exact: [
+    { match: [{ uri: { exact: '/a' } }], route: toOne },
+    { match: [{ uri: { exact: '/B' }, ignoreUriCase: true }], route: toTwo },
+  ],
+  prefix: [
+    { match: [{ uri: { prefix: '/a' } }], route: toOne },
+    { match: [{ uri: { prefix: '/' } }], route: toTwo },
+  ],
+  regex: [{ match: [{ uri: { regex: '/v[0-9]+/.*' } }], route: toOne }],
+  method: [{ match: [{ method: { exact: 'PUT' } }], route: toOne }],
+  scheme: [
+    { match: [{ scheme: { exact: 'https' } }], route: toOne },
+    { match: [{ scheme: { exact: 'http' } }], route: toTwo },
+  ],
+  authority: [{ match: [{ authority: { exact: 'authority.test:8080' } }], route: toOne }],
+  headers: [
+    { match: [{ headers: { 'x-user': { exact: 'a' } } }], route: toOne },
+    { match: [{ headers: { 'x-user': { prefix: 'b' } }, withoutHeaders: { 'x-bot': {} } }], route: toTwo },
+  ],
+  query: [{ match: [{ queryParams: { v: { exact: '2' } } }], route: toTwo }],
+  port: [
+    { match: [{ port: 1 }], route: toOne },
+    { match: [{ port: 8080 }], route: toTwo },
+  ],
+  weights: [
+    {
+      route: [
+        { destination: toOne[0]?.destination, weight: 80 },
+        { destination: toTwo[0]?.destination, weight: 20 },
+      ],
+    },
+  ],
+  none: [{ route: [{ destination: { host: 'missing' } }] }],
+  empty: [{ route: [{ destination: { host: 'empty', port: { number: 80 } } }] }],
+  ambiguous: [{ route: [{ destination: { host: 'web' } }] }],
+  'no-subset': [{ route: [{ destination: { host: 'web', port: { number: 80 }, subset: 'three' } }] }],
+  fqdn: [{ route: [{ destination: { host: 'web.shop.svc.cluster.local', port: { number: 80 } } }] }],
+  elsewhere: [{ route: [{ destination: { host: 'away.depot', port: { number: 80 } } }] }],
+  rewrite: [
+    { match: [{ uri: { prefix: '/api/' } }], rewrite: { uri: '/v1/', authority: 'inner.test' }, route: toOne },
+    { match: [{ uri: { prefix: '/strip' } }], rewrite: { uri: '/' }, route: toOne },
+    { match: [{ uri: { exact: '/whole' } }], rewrite: { uri: '/other' }, route: toOne },
+    {
+      match: [{ uri: { prefix: '/re/' } }],
+      rewrite: { uriRegexRewrite: { match: '^/re/([^/]+)/(.*)$', rewrite: '/\\2/\\1' } },
+      route: toOne,
+    },
+  ],
+  redirect: [
+    { match: [{ uri: { exact: '/moved' } }], redirect: { uri: '/new', redirectCode: 308 } },
+    { match: [{ uri: { exact: '/host' } }], redirect: { authority: 'b.test' } },
+    { match: [{ uri: { exact: '/tls' } }], redirect: { scheme: 'https', port: 8443 } },
+    { match: [{ uri: { exact: '/derive' } }], redirect: { scheme: 'https', derivePort: 'FROM_PROTOCOL_DEFAULT' } },
+  ],
+  direct: [
+    { match: [{ uri: { exact: '/text' } }], directResponse: { status: 418, body: { string: 'teapot' } } },
+    { match: [{ uri: { exact: '/bytes' } }], directResponse: { status: 200, body: { bytes: 'aGk=' } } },
+  ],
+  changes: [
+    {
+      headers: {
+        request: { set: { 'X-Set': 'rule', 'user-agent': 'changed' }, add: { 'X-Add': '1' }, remove: ['x-gone'] },
+        response: { set: { 'X-Answer': 'rule' }, remove: ['x-secret'] },
+      },
+      route: [
+        {
+          destination: toOne[0]?.destination,
+          headers: { request: { set: { 'X-Destination': 'one' } }, response: { add: { 'X-More': '2' } } },
+        },
+      ],
+    },
+  ],
+  timeout: [{ timeout: '300ms', route: toOne }],
+  retries: [
+    { match: [{ uri: { prefix: '/status' } }], retries: { attempts: 3, retryOn: '5xx' }, route: toOne },
+    { match: [{ uri: { prefix: '/codes' } }], retries: { attempts: 3, retryOn: '418' }, route: toOne },
+    { match: [{ uri: { prefix: '/off' } }], retries: { attempts: 0 }, route: toOne },
+    {
+      match: [{ uri: { prefix: '/slow' } }],
+      retries: { attempts: 1, perTryTimeout: '200ms', retryOn: 'gateway-error' },
+      route: toOne,
+    },
+  ],
+  fault: [
+    {
+      match: [{ uri: { exact: '/abort' } }],
+      fault: { abort: { percentage: { value: 100 }, httpStatus: 555 } },
+      route: toOne,
+    },
+    {
+      match: [{ uri: { exact: '/delay' } }],
+      fault: { delay: { percentage: { value: 100 }, fixedDelay: '400ms' } },
+      route: toOne,
+    },
+    {
+      match: [{ uri: { exact: '/never' } }],
+      fault: { abort: { percentage: { value: 0 }, httpStatus: 555 } },
+      route: toOne,
+    },
+  ],
+  mirror: [{ mirror: { host: 'shadow', port: { number: 80 } }, route: toOne }],
+  cors: [
+    {
+      corsPolicy: {
+        allowOrigins: [{ exact: 'https://good.test' }, { regex: 'https://.*\\.good\\.test' }],
+        allowMethods: ['GET', 'PUT'],
+        allowHeaders: ['x-a'],
+        exposeHeaders: ['x-backend'],
+        maxAge: '1h',
+        allowCredentials: true,
+        unmatchedPreflights: 'IGNORE',
+      },
+      route: toOne,
+    },
+  ],
+  broken: [
+    { match: [{ uri: { prefix: '/delegate' } }], delegate: { name: 'other' } },
+    { match: [{ sourceLabels: { app: 'x' } }], route: toOne },
+    { match: [{ uri: { prefix: '/fine' } }], route: toOne },
+  ],
+}
+
+async function objects(): Promise<string> {
+  const ports = (names: readonly string[]) => names.map((name, index) => ({ name, port: [80, 81, 82, 83][index] ?? 0 }))
+  const names = ['http', 'grpc', 'tcp', 'https']
+  const all = [
+    ...serviceWith(
+      'shop',
+      'web',
+      ports(names),
+      [
+        { pod: 'one', base: 9000 },
+        { pod: 'two', base: 9100 },
+      ],
+      host.name,
+    ),
+    ...serviceWith('shop', 'shadow', ports(names), [{ pod: 'two', base: 9100 }], host.name),
+    ...serviceWith('shop', 'empty', ports(['http']), [], host.name),
+    ...serviceWith('depot', 'away', ports(names), [{ pod: 'two', base: 9100 }], host.name),
+    kube('networking.istio.io/v1beta1', 'DestinationRule', 'shop', 'web', {
+      host: 'web',
+      subsets: [
+        { name: 'one', labels: { pod: 'one' } },
+        { name: 'two', labels: { pod: 'two' } },
+      ],
+    }),
+    ...['one', 'two'].map((name) => ({
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { namespace: 'shop', name, labels: { pod: name } },
+      spec: { nodeName: host.name },
+      status: { podIP: '127.0.0.1', conditions: [{ type: 'Ready', status: 'True' }] },
+    })),
+    ...gateways,
+    ...Object.entries(rules).map(([name, http]) => {
+      return kube('networking.istio.io/v1beta1', 'VirtualService', 'shop', name, {
+        hosts: [`${name}.test`],
+        gateways: ['front'],
+        http,
+      })
+    }),
+    ...streams,
+    await secretOf(host, 'server'),
+    await secretOf(host, 'other'),
+    await secretOf(host, 'server', 'mutual', { 'ca.crt': await readFile(at('client.crt'), 'base64') }),
+    await secretOf(host, 'server', 'split'),
+    {
+      ...(await secretOf(host, 'server', 'split-cacert')),
+      data: { cacert: await readFile(at('client.crt'), 'base64') },
+    },
+    { ...(await secretOf(host, 'server', 'bad')), data: { 'tls.crt': 'eA==', 'tls.key': 'eA==' } },
+  ]
+  return all.map((object) => stringify(object)).join('---\n')
+}
+
+const http = (number: number, hosts: readonly string[], more: object = {}) => {
+  return { port: { number, name: `http-${number}`, protocol: 'HTTP' }, hosts, ...more }
+}
+const https = (number: number, hosts: readonly string[], tls: object) => {
+  return { port: { number, name: `https-${number}`, protocol: 'HTTPS' }, hosts, tls }
+}
+const selector = { kubeedge: 'edgemesh-gateway' }
+const gatewayNamed = (name: string, spec: object) =>
+  kube('networking.istio.io/v1beta1', 'Gateway', 'shop', name, { selector, ...spec })
+
+const gateways = [
+  gatewayNamed('front', {
+    servers: [
+      http(8080, ['*']),
+      https(8443, ['www.tls.test', 'scheme.test'], { mode: 'SIMPLE', credentialName: 'server' }),
+      https(8443, ['other.test'], { mode: 'SIMPLE', credentialName: 'other' }),
+      https(8444, ['*'], { mode: 'MUTUAL', credentialName: 'mutual' }),
+      https(8445, ['*'], { mode: 'OPTIONAL_MUTUAL', credentialName: 'split' }),
+      https(8446, ['*'], {
+        credentialName: 'server',
+        maxProtocolVersion: 'TLSV1_2',
+        cipherSuites: ['ECDHE-ECDSA-AES256-GCM-SHA384'],
+      }),
+      https(8447, ['*'], { mode: 'SIMPLE', credentialName: 'server', minProtocolVersion: 'TLSV1_3' }),
+      https(8448, ['*'], { mode: 'SIMPLE', credentialName: 'bad' }),
+      https(8449, ['*'], { mode: 'AUTO_PASSTHROUGH' }),
+      { port: { number: 8450, name: 'pass', protocol: 'TLS' }, hosts: ['*'], tls: { mode: 'PASSTHROUGH' } },
+      {
+        port: { number: 8451, name: 'tls-tcp', protocol: 'TLS' },
+        hosts: ['*'],
+        tls: { mode: 'SIMPLE', credentialName: 'server' },
+      },
+      { port: { number: 9999, name: 'tcp', protocol: 'TCP' }, hosts: ['*'] },
+      http(8081, ['redirect.test'], { tls: { httpsRedirect: true } }),
+    ],
+  }),
+  gatewayNamed('second', { servers: [http(8080, ['second.test'])] }),
+  gatewayNamed('not-ours', { selector: { istio: 'ingressgateway' }, servers: [http(8090, ['*'])] }),
+]
+
+const streams = [
+  kube('networking.istio.io/v1beta1', 'VirtualService', 'shop', 'second', {
+    hosts: ['second.test'],
+    gateways: ['second'],
+    http: [{ route: toTwo }],
+  }),
+  kube('networking.istio.io/v1beta1', 'VirtualService', 'shop', 'tls-hosts', {
+    hosts: ['www.tls.test', 'other.test', 'mutual.test', 'grpc.test'],
+    gateways: ['front'],
+    http: [
+      { match: [{ uri: { prefix: '/grpc' } }], route: [{ destination: { host: 'web', port: { number: 81 } } }] },
+      { route: toOne },
+    ],
+  }),
+  kube('networking.istio.io/v1beta1', 'VirtualService', 'shop', 'passthrough', {
+    hosts: ['one.pass.test', 'two.pass.test'],
+    gateways: ['front'],
+    tls: [
+      {
+        match: [{ port: 8450, sniHosts: ['one.pass.test'] }],
+        route: [{ destination: { host: 'web', subset: 'one', port: { number: 83 } } }],
+      },
+      {
+        match: [{ sniHosts: ['two.pass.test'] }],
+        route: [{ destination: { host: 'web', subset: 'two', port: { number: 83 } } }],
+      },
+    ],
+  }),
+  kube('networking.istio.io/v1beta1', 'VirtualService', 'shop', 'bytes', {
+    hosts: ['*'],
+    gateways: ['front'],
+    tcp: [
+      { match: [{ port: 9999 }], route: [{ destination: { host: 'web', subset: 'two', port: { number: 82 } } }] },
+      { match: [{ port: 8451 }], route: [{ destination: { host: 'web', subset: 'one', port: { number: 82 } } }] },
+    ],
+  }),
+  // Must not be bound: a VirtualService of another namespace that only knows the bare name.
+  kube('networking.istio.io/v1beta1', 'VirtualService', 'evil', 'hijack', {
+    hosts: ['plain.test'],
+    gateways: ['front'],
+    http: [{ directResponse: { status: 200, body: { string: 'hijacked' } } }],
+  }),
+]
+
+/** Asks the gateway for a host over plain HTTP. */
+function get(name: string, path: string, ...options: readonly string[]): Promise<HttpAnswer> {
+  return curl(host, `http://${name}:8080${path}`, ...options)
+}
+
+interface Row {
+  readonly asks: string
+  readonly options?: readonly string[]
+  readonly status?: number
+  readonly backend?: string
+  /** Fields that the backend saw. */
+  readonly saw?: Readonly<Record<string, unknown>>
+  readonly headers?: Readonly<Record<string, string | undefined>>
+  readonly body?: RegExp
+}
+
+const table: readonly Row[] = [
+  {
+    asks: 'plain /',
+    backend: 'one',
+    saw: { 'x-forwarded-proto': 'http', 'x-forwarded-host': 'plain.test:8080', 'x-forwarded-port': '8080' },
+  },
+  { asks: 'plain /', options: ['-H', 'X-Forwarded-For: 1.2.3.4'], saw: { 'x-forwarded-for': '127.0.0.1' } },
+  {
+    asks: 'plain /',
+    options: ['-H', 'Connection: close, x-hop', '-H', 'x-hop: 1', '-H', 'Keep-Alive: 1'],
+    saw: { 'x-hop': undefined, 'keep-alive': undefined },
+  },
+  { asks: 'plain /x?status=204', status: 204 },
+  { asks: 'plain /x?status=500', status: 500 },
+  { asks: 'plain /', options: ['-I'], status: 200, headers: { 'x-backend': 'one' } },
+  { asks: 'second /', backend: 'two' },
+  { asks: 'exact /a?x=1', backend: 'one' },
+  {
+    asks: 'exact /ab',
+    status: 404,
+    body: /no rule of a VirtualService for host exact.test matches GET exact.test\/ab/,
+  },
+  { asks: 'exact /b', backend: 'two' },
+  { asks: 'prefix /ab', backend: 'one' },
+  { asks: 'prefix /x', backend: 'two' },
+  { asks: 'prefix /a/%2e%2e/x', options: ['--path-as-is'], backend: 'two' },
+  { asks: 'regex /v12/x?y', backend: 'one' },
+  { asks: 'regex /v/x', status: 404 },
+  { asks: 'method /', options: ['-X', 'PUT'], backend: 'one' },
+  { asks: 'method /', status: 404 },
+  { asks: 'scheme /', backend: 'two' },
+  { asks: 'authority /', backend: 'one' },
+  { asks: 'headers /', options: ['-H', 'X-User: a'], backend: 'one' },
+  { asks: 'headers /', options: ['-H', 'X-User: bee'], backend: 'two' },
+  { asks: 'headers /', options: ['-H', 'X-User: bee', '-H', 'x-bot: 1'], status: 404 },
+  { asks: 'query /?v=2', backend: 'two' },
+  { asks: 'query /?v=1', status: 404 },
+  { asks: 'port /', backend: 'two' },
+  { asks: 'none /', status: 503, body: /there is no Service shop\/missing/ },
+  { asks: 'empty /', status: 503, body: /shop\/empty:http\/tcp has no endpoint that is ready/ },
+  { asks: 'ambiguous /', status: 503, body: /Service shop\/web has 4 TCP ports, so the destination must name one/ },
+  { asks: 'no-subset /', status: 503, body: /has the subset three/ },
+  { asks: 'fqdn /', status: 200 },
+  { asks: 'elsewhere /', backend: 'two' },
+  { asks: 'rewrite /api/x?y=1', backend: 'one', saw: { url: '/v1/x?y=1', host: 'inner.test' } },
+  { asks: 'rewrite /strip/x', saw: { url: '/x' } },
+  { asks: 'rewrite /whole', saw: { url: '/other' } },
+  { asks: 'rewrite /re/a/b/c?q', saw: { url: '/b/c/a?q' } },
+  { asks: 'redirect /moved', status: 308, headers: { location: 'http://redirect.test:8080/new' } },
+  { asks: 'redirect /host', status: 301, headers: { location: 'http://b.test/host' } },
+  { asks: 'redirect /tls', status: 301, headers: { location: 'https://redirect.test:8443/tls' } },
+  { asks: 'redirect /derive', status: 301, headers: { location: 'https://redirect.test/derive' } },
+  { asks: 'direct /text', status: 418, body: /^teapot$/ },
+  { asks: 'direct /bytes', status: 200, body: /^hi$/ },
+  {
+    asks: 'changes /',
+    options: ['-H', 'x-gone: 1', '-H', 'x-add: 0'],
+    saw: { 'x-set': 'rule', 'user-agent': 'changed', 'x-add': '0, 1', 'x-gone': undefined, 'x-destination': 'one' },
+    headers: { 'x-answer': 'rule', 'x-more': '2', 'x-secret': undefined },
+  },
+  { asks: 'timeout /?delay=2000', status: 504, body: /the answer was not complete within 300 ms/ },
+  { asks: 'timeout /', status: 200 },
+  { asks: 'retries /status/a?fail-first=2', status: 200 },
+  { asks: 'retries /status/b?fail-first=9', status: 503 },
+  { asks: 'retries /status/c?fail-first=1', options: ['-d', 'body'], status: 200, saw: { length: 4 } },
+  { asks: 'retries /codes?status=418', status: 418 },
+  { asks: 'retries /off?fail-first=1', status: 503 },
+  { asks: 'retries /slow?delay=3000', status: 504, body: /no answer within 200 ms/ },
+  { asks: 'fault /abort', status: 555 },
+  { asks: 'fault /delay', status: 200 },
+  { asks: 'fault /never', backend: 'one' },
+  { asks: 'mirror /shadowed', options: ['-d', 'copy'], backend: 'one', saw: { length: 4 } },
+  {
+    asks: 'cors /',
+    options: ['-X', 'OPTIONS', '-H', 'Origin: https://a.good.test', '-H', 'Access-Control-Request-Method: PUT'],
+    status: 200,
+    headers: {
+      'access-control-allow-origin': 'https://a.good.test',
+      'access-control-allow-methods': 'GET,PUT',
+      'access-control-allow-headers': 'x-a',
+      'access-control-max-age': '3600',
+      'access-control-allow-credentials': 'true',
+      'x-backend': undefined,
+    },
+  },
+  {
+    asks: 'cors /',
+    options: ['-H', 'Origin: https://good.test'],
+    backend: 'one',
+    headers: { 'access-control-allow-origin': 'https://good.test', 'access-control-expose-headers': 'x-backend' },
+  },
+  {
+    asks: 'cors /',
+    options: ['-H', 'Origin: https://bad.test'],
+    backend: 'one',
+    headers: { 'access-control-allow-origin': undefined },
+  },
+  {
+    asks: 'cors /',
+    options: ['-X', 'OPTIONS', '-H', 'Origin: https://bad.test', '-H', 'Access-Control-Request-Method: PUT'],
+    headers: { 'access-control-allow-origin': undefined, 'x-backend': undefined },
+  },
+  { asks: 'broken /delegate', status: 503, body: /delegate: is not supported/ },
+  { asks: 'broken /fine', backend: 'one' },
+  { asks: 'broken /other', status: 404 },
+  { asks: 'unknown /', status: 404 },
+]
+
+suite('rules over HTTP', () => {
+  for (const { asks, options = [], status, backend, saw, headers = {}, body } of table) {
+    test(`${asks} ${options.join(' ')}`, async () => {
+      const [name = '', path = ''] = asks.split(' ')
+      const answer = await get(`${name}.test`, path, ...options)
+      assert.equal(answer.status, status ?? 200, answer.body)
+      if (backend !== undefined) assert.equal(answer.headers['x-backend'], backend)
+      for (const [field, value] of Object.entries(headers)) assert.equal(answer.headers[field], value, field)
+      if (body !== undefined) assert.match(answer.body, body)
+      if (saw === undefined) return
+      const seen = JSON.parse(answer.body)
+      for (const [field, value] of Object.entries(saw)) {
+        assert.equal(field === 'url' || field === 'length' ? seen[field] : seen.headers[field], value, field)
+      }
+    })
+  }
+
+  test('weights are shares of the requests', async () => {
+    const script = `for i in $(seq 200); do printf 'url = "http://weights.test:8080/"\\nresolve = "weights.test:8080:127.0.0.1"\\noutput = "/dev/null"\\n'; done | curl -s -K - -w '%header{x-backend}\\n'`
+    const { stdout } = await host.exec(['sh', '-c', script], { timeoutMs: 30_000 })
+    const two = stdout.split('\n').filter((line) => line === 'two').length
+    // 40 expected; further away than this is one case in a million.
+    assert.ok(two > 12 && two < 75, `${two} of 200`)
+  })
+
+  test('an answer that breaks off is seen as broken', async () => {
+    const answer = await host.exec([
+      'curl',
+      '-s',
+      '--resolve',
+      'plain.test:8080:127.0.0.1',
+      'http://plain.test:8080/?cut',
+    ])
+    assert.notEqual(answer.code, 0)
+  })
+
+  test('interim answers and trailers pass', async () => {
+    const request = 'GET /?early&trailers HTTP/1.1\r\nHost: plain.test\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n'
+    const { received } = await raw(8080, request)
+    assert.match(received, /^HTTP\/1\.1 103 [\s\S]*link: <\/style.css>[\s\S]*HTTP\/1\.1 200 OK/i)
+    assert.match(received, /\r\n0\r\nx-checksum: abc\r\n\r\n$/)
+  })
+
+  test('each request of a kept connection is routed anew', async () => {
+    const one = 'GET /a HTTP/1.1\r\nHost: prefix.test\r\n\r\n'
+    const two = 'GET /x HTTP/1.1\r\nHost: prefix.test\r\nConnection: close\r\n\r\n'
+    const { received } = await raw(8080, one + two)
+    assert.deepEqual(
+      [...received.matchAll(/x-backend: (\w+)/gi)].map(([, name]) => name),
+      ['one', 'two'],
+    )
+  })
+})
+
+async function raw(port: number, bytes: string): Promise<{ readonly received: string; readonly isClosed: boolean }> {
+  const { stdout } = await nodeExec(host, [clientScript, 'raw', '127.0.0.1', String(port)], bytes)
+  return JSON.parse(stdout)
+}
+
+async function nodeExec(on: Host, argv: readonly string[], input = ''): Promise<ExecResult> {
+  return await on.exec([process.execPath, ...argv], { input: Buffer.from(input, 'latin1'), timeoutMs: 60_000 })
+}
+
+async function client(...args: readonly string[]): Promise<Record<string, unknown>> {
+  const { stdout, stderr } = await nodeExec(host, [clientScript, ...args])
+  assert.notEqual(stdout, '', stderr)
+  return JSON.parse(stdout)
+}
+
+suite('requests that two readers could understand differently never reach a backend', () => {
+  const cases: Readonly<Record<string, readonly [string, number]>> = {
+    'both Content-Length and Transfer-Encoding': [
+      'POST / HTTP/1.1\r\nHost: plain.test\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+      400,
+    ],
+    'two Content-Lengths': [
+      'POST / HTTP/1.1\r\nHost: plain.test\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcd',
+      400,
+    ],
+    'a Content-Length list': ['POST / HTTP/1.1\r\nHost: plain.test\r\nContent-Length: 4, 4\r\n\r\nabcd', 400],
+    'a signed Content-Length': ['POST / HTTP/1.1\r\nHost: plain.test\r\nContent-Length: +4\r\n\r\nabcd', 400],
+    'a coding that hides chunked': ['POST / HTTP/1.1\r\nHost: plain.test\r\nTransfer-Encoding: xchunked\r\n\r\n', 501],
+    'a space before the colon': [
+      'POST / HTTP/1.1\r\nHost: plain.test\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n',
+      400,
+    ],
+    'a continued line': ['GET / HTTP/1.1\r\nHost: plain.test\r\nX: a\r\n b\r\n\r\n', 400],
+    'a bare line feed': ['GET / HTTP/1.1\nHost: plain.test\r\n\r\n', 400],
+    'a bare carriage return': ['GET / HTTP/1.1\r\nHost: plain.test\r\nX: a\rTransfer-Encoding: chunked\r\n\r\n', 400],
+    'a NUL': ['GET / HTTP/1.1\r\nHost: plain.test\r\nX: a\0b\r\n\r\n', 400],
+    'two Hosts': ['GET / HTTP/1.1\r\nHost: plain.test\r\nHost: exact.test\r\n\r\n', 400],
+    'no Host': ['GET / HTTP/1.1\r\n\r\n', 400],
+    'a target of another host': ['GET http://exact.test/ HTTP/1.1\r\nHost: plain.test\r\n\r\n', 400],
+    'a chunk size with a sign': [
+      'POST / HTTP/1.1\r\nHost: plain.test\r\nTransfer-Encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n\r\n',
+      400,
+    ],
+    'a chunk longer than it says': [
+      'POST / HTTP/1.1\r\nHost: plain.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n',
+      400,
+    ],
+    'HTTP/1.0': ['GET / HTTP/1.0\r\nHost: plain.test\r\n\r\n', 426],
+    'HTTP/9.9': ['GET / HTTP/9.9\r\nHost: plain.test\r\n\r\n', 505],
+    CONNECT: ['CONNECT plain.test:80 HTTP/1.1\r\nHost: plain.test\r\n\r\n', 405],
+    'a head that is too long': [`GET / HTTP/1.1\r\nHost: plain.test\r\nX: ${'a'.repeat(70_000)}\r\n\r\n`, 431],
+    'an expectation that nobody knows': ['GET / HTTP/1.1\r\nHost: plain.test\r\nExpect: the-moon\r\n\r\n', 417],
+    'gRPC over HTTP/1.1': [
+      'POST / HTTP/1.1\r\nHost: plain.test\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\nConnection: close\r\n\r\n',
+      426,
+    ],
+  }
+  for (const [name, [bytes, status]] of Object.entries(cases)) {
+    test(name, async () => {
+      const { received, isClosed } = await raw(8080, bytes)
+      assert.match(received, new RegExp(`^HTTP/1\\.1 ${status} `))
+      assert.doesNotMatch(received, /x-backend/i)
+      assert.match(received, /edgemesh gateway: \d{3} /)
+      assert.ok(isClosed)
+    })
+  }
+})
+
+suite('other protocols', () => {
+  test('WebSocket passes', async () => {
+    const head = [
+      'GET /chat HTTP/1.1',
+      'Host: plain.test',
+      'Connection: Upgrade',
+      'Upgrade: websocket',
+      'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+      'Sec-WebSocket-Version: 13',
+    ]
+    // A text frame with a mask of zeros, right behind the head.
+    const { received } = await raw(8080, `${head.join('\r\n')}\r\n\r\n\x81\x85\x00\x00\x00\x00hello`)
+    assert.match(received, /^HTTP\/1\.1 101 Switching Protocols\r\n[\s\S]*s3pPLMBiTxaQ9kYGzzhZRbK\+xOo=/)
+    assert.ok(received.endsWith('\x81\x05hello'))
+  })
+
+  test('gRPC passes over TLS and in the clear, with its trailers', async () => {
+    for (const origin of ['https://127.0.0.1:8445', 'http://127.0.0.1:8080']) {
+      const answer = await client('grpc', origin, 'grpc.test', '/grpc.Echo/Call', 'a', 'b', 'c')
+      assert.equal(answer['status'], 200)
+      assert.equal(answer['body'], 'abc')
+      assert.deepEqual(answer['trailers'], { 'grpc-status': '0', 'grpc-message': 'fine' })
+      assert.equal((answer['headers'] as Record<string, string>)['x-te'], 'trailers')
+    }
+  })
+
+  test('a gRPC call that no rule takes is told in the words of gRPC', async () => {
+    const { headers } = await client('grpc', 'http://127.0.0.1:8080', 'exact.test', '/x', 'a')
+    assert.equal((headers as Record<string, string>)['grpc-status'], '12')
+  })
+
+  test('HTTP/2 comes in by prior knowledge', async () => {
+    const answer = await get('plain.test', '/h2', '--http2-prior-knowledge', '-d', 'body')
+    assert.equal(answer.version, '2')
+    assert.equal(JSON.parse(answer.body).length, 4)
+  })
+
+  test('bytes pass in both directions', async () => {
+    const { received } = await raw(9999, 'hello')
+    assert.equal(received, 'two\nhello')
+  })
+})
+
+suite('TLS', () => {
+  const on = (port: number, name: string, ...options: readonly string[]) => {
+    return curl(host, `https://${name}:${port}/`, '-k', ...options)
+  }
+  const withClient = () => ['--cert', at('client.crt'), '--key', at('client.key')]
+
+  async function handshake(port: number, name: string, ...options: readonly string[]): Promise<string> {
+    const target = ['-connect', `127.0.0.1:${port}`, ...(name === '' ? ['-noservername'] : ['-servername', name])]
+    const { stdout, stderr } = await host.exec(['openssl', 's_client', ...target, ...options])
+    return stdout + stderr
+  }
+
+  test('is chosen by name, with a certificate for each', async () => {
+    assert.match(await handshake(8443, 'www.tls.test'), /subject=CN = server/)
+    assert.match(await handshake(8443, 'other.test'), /subject=CN = other/)
+  })
+
+  test('is refused for names that nobody serves, and for none', async () => {
+    for (const name of ['nobody.test', '']) assert.match(await handshake(8443, name), /unrecognized.name/i)
+  })
+
+  test('speaks HTTP/2 to those who can', async () => {
+    assert.match(await handshake(8443, 'www.tls.test', '-alpn', 'h2,http/1.1'), /ALPN protocol: h2/)
+    for (const [option, version] of [
+      ['--http2', '2'],
+      ['--http1.1', '1.1'],
+    ] as const) {
+      const answer = await on(8443, 'www.tls.test', option)
+      assert.deepEqual([answer.status, answer.version, answer.headers['x-backend']], [200, version, 'one'])
+      assert.equal(JSON.parse(answer.body).headers['x-forwarded-proto'], 'https')
+    }
+    assert.equal((await curl(host, 'https://scheme.test:8443/', '-k')).headers['x-backend'], 'one')
+  })
+
+  test('answers 421 for a host with another certificate', async () => {
+    const answer = await on(8443, 'www.tls.test', '-H', 'Host: other.test')
+    assert.equal(answer.status, 421)
+  })
+
+  test('asks for client certificates with MUTUAL', async () => {
+    assert.equal((await on(8444, 'mutual.test', ...withClient())).status, 200)
+    assert.equal((await on(8444, 'mutual.test')).status, 0)
+    assert.equal((await on(8444, 'mutual.test', '--cert', at('other.crt'), '--key', at('other.key'))).status, 0)
+  })
+
+  test('takes certificates or none with OPTIONAL_MUTUAL, by a CA in a Secret of its own', async () => {
+    assert.equal((await on(8445, 'mutual.test', ...withClient())).status, 200)
+    assert.equal((await on(8445, 'mutual.test')).status, 200)
+    assert.equal((await on(8445, 'mutual.test', '--cert', at('other.crt'), '--key', at('other.key'))).status, 0)
+  })
+
+  test('keeps to versions and cipher suites', async () => {
+    const cases: readonly (readonly [number, readonly string[], RegExp])[] = [
+      [8443, ['-tls1_2'], /TLSv1\.2/],
+      [8443, ['-tls1_1', '-cipher', 'ALL@SECLEVEL=0'], /alert|no protocols/],
+      [8446, ['-tls1_3'], /alert/],
+      [8446, ['-tls1_2'], /ECDHE-ECDSA-AES256-GCM-SHA384/],
+      [8446, ['-tls1_2', '-cipher', 'ECDHE-ECDSA-AES128-GCM-SHA256'], /alert/],
+      [8447, ['-tls1_2'], /alert/],
+      [8447, ['-tls1_3'], /TLSv1\.3/],
+    ]
+    for (const [port, options, expected] of cases) {
+      assert.match(await handshake(port, 'www.tls.test', ...options), expected, `${port} ${options}`)
+    }
+  })
+
+  test('passes through by name', async () => {
+    for (const name of ['one', 'two']) {
+      const answer = await on(8450, `${name}.pass.test`)
+      assert.deepEqual([answer.status, answer.body], [200, name])
+    }
+    assert.equal((await on(8450, 'three.pass.test')).status, 0)
+  })
+
+  test('may hold bytes', async () => {
+    const { stdout } = await host.exec([
+      'sh',
+      '-c',
+      `(echo hello; sleep 1) | openssl s_client -quiet -no_ign_eof -connect 127.0.0.1:8451 -servername x.test 2>/dev/null`,
+    ])
+    assert.equal(stdout, 'one\nhello\n')
+  })
+
+  test('is where plain requests are sent', async () => {
+    const answer = await curl(host, 'http://redirect.test:8081/x?y')
+    assert.deepEqual([answer.status, answer.headers['location']], [301, 'https://redirect.test/x?y'])
+  })
+
+  test('is explained to those who forget it', async () => {
+    assert.match((await raw(8443, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')).received, /this port speaks TLS; use https/)
+  })
+})
+
+suite('what is wrong with objects', () => {
+  test('is told by status, and costs nobody else anything', async () => {
+    const { stdout } = await host.exec([edgemeshBinary(), 'status', 'gateway', '--config', at('edgemesh-gateway.yaml')])
+    for (const words of [
+      /listener {2}0\.0\.0\.0:8080 .*Gateway shop\/front, shop\/second/,
+      /problem: Gateway shop\/front: spec\.servers\[8\]\.tls\.mode: must not be AUTO_PASSTHROUGH/,
+      /problem: Secret shop\/bad: /,
+      /problem: VirtualService shop\/broken: spec\.http\[0\]\.delegate: is not supported/,
+      /problem: VirtualService shop\/broken: spec\.http\[1\]\.match\[0\]\.sourceLabels: cannot be told/,
+      /problem: VirtualService shop\/none: there is no Service shop\/missing/,
+    ]) {
+      assert.match(stdout, words)
+    }
+    assert.doesNotMatch(stdout, /8090|hijack/)
+  })
+
+  test('a port that is taken is tried again, while the others go on', async () => {
+    const squatter = nodeProcess(host, [
+      '-e',
+      "require('node:net').createServer().listen(8091, '0.0.0.0', () => console.log('ready'))",
+    ])
+    await squatter.waitForLine(/ready/, 10_000)
+    await lab.writeManifest('late.yaml', stringify(gatewayNamed('late', { servers: [http(8091, ['*'])] })))
+    const page = async () => {
+      const { stdout } = await host.exec([
+        edgemeshBinary(),
+        'status',
+        'gateway',
+        '--config',
+        at('edgemesh-gateway.yaml'),
+      ])
+      return stdout.split('\n').find((line) => line.includes(':8091')) ?? ''
+    }
+    await eventually(10_000, async () => assert.match(await page(), /does not listen: .*address is already in use/))
+    assert.equal((await get('plain.test', '/')).status, 200)
+    await squatter.stop()
+    await eventually(20_000, async () => assert.match(await page(), /0 connections/))
+  })
+})
+
+test('metrics have the names of rules, and the access log a line for each request', async () => {
+  const { stdout } = await host.exec([
+    'curl',
+    '-s',
+    '--unix-socket',
+    at('gateway/run/control.sock'),
+    'http://x/metrics',
+  ])
+  assert.match(stdout, /edgemesh_gateway_requests_total\{route="shop\/plain\/#0",code="2xx"\} \d+/)
+  assert.doesNotMatch(stdout, /unknown\.test/)
+  await get('plain.test', '/logged?x=1')
+  const line = await gateway.waitForLine(/"path":"\/logged\?x=1"/, 5_000)
+  const { status, route, backend, method } = JSON.parse(line)
+  assert.deepEqual([status, route, method, backend], [200, 'shop/plain/#0', 'GET', 'edge/127.0.0.1:9000'])
+})
+
+test('SIGTERM lets a request finish that is under way', async () => {
+  const slow = get('plain.test', '/?delay=1500')
+  await gateway.waitForLine(/"msg":"gateway ready"/, 1_000)
+  await new Promise((resolve) => setTimeout(resolve, 500))
+  gateway.kill('SIGTERM')
+  assert.equal((await slow).status, 200)
+  assert.equal((await gateway.exited).code, 0)
+})

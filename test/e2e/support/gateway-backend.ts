@@ -1,0 +1,114 @@
+/**
+ * A backend that tells what it was asked: `gateway-backend.ts NAME PORT [KEY CERTIFICATE]`. PORT speaks HTTP/1.1 (and
+ * WebSocket), PORT+1 HTTP/2 without TLS (and something like gRPC), PORT+2 bytes, PORT+3 TLS. What it answers is chosen
+ * by the query: status, delay, early, trailers, cut, fail-first=N (per path).
+ */
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { createServer as createHttp, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer as createHttp2, type ServerHttp2Stream } from 'node:http2'
+import { createServer as createTcp } from 'node:net'
+import process from 'node:process'
+import { createServer as createTls } from 'node:tls'
+
+const [, , name = '', portText = '', keyFile, certificateFile] = process.argv
+const port = Number(portText)
+const failures = new Map<string, number>()
+
+const http = createHttp((request, response) => void answer(request, response))
+http.on('upgrade', (request, socket) => {
+  const key = `${request.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`
+  const accept = createHash('sha1').update(key).digest('base64')
+  socket.write(
+    `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`,
+  )
+  // An echo of the frames, unmasked as a server's must be.
+  socket.on('data', (frame: Buffer) => socket.write(unmasked(frame)))
+  socket.on('error', () => {})
+})
+http.on('checkContinue', (request, response) => {
+  response.writeContinue()
+  void answer(request, response)
+})
+http.listen(port, '0.0.0.0')
+
+async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const query = new URL(request.url ?? '', 'http://backend').searchParams
+  let length = 0
+  try {
+    for await (const chunk of request) length += (chunk as Buffer).length
+  } catch {
+    return
+  }
+  if (query.has('early')) response.writeEarlyHints({ link: '</style.css>; rel=preload' })
+  if (query.has('delay')) await new Promise((resolve) => setTimeout(resolve, Number(query.get('delay'))))
+  if (query.has('cut')) {
+    response.writeHead(200, { 'content-length': '1000' })
+    response.write('half')
+    setTimeout(() => request.socket.destroy(), 50)
+    return
+  }
+  const body = JSON.stringify({
+    backend: name,
+    method: request.method,
+    url: request.url,
+    headers: request.headers,
+    length,
+    trailers: request.trailers,
+  })
+  response.statusCode = statusOf(request, query)
+  response.setHeader('x-backend', name)
+  response.setHeader('x-secret', 'internal')
+  response.setHeader('set-cookie', ['a=1', 'b=2'])
+  if (query.has('trailers')) {
+    response.setHeader('trailer', 'x-checksum')
+    response.write(body)
+    response.addTrailers({ 'x-checksum': 'abc' })
+    response.end()
+  } else response.end(request.method === 'HEAD' ? undefined : body)
+}
+
+function statusOf(request: IncomingMessage, query: URLSearchParams): number {
+  const failFirst = Number(query.get('fail-first') ?? 0)
+  const path = new URL(request.url ?? '', 'http://backend').pathname
+  const failed = failures.get(path) ?? 0
+  if (failed < failFirst) {
+    failures.set(path, failed + 1)
+    return 503
+  }
+  return Number(query.get('status') ?? 200)
+}
+
+function unmasked(frame: Buffer): Buffer {
+  const length = (frame[1] ?? 0) & 127
+  const mask = frame.subarray(2, 6)
+  const payload = frame.subarray(6, 6 + length).map((byte, at) => byte ^ (mask[at % 4] ?? 0))
+  return Buffer.concat([Buffer.from([frame[0] ?? 0, length]), payload])
+}
+
+const http2 = createHttp2()
+http2.on('stream', (stream: ServerHttp2Stream, headers) => {
+  stream.on('error', () => {})
+  stream.respond(
+    { ':status': 200, 'content-type': 'application/grpc', 'x-backend': name, 'x-te': String(headers['te']) },
+    { waitForTrailers: true },
+  )
+  stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0', 'grpc-message': 'fine' }))
+  stream.on('data', (chunk: Buffer) => stream.write(chunk))
+  stream.on('end', () => stream.end())
+})
+http2.listen(port + 1, '0.0.0.0')
+
+createTcp((socket) => {
+  socket.on('error', () => {})
+  socket.write(`${name}\n`)
+  socket.pipe(socket)
+}).listen(port + 2, '0.0.0.0')
+
+if (keyFile !== undefined && certificateFile !== undefined) {
+  createTls({ key: readFileSync(keyFile), cert: readFileSync(certificateFile) }, (socket) => {
+    socket.on('error', () => {})
+    socket.end(`HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: ${name.length}\r\n\r\n${name}`)
+  }).listen(port + 3, '0.0.0.0')
+}
+console.log('ready')

@@ -1,0 +1,127 @@
+/**
+ * Clients that no command line tool is: `gateway-client.ts KIND ARGS`. Prints one line of JSON.
+ *
+ *     grpc ORIGIN HOST PATH TEXT...   messages of a call, and its trailers; https is not verified
+ *     raw HOST PORT                   what comes back for the bytes on standard input, until the end or a second of silence
+ *     steady ORIGIN RATE SECONDS      asks at a rate over kept connections; statuses and errors
+ */
+import { Agent, request as httpRequest } from 'node:http'
+import { connect as connectHttp2 } from 'node:http2'
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
+import { connect } from 'node:net'
+import process from 'node:process'
+import { text } from 'node:stream/consumers'
+
+const [, , kind, ...args] = process.argv
+const clients: Readonly<Record<string, () => Promise<unknown>>> = { grpc, raw, steady }
+console.log(JSON.stringify(await clients[kind ?? '']?.()))
+process.exit(0)
+
+async function grpc(): Promise<unknown> {
+  const [origin = '', host = '', path = '', ...messages] = args
+  const session = connectHttp2(origin, { rejectUnauthorized: false, servername: host })
+  session.on('error', () => {})
+  const stream = session.request({
+    ':method': 'POST',
+    ':authority': host,
+    ':path': path,
+    'content-type': 'application/grpc',
+    te: 'trailers',
+  })
+  let status: unknown
+  let headers: unknown
+  let trailers: unknown
+  stream.on('response', (received) => {
+    status = received[':status']
+    headers = { ...received }
+  })
+  stream.on('trailers', (received) => {
+    trailers = { ...received }
+  })
+  stream.on('error', () => {})
+  const ended = text(stream).catch((error: unknown) => String(error))
+  // One after the other, so that streaming both ways is seen.
+  for (const message of messages) {
+    stream.write(message)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  stream.end()
+  const body = await ended
+  return { status, headers, trailers, body }
+}
+
+async function raw(): Promise<unknown> {
+  const [host = '', port = ''] = args
+  const bytes = await new Promise<Buffer>((resolve) => {
+    const chunks: Buffer[] = []
+    process.stdin.on('data', (chunk: Buffer) => chunks.push(chunk))
+    process.stdin.on('end', () => resolve(Buffer.concat(chunks)))
+  })
+  const socket = connect(Number(port), host)
+  socket.write(bytes)
+  return await new Promise((resolve) => {
+    let received = ''
+    let silence: NodeJS.Timeout | undefined
+    const settle = (isClosed: boolean) => resolve({ received, isClosed })
+    const listen = () => {
+      clearTimeout(silence)
+      silence = setTimeout(() => settle(false), 1_000)
+    }
+    socket.on('data', (chunk) => {
+      received += chunk.toString('latin1')
+      listen()
+    })
+    socket.on('close', () => settle(true))
+    socket.on('error', () => {})
+    listen()
+  })
+}
+
+async function steady(): Promise<unknown> {
+  const [origin = '', rate = '', seconds = ''] = args
+  const isTls = origin.startsWith('https:')
+  const agent = isTls
+    ? new HttpsAgent({ keepAlive: true, rejectUnauthorized: false, maxSockets: 64 })
+    : new Agent({ keepAlive: true, maxSockets: 64 })
+  const ask = isTls ? httpsRequest : httpRequest
+  const statuses: Record<string, number> = {}
+  const backends = new Set<string>()
+  const count = (what: string) => {
+    statuses[what] = (statuses[what] ?? 0) + 1
+  }
+  const pending = new Set<Promise<void>>()
+  const one = () =>
+    new Promise<void>((resolve) => {
+      const request = ask(`${origin}/steady`, { agent }, (response) => {
+        response.resume()
+        response.on('end', () => {
+          backends.add(String(response.headers['x-backend']))
+          count(String(response.statusCode))
+          resolve()
+        })
+        response.on('error', (error) => {
+          count(error.message)
+          resolve()
+        })
+      })
+      request.on('error', (error) => {
+        // A client's own race: a kept connection that the server closes in order just when it is used again.
+        count(error.message)
+        resolve()
+      })
+      request.end()
+    })
+  const total = Number(rate) * Number(seconds)
+  const startedAt = performance.now()
+  for (let sent = 0; sent < total; ) {
+    const due = Math.min(total, Math.floor(((performance.now() - startedAt) / 1000) * Number(rate)))
+    for (; sent < due; sent++) {
+      const asked = one()
+      pending.add(asked)
+      void asked.then(() => pending.delete(asked))
+    }
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+  await Promise.all(pending)
+  return { statuses, backends: [...backends].sort() }
+}
