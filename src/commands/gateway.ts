@@ -9,7 +9,7 @@ import { type CatalogMemory, startCatalogMemory } from './catalog-memory.ts'
 import type { CommandContext } from './command.ts'
 import { startControl } from './control.ts'
 import { createLineWriter } from './line-writer.ts'
-import { gatewayKinds, startMetadataSource } from './metadata-source.ts'
+import { gatewayAwaits, gatewayKinds, startMetadataSource } from './metadata-source.ts'
 import { startMetricsServer } from './metrics-server.ts'
 import { noTunnel } from './no-tunnel.ts'
 import { headOf } from './status-document.ts'
@@ -26,7 +26,8 @@ export async function run(configFile: string, context: CommandContext): Promise<
 
   const network = running.use(await createNodeNetwork(base.loggerOf('linux')))
   const addresses = running.use(await watchAddresses(network, signal))
-  const catalog = running.use(createCatalog({ onError: (error) => logger.error({ error }, 'snapshot not taken') }))
+  const onError = (error: unknown) => logger.error({ error }, 'snapshot not taken')
+  const catalog = running.use(createCatalog({ nodeName: config.nodeName, awaits: gatewayAwaits, onError }))
   const memory = await beginMemory(running, base, catalog)
   const source = running.use(await startMetadataSource(base, context, catalog, gatewayKinds))
 

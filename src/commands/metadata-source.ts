@@ -10,8 +10,11 @@ export const agentKinds: readonly ObjectKind[] = ['nodes', 'services', 'endpoint
 /** What the first snapshot waits for: Pods only refine what the others say. */
 export const agentAwaits = agentKinds.filter((kind) => kind !== 'pods')
 
-/** What a gateway knows of the cluster. */
+/** What a gateway knows of the cluster; Secrets only as far as Gateways name them. */
 export const gatewayKinds: readonly ObjectKind[] = [...agentKinds, 'gateways', 'virtualServices', 'secrets']
+
+/** What the first snapshot of a gateway waits for. */
+export const gatewayAwaits: readonly ObjectKind[] = [...agentAwaits, 'gateways', 'virtualServices']
 
 /** What the source of objects depends on; a `Boot` has all of it. */
 export type MetadataBase = Pick<Boot<'agent'>, 'loggerOf' | 'metrics' | 'health' | 'signal'> & {
