@@ -27,6 +27,7 @@ export function renderManifestFiles(): ReadonlyMap<string, string> {
     `${head} --role ${role} ${withValues}\n${renderManifest(entriesOf(role, placeholders))}`
   return new Map([
     ['edgemesh-agent.yaml', ofRole('agent')],
+    ['edgemesh-gateway.yaml', ofRole('gateway')],
     ['edgemesh-server.yaml', ofRole('server')],
     ['istio-crds.yaml', `${head} --role crds | kubectl apply -f -\n${renderManifest(istioEntries())}`],
   ])

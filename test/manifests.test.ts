@@ -65,7 +65,7 @@ test('manifests/ holds what the builders make; run node scripts/generate-manifes
 })
 
 test('the placeholders cannot run: no API server takes the key, and no kubelet the image', () => {
-  for (const name of ['edgemesh-agent.yaml', 'edgemesh-server.yaml']) {
+  for (const name of ['edgemesh-agent.yaml', 'edgemesh-gateway.yaml', 'edgemesh-server.yaml']) {
     assert.doesNotMatch(oneOf('Secret', name).data['psk'] ?? '', /^[A-Za-z0-9+/]*={0,2}$/)
     const workload = objectsOf(name).find(({ spec }) => spec?.template !== undefined)
     assert.match(workload?.spec.template.spec.containers[0]?.image ?? '', /^[A-Z]+\//)
@@ -89,6 +89,7 @@ test('the role of the agent grants to list and watch what the sources watch, and
 for (const [role, kind, unit] of [
   ['agent', 'DaemonSet', 'edgemesh-agent.service'],
   ['server', 'Deployment', 'edgemesh-server.service'],
+  ['gateway', 'Deployment', 'edgemesh-gateway.service'],
 ] as const) {
   const file = `edgemesh-${role}.yaml`
 
@@ -166,12 +167,34 @@ for (const [role, kind, unit] of [
   })
 }
 
+test('the role of the gateway reads objects in all namespaces, but no Secret', () => {
+  const { rules } = oneOf('ClusterRole', 'edgemesh-gateway.yaml')
+  for (const { verbs } of rules) assert.deepEqual(verbs, ['list', 'watch'])
+  const granted = rules.flatMap(({ resources }) => resources)
+  assert.deepEqual(granted.sort(), [
+    'destinationrules',
+    'endpoints',
+    'endpointslices',
+    'gateways',
+    'nodes',
+    'pods',
+    'services',
+    'virtualservices',
+  ])
+})
+
+test('the pod of the gateway has the labels by which Gateways select it', () => {
+  const { labels } = oneOf('Deployment', 'edgemesh-gateway.yaml').spec.template.metadata
+  const { modules } = configOf('gateway')
+  for (const [key, value] of Object.entries(modules.edgeGateway.labels)) assert.equal(Reflect.get(labels, key), value)
+})
+
 test('the pod of the server has no token for the API', () => {
   assert.equal(oneOf('Deployment', 'edgemesh-server.yaml').spec.template.spec.automountServiceAccountToken, false)
   assert.ok(!objectsOf('edgemesh-server.yaml').some(({ kind }) => kind.startsWith('ClusterRole')))
 })
 
-function configOf(role: Role) {
+function configOf<R extends Role>(role: R) {
   const name = `edgemesh-${role}.yaml`
   const { config, notices } = parseConfig(role, oneOf('ConfigMap', name).data[name] ?? '', name, {
     NODE_NAME: 'edge-a1',

@@ -110,8 +110,13 @@ export const commands: readonly CommandEntry[] = [
       { syntax: '--namespace <name>', description: 'where everything goes (default: kubeedge)' },
       {
         syntax: '--role <role>',
-        description: 'which part; crds are the Istio kinds, for clusters without Istio (default: all)',
-        choices: ['agent', 'server', 'all', 'crds'],
+        description:
+          'which part; all is agent and server; crds are the Istio kinds, for clusters without Istio (default: all)',
+        choices: ['agent', 'server', 'gateway', 'all', 'crds'],
+      },
+      {
+        syntax: '--gateway-secrets <secrets>',
+        description: 'certificates that the gateway may read: NAMESPACE/NAME, several with commas (default: none)',
       },
     ],
     example: 'edgemesh manifests --server mesh.example.org --image IMAGE | kubectl apply -f -',

@@ -28,6 +28,8 @@ interface KubeObject {
   readonly kind: string
   readonly metadata: { readonly name: string; readonly namespace?: string }
   readonly data?: Readonly<Record<string, string>>
+  readonly rules?: readonly object[]
+  readonly subjects?: readonly object[]
   readonly spec?: { readonly template: { readonly metadata: { readonly annotations: object }; readonly spec: PodSpec } }
 }
 
@@ -77,6 +79,7 @@ suite('edgemesh manifests', () => {
     assert.equal(await kindsOf('server'), `Namespace Secret ${server}`)
     assert.equal(await kindsOf(), `Namespace Secret ${server} ${rights} ConfigMap DaemonSet`)
     assert.equal(await kindsOf('all'), await kindsOf())
+    assert.equal(await kindsOf('gateway'), `Namespace Secret ${rights} ConfigMap Deployment`)
     assert.equal(await kindsOf('crds'), Array(3).fill('CustomResourceDefinition').join(' '))
   })
 
@@ -87,6 +90,43 @@ suite('edgemesh manifests', () => {
       ['destinationrules', 'gateways', 'virtualservices'].map((plural) => `${plural}.networking.istio.io`),
     )
     assert.equal(notices, '')
+  })
+
+  test('lets the gateway read the named Secrets and no other, in their namespaces', async () => {
+    const gatewaySecrets = 'shop/web-tls, shop/api-tls,blog/tls'
+    const printed = await print({ ...needed, role: 'gateway', gatewaySecrets })
+    const roles = printed.objects.filter(({ kind }) => kind === 'Role')
+    assert.deepEqual(
+      roles.map(({ metadata, rules }) => [metadata.namespace, rules]),
+      [
+        ['blog', [{ apiGroups: [''], resources: ['secrets'], resourceNames: ['tls'], verbs: ['list', 'watch'] }]],
+        [
+          'shop',
+          [
+            {
+              apiGroups: [''],
+              resources: ['secrets'],
+              resourceNames: ['web-tls', 'api-tls'],
+              verbs: ['list', 'watch'],
+            },
+          ],
+        ],
+      ],
+    )
+    const bindings = printed.objects.filter(({ kind }) => kind === 'RoleBinding')
+    assert.deepEqual(
+      bindings.map(({ metadata, subjects }) => [metadata.namespace, subjects]),
+      ['blog', 'shop'].map((namespace) => [
+        namespace,
+        [{ kind: 'ServiceAccount', name: 'edgemesh-gateway', namespace: 'kubeedge' }],
+      ]),
+    )
+    const without = await print({ ...needed, role: 'gateway' })
+    assert.ok(!JSON.stringify(without.objects).includes('"secrets"'))
+    assert.match(without.notices, /kubectl label node NODE edgemesh\.kubeedge\.io\/gateway=/)
+    const { config, notices } = configOf(without, 'gateway')
+    assert.deepEqual(notices, [])
+    assert.deepEqual([config.nodeName, config.modules.edgeTunnel.servers], ['edge-a1', ['mesh.example.org']])
   })
 
   test('puts every namespaced object into the namespace, and binds the account there', async () => {
@@ -175,6 +215,9 @@ suite('edgemesh manifests', () => {
       [{ ...needed, server: ' , ' }, /Cannot do without --server/],
       [{ ...needed, namespace: 'Kube_Edge' }, /--namespace Kube_Edge/],
       [{ ...needed, pskFile: empty }, /is empty/],
+      [{ ...needed, gatewaySecrets: 'shop/web-tls' }, /it goes with --role gateway/],
+      [{ ...needed, role: 'gateway', gatewaySecrets: 'web-tls' }, /expected NAMESPACE\/NAME.*got web-tls/],
+      [{ ...needed, role: 'gateway', gatewaySecrets: 'shop/*' }, /got shop\/\*/],
       [{ ...needed, pskFile: join(folder, 'none') }, /Cannot read --psk-file/],
       [{ ...needed, pskFile: empty, keepPsk: true }, /one of them is meant/],
     ]

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import type { CommandContext, CommandInput } from './command.ts'
 import { agentEntries } from './manifests/agent.ts'
 import { commonEntries } from './manifests/common.ts'
+import { gatewayEntries, gatewayNodeLabel, type SecretReference } from './manifests/gateway.ts'
 import { istioEntries } from './manifests/istio-kinds.ts'
 import { type ManifestEntry, type ManifestSettings, renderManifest } from './manifests/manifest.ts'
 import { serverEntries, serverNodeLabel } from './manifests/server.ts'
@@ -22,16 +23,28 @@ export async function run({ options }: CommandInput, context: CommandContext): P
     return 0
   }
   const { notices, ...settings } = readSettings(options)
-  const entries = entriesOf(role, settings)
-  if (role !== 'agent')
-    notices.push(`the server runs on the node with the label: kubectl label node NODE ${serverNodeLabel}=`)
+  const entries = entriesOf(role, settings, readSecrets(role, options))
+  const nodeLabel = labelsOfNodes[role]
+  if (nodeLabel !== undefined)
+    notices.push(`the ${nodeLabel.what} runs on the node with the label: kubectl label node NODE ${nodeLabel.label}=`)
   context.out(renderManifest(entries))
   for (const notice of notices) context.err(`edgemesh: ${notice}\n`)
   return 0
 }
 
-/** The objects of a role: `agent`, `server`, or `all` for both. */
-export function entriesOf(role: string, settings: ManifestSettings): ManifestEntry[] {
+const labelsOfNodes: Readonly<Record<string, { readonly what: string; readonly label: string }>> = {
+  server: { what: 'server', label: serverNodeLabel },
+  all: { what: 'server', label: serverNodeLabel },
+  gateway: { what: 'gateway', label: gatewayNodeLabel },
+}
+
+/** The objects of a role: `agent`, `server`, `all` for both, or `gateway`, which may read these Secrets. */
+export function entriesOf(
+  role: string,
+  settings: ManifestSettings,
+  secrets: readonly SecretReference[] = [],
+): ManifestEntry[] {
+  if (role === 'gateway') return [...commonEntries(settings), ...gatewayEntries(settings, secrets)]
   return [
     ...commonEntries(settings),
     ...(role === 'agent' ? [] : serverEntries(settings)),
@@ -70,6 +83,25 @@ function readServers(value: unknown): ManifestSettings['servers'] {
   if (first !== undefined) return [first, ...rest]
   throw new ManifestsOptionError(
     'Cannot do without --server: name the address at which all nodes reach the server, such as mesh.example.org:20004',
+  )
+}
+
+function readSecrets(role: string, options: CommandInput['options']): SecretReference[] {
+  const value = options['gatewaySecrets']
+  if (value === undefined) return []
+  if (role !== 'gateway') {
+    throw new ManifestsOptionError('Cannot use --gateway-secrets here: it goes with --role gateway')
+  }
+  return String(value)
+    .split(',')
+    .map((text) => readSecret(text.trim()))
+}
+
+function readSecret(text: string): SecretReference {
+  const { namespace, name } = /^(?<namespace>[-a-z0-9]{1,63})\/(?<name>[-.a-z0-9]{1,253})$/.exec(text)?.groups ?? {}
+  if (namespace !== undefined && name !== undefined) return { namespace, name }
+  throw new ManifestsOptionError(
+    `Cannot use --gateway-secrets: expected NAMESPACE/NAME, several with commas, such as shop/web-tls; got ${text}`,
   )
 }
 

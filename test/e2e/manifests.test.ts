@@ -34,6 +34,12 @@ const needed = ['--server', 'mesh.example.org:20004', '--image', 'registry.examp
 const rolePath = '/apis/rbac.authorization.k8s.io/v1/clusterroles/edgemesh-agent'
 const accountPath = '/api/v1/namespaces/kubeedge/serviceaccounts/edgemesh-agent'
 
+/** Of the resources that are not in the core group. */
+const groups: Readonly<Record<string, string>> = {
+  endpointslices: 'discovery.k8s.io',
+  destinationrules: 'networking.istio.io',
+}
+
 async function printManifests(...options: readonly string[]): Promise<KubeObject[]> {
   const main = fileURLToPath(new URL('src/main.ts', root))
   const { stdout } = await promisify(execFile)(process.execPath, [main, 'manifests', ...options])
@@ -85,11 +91,56 @@ if (!isWithoutEnvtest()) {
     })
 
     test('cannot be applied from the repository by mistake: the placeholder of the key is refused', async () => {
-      for (const role of ['agent', 'server']) {
+      for (const role of ['agent', 'gateway', 'server']) {
         const objects = readObjects(readFileSync(new URL(`manifests/edgemesh-${role}.yaml`, root), 'utf8'))
         const placeholder = oneOf('Secret', objects)
         const elsewhere = { ...placeholder, metadata: { name: `placeholder-${role}`, namespace: 'kubeedge' } }
         await assert.rejects(plane.call('POST', collectionOf(elsewhere), elsewhere), /400.*illegal base64/)
+      }
+    })
+  })
+
+  suite('the account of the gateway', () => {
+    const shopSecrets = '/api/v1/namespaces/shop/secrets'
+    const named = (name: string) => `${shopSecrets}?fieldSelector=metadata.name%3D${name}`
+    let gateway: ApiUser
+    before(async () => {
+      await plane.call('POST', '/api/v1/namespaces', { metadata: { name: 'shop' } })
+      const options = ['--role', 'gateway', '--keep-psk', '--gateway-secrets', 'shop/web-tls']
+      for (const object of await printManifests(...needed, ...options)) await createObject(plane, object)
+      const path = '/api/v1/namespaces/kubeedge/serviceaccounts/edgemesh-gateway/token'
+      const answer = (await plane.call('POST', path, { spec: {} })) as { status: { token: string } }
+      gateway = { name: 'edgemesh-gateway', token: answer.status.token, groups: [] }
+      await soon(async () => void (await plane.call('GET', named('web-tls'), undefined, gateway)))
+    })
+
+    test('may list and watch what the gateway reads, in all namespaces', async () => {
+      for (const plural of ['services', 'endpoints', 'nodes', 'pods']) {
+        await plane.call('GET', `/api/v1/${plural}`, undefined, gateway)
+        await plane.call('GET', `/api/v1/${plural}?watch=true&timeoutSeconds=1`, undefined, gateway)
+      }
+      for (const resource of ['destinationrules', 'gateways', 'virtualservices']) {
+        for (const verb of ['list', 'watch']) {
+          const attributes = { verb, resource, group: 'networking.istio.io' }
+          assert.equal(await isAllowed('edgemesh-gateway', attributes), true, `${verb} ${resource}`)
+        }
+      }
+    })
+
+    test('may list and watch the one Secret that was named, and no other', async () => {
+      await plane.call('GET', named('web-tls'), undefined, gateway)
+      await plane.call('GET', `${named('web-tls')}&watch=true&timeoutSeconds=1`, undefined, gateway)
+      for (const [method, path, body] of [
+        ['GET', '/api/v1/secrets'],
+        ['GET', shopSecrets],
+        ['GET', named('other-tls')],
+        ['GET', `${shopSecrets}/web-tls`],
+        ['DELETE', `${shopSecrets}/web-tls`],
+        ['GET', '/api/v1/namespaces/kubeedge/secrets?fieldSelector=metadata.name%3Dedgemesh-psk'],
+        ['GET', '/api/v1/configmaps'],
+        ['POST', '/api/v1/namespaces/default/services', { spec: { ports: [{ port: 80 }] } }],
+      ] as const) {
+        await assert.rejects(plane.call(method, path, body, gateway), / 403 /, `${method} ${path}`)
       }
     })
   })
@@ -281,17 +332,20 @@ if (!isWithoutEnvtest()) {
 
   /** How the API server answers the agent's account. */
   async function statusOf(resource: string, verb: string): Promise<200 | 403> {
+    const group = groups[resource] ?? ''
+    return (await isAllowed('edgemesh-agent', { verb, resource, group })) ? 200 : 403
+  }
+
+  /** Whether the role of an account grants something. */
+  async function isAllowed(account: string, resourceAttributes: object): Promise<boolean> {
     const review = {
       apiVersion: 'authorization.k8s.io/v1',
       kind: 'SubjectAccessReview',
-      spec: {
-        user: 'system:serviceaccount:kubeedge:edgemesh-agent',
-        resourceAttributes: { verb, resource, group: resource === 'endpointslices' ? 'discovery.k8s.io' : '' },
-      },
+      spec: { user: `system:serviceaccount:kubeedge:${account}`, resourceAttributes },
     }
     const path = '/apis/authorization.k8s.io/v1/subjectaccessreviews'
     const { status } = (await plane.call('POST', path, review)) as { readonly status: { readonly allowed: boolean } }
-    return status.allowed ? 200 : 403
+    return status.allowed
   }
 
   async function assertServed(definition: KubeObject): Promise<void> {

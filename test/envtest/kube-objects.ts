@@ -21,6 +21,8 @@ const plurals: Readonly<Record<string, string>> = {
   EndpointSlice: 'endpointslices',
   Node: 'nodes',
   DaemonSet: 'daemonsets',
+  Role: 'roles',
+  RoleBinding: 'rolebindings',
   ClusterRole: 'clusterroles',
   ClusterRoleBinding: 'clusterrolebindings',
   CustomResourceDefinition: 'customresourcedefinitions',
