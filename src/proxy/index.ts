@@ -1,7 +1,8 @@
 /**
  * Makes ClusterIPs work for this node and its pods. A Service's connections go straight to an endpoint on this node
  * by translation in the kernel, or to the userspace proxy, which dials the others. It knows nothing of the tunnel
- * (a `Dialer` is given to it) and does not find out about Services (a `Catalog` is).
+ * (a `Dialer` is given to it) and does not find out about Services (a `Catalog` is). Beside that, `socks5/` reaches ports of
+ * nodes by name, for clients that ask.
  *
  * Read next: `service-proxy.ts` (what follows what), `service-plan.ts` and `desired-state.ts` (what is decided),
  * `kernel/render-ruleset.ts` (the rules), `userspace/userspace-proxy.ts`.

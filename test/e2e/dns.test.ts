@@ -130,7 +130,9 @@ test('a thousand questions at once are all answered', async (t) => {
 
 test('DNS leaves no trace in connection tracking', async () => {
   for (const flag of ['+notcp', '+tcp']) await dig(pod, flag, web)
+  await dig(pod, 'traced.upstream.example')
   const { stdout } = await edge.exec(['sh', '-c', 'cat /proc/net/nf_conntrack 2>/dev/null || conntrack -L 2>/dev/null'])
+  assert.match(stdout, new RegExp(`dst=${upstream.replaceAll('.', '\\.')} .*dport=53 `), 'tracking is at work')
   assert.doesNotMatch(stdout, new RegExp(`dst=${bridge.replaceAll('.', '\\.')} .*dport=53 `))
   const { stdout: rules } = await edge.exec(['nft', 'list', 'table', 'ip', 'edgemesh'])
   assert.match(rules, /ip daddr 169\.254\.96\.16 .*dport 53 notrack/)
