@@ -1,5 +1,5 @@
 import { type Catalog, createCatalog, type RememberedCatalog } from '../catalog/index.ts'
-import { startDns } from '../dns/index.ts'
+import { type DnsOptions, startDns } from '../dns/index.ts'
 import { type AddressWatch, type Kernel, openKernel, watchAddresses } from '../linux/index.ts'
 import { createDirectDialer, createNodeAwareDialer, type Dialer } from '../net/index.ts'
 import {
@@ -50,14 +50,16 @@ export async function run(configFile: string, context: CommandContext): Promise<
   await kernel.network.ensureDevice({ name: bridgeDeviceName, address: bridgeDeviceIP, syntheticRange }, signal)
   const dnsLogger = base.loggerOf('dns')
   const ownAddresses = () => [bridgeDeviceIP]
+  let proxy: ServiceProxy | undefined
+  const addressOfEndpoint: DnsOptions['addressOfEndpoint'] = (service, endpoint) =>
+    proxy?.endpointAddressOf(service, endpoint)
+  const named = { catalog, ownAddresses, addressOfEndpoint }
   const dns = edgeDNS.enable
-    ? running.use(
-        await startDns({ config: edgeDNS, address: bridgeDeviceIP, catalog, logger: dnsLogger, metrics, ownAddresses }),
-      )
+    ? running.use(await startDns({ config: edgeDNS, address: bridgeDeviceIP, ...named, logger: dnsLogger, metrics }))
     : undefined
   const { excludedAddresses } = running.use(startAgentReload(base, context.env, tunnel))
   const proxied = { kernel, catalog, dialer, excludedAddresses }
-  const proxy = edgeProxy.enable ? running.use(await beginProxy(base, proxied)) : undefined
+  proxy = edgeProxy.enable ? running.use(await beginProxy(base, proxied)) : undefined
   const socks5 = await beginSocks5(running, base, reach, dialer)
   const metricsServer = running.use(startMetricsServer(base))
   running.use(

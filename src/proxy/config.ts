@@ -37,7 +37,9 @@ export const proxySchema = z.strictObject({
   syntheticRange: z
     .string()
     .default('169.254.64.0/19')
-    .describe('IPv4 range whose addresses name ServicePorts inside the node; never routed outside. /8 to /30.'),
+    .describe(
+      'IPv4 range whose addresses name ServicePorts, and endpoints of headless Services elsewhere, inside the node; never routed outside. /8 to /30.',
+    ),
   listenPort: z
     .int()
     .min(0)

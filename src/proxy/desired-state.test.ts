@@ -29,7 +29,7 @@ function inputsOf(entry: PlannedServicePort, changed: Partial<ProxyInputs> = {})
       nodePorts: [],
       healthChecks: [],
     },
-    departed: [],
+    others: [],
     synthetic: entry.userspace.length > 0 ? new Map([[entry.id, '169.254.64.7']]) : new Map(),
     facts,
     syntheticRange: '169.254.64.0/19',

@@ -9,8 +9,8 @@ import type { UserspaceRoute } from './userspace/userspace-proxy.ts'
 /** All that decides what the node should do, at one moment. */
 export interface ProxyInputs {
   readonly plan: ServicePlan
-  /** To be refused besides what is planned. */
-  readonly departed: readonly PlannedServicePort[]
+  /** Besides what is planned: endpoints that have an address of their own here, and what is refused for a while. */
+  readonly others: readonly PlannedServicePort[]
   /** Synthetic addresses by ServicePort id. */
   readonly synthetic: ReadonlyMap<string, string>
   readonly facts: NetworkFacts
@@ -30,9 +30,9 @@ export function createDesiredStateMaker(): DesiredStateMaker {
   const ruled = createRuledServicePorts()
   let last: { readonly inputs: ProxyInputs; readonly state: DesiredKernelState } | undefined
   return (inputs) => {
-    const { plan, departed, facts, dns } = inputs
+    const { plan, others, facts, dns } = inputs
     const ruleset = rulesetOf({
-      servicePorts: new Map([...plan.servicePorts, ...departed].map((entry) => [entry.id, ruled(entry, inputs)])),
+      servicePorts: new Map([...plan.servicePorts, ...others].map((entry) => [entry.id, ruled(entry, inputs)])),
       syntheticRange: inputs.syntheticRange,
       listenPort: inputs.listenPort,
       dns,
@@ -48,10 +48,15 @@ export function createDesiredStateMaker(): DesiredStateMaker {
   }
 }
 
-function surroundingsOf({ plan, facts, dns }: ProxyInputs): Pick<DesiredKernelState, 'accepts' | 'hostRoutes'> {
+function surroundingsOf({
+  plan,
+  facts,
+  dns,
+  syntheticRange,
+}: ProxyInputs): Pick<DesiredKernelState, 'accepts' | 'hostRoutes'> {
   return {
     accepts: {
-      clusterNetworks: coveringNetworks(plan.addresses),
+      clusterNetworks: [...coveringNetworks(plan.addresses), syntheticRange],
       external: [...plan.external, ...plan.nodePorts],
       dns,
     },

@@ -12,7 +12,13 @@ import {
   type ServicePortId,
   servicePortIdOf,
 } from '../model/index.ts'
-import { clusterDestinationsOf, externalFrameOf, planServicePort, type ServicePortFrame } from './service-port-plan.ts'
+import {
+  clusterDestinationsOf,
+  externalFrameOf,
+  isHandled,
+  planServicePort,
+  type ServicePortFrame,
+} from './service-port-plan.ts'
 
 /** Where clients send: an address and a port. */
 export interface Destination {
@@ -82,8 +88,6 @@ export interface PlanOptions {
   /** Addresses never intercepted: our own API server, metaServer, servers and relays. */
   readonly excludedAddresses: ReadonlySet<string>
 }
-
-const filterLabel = 'service.edgemesh.kubeedge.io/service-proxy-name'
 
 /** What to do for all ServicePorts. */
 export interface ServicePlan {
@@ -204,6 +208,5 @@ function isFirst({ protocol, address, port }: Destination, seen: Set<string>): b
 function isIntercepted(service: Service, options: PlanOptions): boolean {
   if (service.headless || service.type === 'ExternalName') return false
   if (keyOf(service) === 'default/kubernetes' && !options.interceptKubernetesService) return false
-  const hasLabel = filterLabel in service.labels
-  return options.serviceFilterMode === 'FilterIfLabelExists' ? !hasLabel : hasLabel
+  return isHandled(service, options)
 }

@@ -30,6 +30,17 @@ const unusableNetworks: readonly Ipv4Network[] = [
   { base: 224 * 2 ** 24, prefixLength: 3 },
 ]
 
+const filterLabel = 'service.edgemesh.kubeedge.io/service-proxy-name'
+
+/** Whether the configured filter leaves the Service to us. */
+export function isHandled(
+  { labels }: Pick<Service, 'labels'>,
+  { serviceFilterMode }: Pick<PlanOptions, 'serviceFilterMode'>,
+): boolean {
+  const hasLabel = filterLabel in labels
+  return serviceFilterMode === 'FilterIfLabelExists' ? !hasLabel : hasLabel
+}
+
 /** A ServicePort at its ClusterIPs. */
 export function clusterDestinationsOf(service: Service, port: ServicePort, options: PlanOptions): Destination[] {
   return destinationsAt(service.clusterIPs, port, options)
@@ -116,7 +127,11 @@ function destinationsAt(addresses: readonly string[], port: ServicePort, options
     .map((address) => ({ protocol: port.protocol, address, port: port.port }))
 }
 
-function isUsable(address: string, { syntheticNetwork }: PlanOptions): boolean {
+const isUsable = (address: string, { syntheticNetwork }: PlanOptions): boolean =>
+  isUsableAddress(address, syntheticNetwork)
+
+/** Whether an endpoint can be at this address: an IPv4 address with the same meaning on all nodes. */
+export function isUsableAddress(address: string, syntheticNetwork: Ipv4Network): boolean {
   const value = ipv4ToNumber(address)
   if (value === undefined || holds(syntheticNetwork, value)) return false
   return !unusableNetworks.some((network) => holds(network, value))

@@ -1,13 +1,14 @@
 import type { Catalog, Snapshot } from '../catalog/index.ts'
 import type { CommonConfig } from '../linux/config.ts'
 import { type Kernel, readBridgeNetfilter, readEphemeralPorts } from '../linux/index.ts'
-import { type Ipv4Network, parseIpv4Network } from '../model/index.ts'
+import { type Endpoint, type Ipv4Network, parseIpv4Network, type Service } from '../model/index.ts'
 import { AddressInUseError, type Dialer } from '../net/index.ts'
 import { describeError, type Health, type Logger, type Metrics } from '../observability/index.ts'
 import { backoffDelayMs, sleep, TaskGroup } from '../runtime/index.ts'
 import type { ProxyConfig } from './config.ts'
 import { createDepartedDestinations } from './departed-destinations.ts'
 import { createDesiredStateMaker, userspaceIdsOf, userspaceRoutesOf } from './desired-state.ts'
+import { createFarEndpointPlanner, createFarServicePorts, type FarEndpoint, farEndpointIdOf } from './endpoint-plan.ts'
 import { SyntheticRangeFullError } from './errors.ts'
 import { createHealthChecks, type HealthChecks } from './health-checks.ts'
 import { type NetworkFacts, networkFactsOf } from './kernel/network-facts.ts'
@@ -51,6 +52,8 @@ export interface ServiceProxyStatus {
 /** Makes ClusterIPs work for this node and its pods, until disposal. */
 export interface ServiceProxy extends AsyncDisposable {
   status(): ServiceProxyStatus
+  /** Where clients of this node reach an endpoint of a headless Service; undefined when at the endpoint's own address. */
+  endpointAddressOf(service: Service, endpoint: Endpoint): string | undefined
   /** Sends no new connections to the userspace proxy, then waits until its connections end or the signal aborts. */
   drain(signal: AbortSignal): Promise<void>
 }
@@ -58,6 +61,9 @@ export interface ServiceProxy extends AsyncDisposable {
 const checkIntervalMs = 500
 const burstMs = 20
 const retry = { firstMs: 500, maxMs: 30_000, jitter: 0.2 }
+/** Addresses that DNS hands out are kept apart from those that only rules know. */
+const servicePortShare = { from: 0, to: 0.75 }
+const endpointShare = { from: 0.75, to: 1 }
 const noAddresses: ReadonlySet<string> = new Set()
 
 /**
@@ -114,6 +120,7 @@ interface WantedState {
   readonly isDraining: boolean
   readonly options: PlanOptions
   readonly plan: ServicePlan
+  readonly far: readonly FarEndpoint[]
   readonly departed: readonly PlannedServicePort[]
   readonly kernel: DesiredKernelState
   readonly routes: ReadonlyMap<string, UserspaceRoute>
@@ -125,6 +132,9 @@ class RunningServiceProxy implements ServiceProxy {
   readonly #reconciler: KernelReconciler
   readonly #syntheticNetwork: Ipv4Network
   readonly #synthetic: SyntheticAddresses
+  readonly #endpointAddresses: SyntheticAddresses
+  readonly #farEndpoints = createFarEndpointPlanner()
+  readonly #farServicePorts = createFarServicePorts()
   readonly #planner = createServicePlanner()
   readonly #departed = createDepartedDestinations(() => performance.now())
   readonly #desiredState = createDesiredStateMaker()
@@ -153,7 +163,8 @@ class RunningServiceProxy implements ServiceProxy {
     this.#reconciler = createKernelReconciler(kernel, common.bridgeDeviceName, { logger })
     this.#syntheticNetwork = network
     this.#healthChecks = createHealthChecks(logger)
-    this.#synthetic = createSyntheticAddresses(network)
+    this.#synthetic = createSyntheticAddresses(network, servicePortShare)
+    this.#endpointAddresses = createSyntheticAddresses(network, endpointShare)
     this.#tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'task failed'))
     this.#ready = health.block('rules for Services')
   }
@@ -184,6 +195,12 @@ class RunningServiceProxy implements ServiceProxy {
       openedFirewallChains: this.#reconciler.openedChains(),
       problem: this.#problem,
     }
+  }
+
+  endpointAddressOf(service: Service, { nodeName, addresses: [address = ''] }: Endpoint): string | undefined {
+    const id = farEndpointIdOf(service, { nodeName, address }, this.#currentPlanOptions())
+    // Given at once, so that no name ever leads to the address that is not reached from here.
+    return id === undefined ? undefined : this.#endpointAddresses.assign([id]).get(id)
   }
 
   async drain(signal: AbortSignal): Promise<void> {
@@ -260,7 +277,9 @@ class RunningServiceProxy implements ServiceProxy {
     this.#current = wanted
     this.#userspace.setRoutes(wanted.routes)
     this.#healthChecks.set(wanted.isDraining ? [] : wanted.plan.healthChecks)
-    this.#synthetic.releaseAllBut(new Set([...wanted.routes.values()].map(({ id }) => id)))
+    const inUse = new Set([...wanted.routes.values()].map(({ id }) => id))
+    this.#synthetic.releaseAllBut(inUse)
+    this.#endpointAddresses.releaseAllBut(new Set([...inUse, ...wanted.far.map(({ id }) => id)]))
     this.#ready[Symbol.dispose]()
   }
 
@@ -273,16 +292,20 @@ class RunningServiceProxy implements ServiceProxy {
     const isSameNode = last?.facts === facts && last.isDraining === isDraining
     const isSamePlan = last?.snapshot === snapshot && last.options === options
     const plan = isSamePlan ? last.plan : this.#planner(snapshot, options)
+    const far = isSamePlan ? last.far : this.#farEndpoints(snapshot, options)
     const departed = this.#departed.after(plan, (address) => {
       return options.excludedAddresses.has(address) || snapshot.serviceByClusterIP(address) !== undefined
     })
     if (isSameNode && isSamePlan && last.departed === departed) return last
     const needing = userspaceIdsOf(plan.servicePorts)
-    const synthetic = this.#synthetic.assign(needing)
-    this.#tellWhenFull(needing.length - synthetic.size)
+    const farIds = far.flatMap(({ id, ports }) => [id, ...ports.map((port) => port.id)])
+    const addressed = this.#endpointAddresses.assign(farIds)
+    const synthetic = new Map([...this.#synthetic.assign(needing), ...addressed])
+    this.#tellWhenFull(needing.length + new Set(farIds).size - synthetic.size)
+    const others = [...departed, ...this.#farServicePorts(far, addressed)]
     const kernel = this.#desiredState({
       plan,
-      departed,
+      others,
       synthetic,
       facts,
       syntheticRange: config.syntheticRange,
@@ -291,8 +314,8 @@ class RunningServiceProxy implements ServiceProxy {
       clients: config.clients,
       isDraining,
     })
-    const routes = userspaceRoutesOf(plan.servicePorts, synthetic)
-    this.#wanted = { snapshot, facts, isDraining, options, plan, departed, kernel, routes }
+    const routes = userspaceRoutesOf([...plan.servicePorts, ...others], synthetic)
+    this.#wanted = { snapshot, facts, isDraining, options, plan, far, departed, kernel, routes }
     return this.#wanted
   }
 

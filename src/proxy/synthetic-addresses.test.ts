@@ -35,3 +35,10 @@ test('a full range leaves out what finds no place and keeps the rest', () => {
   const assigned = createSyntheticAddresses(tiny).assign(ids(9))
   assert.deepEqual([...assigned.keys()], ids(6))
 })
+
+test('parts of a range give no address twice', () => {
+  const lower = createSyntheticAddresses(network, { from: 0, to: 0.75 }).assign(ids(7000))
+  const upper = createSyntheticAddresses(network, { from: 0.75, to: 1 }).assign(ids(7000))
+  assert.deepEqual([lower.size, upper.size], [6142, 2048])
+  assert.equal(new Set([...lower.values(), ...upper.values()]).size, 8190)
+})

@@ -1,5 +1,11 @@
 import { type Ipv4Network, numberToIpv4, type ServicePortId, sizeOfIpv4Network } from '../model/index.ts'
 
+/** A part of the usable addresses of a range: from one share of them to another, 0..1. */
+export interface RangePart {
+  readonly from: number
+  readonly to: number
+}
+
 /** Gives ServicePorts addresses of the synthetic range and keeps them as long as they are in use. */
 export interface SyntheticAddresses {
   /**
@@ -13,10 +19,14 @@ export interface SyntheticAddresses {
 }
 
 /** New addresses depend on the id alone where they can, so that a restarted agent mostly finds the same ones. */
-export function createSyntheticAddresses(network: Ipv4Network): SyntheticAddresses {
-  const size = sizeOfIpv4Network(network)
+export function createSyntheticAddresses(
+  network: Ipv4Network,
+  { from, to }: RangePart = { from: 0, to: 1 },
+): SyntheticAddresses {
   /** The first and the last address mean the network and everybody in it to some programs. */
-  const usable = Math.max(0, size - 2)
+  const all = Math.max(0, sizeOfIpv4Network(network) - 2)
+  const first = Math.floor(all * from)
+  const usable = Math.floor(all * to) - first
   const offsets = new Map<ServicePortId, number>()
   const taken = new Set<number>()
 
@@ -34,7 +44,7 @@ export function createSyntheticAddresses(network: Ipv4Network): SyntheticAddress
       const assigned = new Map<ServicePortId, string>()
       for (const id of ids) {
         const offset = offsets.get(id) ?? take(id)
-        if (offset !== undefined) assigned.set(id, numberToIpv4(network.base + 1 + offset))
+        if (offset !== undefined) assigned.set(id, numberToIpv4(network.base + 1 + first + offset))
       }
       return assigned
     },

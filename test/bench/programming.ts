@@ -164,7 +164,7 @@ function createProgramming(size: number, kernel: Awaited<ReturnType<typeof openK
       let appliedAt = Number.NaN
       const plan = parts.plan(snapshot, options)
       const inputs = { facts, syntheticRange: range, listenPort: 24001, clients: 'local', isDraining: false } as const
-      const wanted = parts.desire({ ...inputs, plan, departed: [], synthetic: new Map() })
+      const wanted = parts.desire({ ...inputs, plan, others: [], synthetic: new Map() })
       const around = async (apply: () => Promise<void>) => {
         await apply()
         appliedAt = performance.now()

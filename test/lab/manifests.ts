@@ -55,6 +55,7 @@ export interface EndpointSliceManifest {
     readonly address: string
     readonly nodeName?: string
     readonly podName?: string
+    readonly hostname?: string
     readonly ready?: boolean
   }[]
 }
@@ -92,10 +93,11 @@ export function endpointSliceManifest(slice: EndpointSliceManifest): string {
       port: targetPort,
       protocol,
     })),
-    endpoints: endpoints.map(({ address, nodeName, podName, ready = true }) => ({
+    endpoints: endpoints.map(({ address, nodeName, podName, hostname, ready = true }) => ({
       addresses: [address],
       conditions: { ready },
       ...(nodeName !== undefined && { nodeName }),
+      ...(hostname !== undefined && { hostname }),
       ...(podName !== undefined && { targetRef: { kind: 'Pod', namespace, name: podName } }),
     })),
   })
