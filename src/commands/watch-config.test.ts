@@ -14,7 +14,7 @@ const psk = join(root, 'psk')
 await writeFile(psk, 'secret', { mode: 0o600 })
 
 const env = { NODE_NAME: 'edge-a1' }
-const reloadable = ['modules.edgeTunnel.servers', 'modules.edgeTunnel.relayNodes']
+const reloadable = ['modules.edgeTunnel.servers', 'modules.edgeTunnel.relayNodes', 'modules.edgeTunnel.rendezvous']
 let folders = 0
 
 function render(servers: readonly string[], more = ''): string {
@@ -167,10 +167,10 @@ test('changed keys that need a restart are named in one line, once, and the othe
 
 test('a key that reloads but has no effect yet says so', async () => {
   await using watched = await watchFile(render(['192.0.2.1']))
-  await writeFile(watched.file, render(['192.0.2.1'], ', relayNodes: [{nodeName: cloud-1}]'))
+  await writeFile(watched.file, render(['192.0.2.1'], ', rendezvous: elsewhere'))
   await watched.until(() => watched.lines.length === 2)
-  assert.equal(watched.lines[0], 'configuration reloaded: modules.edgeTunnel.relayNodes')
-  assert.match(watched.lines[1] ?? '', /^configuration notice: \S+: modules\.edgeTunnel\.relayNodes: has no effect yet/)
+  assert.equal(watched.lines[0], 'configuration reloaded: modules.edgeTunnel.rendezvous')
+  assert.match(watched.lines[1] ?? '', /^configuration notice: \S+: modules\.edgeTunnel\.rendezvous: has no effect yet/)
 })
 
 test('what cannot be put in force is logged, and the next change is tried', async () => {

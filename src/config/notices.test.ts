@@ -127,7 +127,6 @@ modules:
       'modules.edgeTunnel.nodeName',
       'modules.edgeTunnel.configPath',
       'modules.edgeTunnel.rendezvous',
-      'modules.edgeTunnel.relayNodes',
       'modules.edgeTunnel.enableIpfsLog',
       'modules.edgeTunnel.maxCandidates',
       'modules.edgeTunnel.heartbeatPeriod',

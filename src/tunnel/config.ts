@@ -68,8 +68,7 @@ const goTunnelFields = {
       }),
     )
     .default([])
-    .describe('Agents that relay for others.')
-    .meta({ noEffect: 'agents that relay follow in a later version; name an `edgemesh server` under servers' }),
+    .describe('Agents that relay for other agents, at the listenPort of all; may change while they run.'),
   rendezvous: z
     .string()
     .default('EDGEMESH_PLAYGOUND')

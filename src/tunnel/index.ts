@@ -12,6 +12,7 @@
  *
  * @module
  */
+export { serverEntriesOf } from './agent/relay-nodes.ts'
 export { startTunnel } from './agent/start-tunnel.ts'
 export { TunnelListenError } from './host/host.ts'
 export { ServerAddressError, serverHostsOf } from './host/server-address.ts'

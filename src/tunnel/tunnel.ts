@@ -33,6 +33,8 @@ export interface TunnelStatus {
   readonly listen: readonly string[]
   readonly servers: readonly ServerStatus[]
   readonly peers: readonly PeerStatus[]
+  /** Present while this agent relays for others. */
+  readonly relay?: { readonly agents: number; readonly reservations: number }
 }
 
 /** The running tunnel of an agent or gateway. */
@@ -41,10 +43,10 @@ export interface Tunnel extends AsyncDisposable {
   readonly dialer: Dialer
   status(): TunnelStatus
   /**
-   * Makes these entries of `edgeTunnel.servers` the servers; links to those that stay are left alone. Rejects with a
+   * Makes these the servers and the agents that relay; links to those that stay are left alone. Rejects with a
    * `ServerAddressError`, and changes nothing, when an entry is no address.
    */
-  setServers(entries: readonly string[]): Promise<void>
+  reload(servers: Pick<TunnelConfig, 'servers' | 'relayNodes'>): Promise<void>
   /** Waits until no peer has a flow to this node any more, or the signal aborts. */
   drain(signal: AbortSignal): Promise<void>
   /** Forgets the identity that a node name or a server address (`host:port`) is bound to; false when none was. */

@@ -20,6 +20,9 @@ import {
   type TestServer,
 } from './tunnel-mesh.ts'
 
+/** These servers, and no agent that relays. */
+const only = (servers: string[]) => ({ servers, relayNodes: [] })
+
 const running = new AsyncDisposableStack()
 let one: TestServer
 let two: TestServer
@@ -36,8 +39,8 @@ before(async () => {
 after(() => running.disposeAsync())
 
 beforeEach(async () => {
-  await a.tunnel.setServers([addressOf(one)])
-  await b.tunnel.setServers([addressOf(one)])
+  await a.tunnel.reload(only([addressOf(one)]))
+  await b.tunnel.reload(only([addressOf(one)]))
   await eventually('both agents are at the first server', () => {
     return isServerReady(a) && isServerReady(b) && knows(a, 'edge-b') && connectedTo(one).length === 2
   })
@@ -57,7 +60,7 @@ function countOf({ log }: TestAgent, message: string): number {
 
 test('an added server is connected and reserved at, and the one that stays keeps its connection', async () => {
   const before = countOf(a, 'server connected')
-  await a.tunnel.setServers([addressOf(two), addressOf(one)])
+  await a.tunnel.reload(only([addressOf(two), addressOf(one)]))
   await eventually('the second server stands, too', () => isServerReady(a))
   assert.deepEqual(
     a.tunnel.status().servers.map(({ address }) => address),
@@ -75,7 +78,7 @@ test('metrics show the servers of now, and the flows that are open', async () =>
     return (await agent.metrics.render()).match(/^edgemesh_tunnel_(server_connected|open_flows)\{.*$/gm) ?? []
   }
   const down = 'localhost:1'
-  await a.tunnel.setServers([addressOf(one), down])
+  await a.tunnel.reload(only([addressOf(one), down]))
   const stream = await dial(a, 'edge-b', target.port)
   assert.deepEqual(await shown(a), [
     `edgemesh_tunnel_server_connected{server="${addressOf(one)}"} 1`,
@@ -91,7 +94,7 @@ test('metrics show the servers of now, and the flows that are open', async () =>
 })
 
 test('a removed server is disconnected and keeps no reservation', async () => {
-  await a.tunnel.setServers([])
+  await a.tunnel.reload(only([]))
   assert.deepEqual(a.tunnel.status().servers, [])
   await eventually('the server has seen it go', () => one.tunnel.status().reservations === 1)
   await eventually('and says so', () => !connectedTo(one).includes('edge-a'))
@@ -107,10 +110,10 @@ test('a flow through one server lives on while others come and go', async () => 
     assert.equal(String((await once(stream, 'data'))[0]), text)
   }
   await echoed('before')
-  await a.tunnel.setServers([addressOf(one), addressOf(two)])
+  await a.tunnel.reload(only([addressOf(one), addressOf(two)]))
   await eventually('the second server stands', () => isServerReady(a))
   await echoed('with two')
-  await a.tunnel.setServers([addressOf(one)])
+  await a.tunnel.reload(only([addressOf(one)]))
   await echoed('with one again')
   stream.destroy()
 })
@@ -118,7 +121,7 @@ test('a flow through one server lives on while others come and go', async () => 
 test('a mesh that moves to another server is whole again', async () => {
   await using target = await startTcpServer((socket) => void socket.end('hello'))
   b.serve('10.1.1.1', target.port)
-  await Promise.all([a, b].map((agent) => agent.tunnel.setServers([addressOf(two)])))
+  await Promise.all([a, b].map((agent) => agent.tunnel.reload(only([addressOf(two)]))))
   await eventually('both agents are at the second server', () => connectedTo(two).length === 2)
   const stream = await dial(a, 'edge-b', target.port)
   assert.equal(String((await once(stream, 'data'))[0]), 'hello')
@@ -128,23 +131,23 @@ test('a mesh that moves to another server is whole again', async () => {
 test('a server that is named in another way is met at once, not only when a retry is due', async () => {
   const { peerId } = one.tunnel.status()
   const failures = countOf(a, 'server not connected')
-  await a.tunnel.setServers([`${addressOf(one)}/p2p/${peerId}`])
+  await a.tunnel.reload(only([`${addressOf(one)}/p2p/${peerId}`]))
   assert.ok((await eventually('it stands again', () => isServerReady(a))) < 2_000)
   assert.equal(countOf(a, 'server not connected'), failures)
 })
 
 test('the second name of a server stands in when the first is removed', async () => {
   const alias = `localhost:${one.port}`
-  await a.tunnel.setServers([addressOf(one), alias])
+  await a.tunnel.reload(only([addressOf(one), alias]))
   await eventually('the second name is known to be one', () => {
     return a.tunnel.status().servers[1]?.lastError === `the same server as ${addressOf(one)}`
   })
-  await a.tunnel.setServers([alias])
+  await a.tunnel.reload(only([alias]))
   assert.ok((await eventually('it stands', () => isServerReady(a))) < 2_000)
 })
 
 test('an entry that is no address rejects and changes nothing', async () => {
-  await assert.rejects(a.tunnel.setServers([addressOf(two), 'no address']), { code: 'EDGEMESH_SERVER_ADDRESS' })
+  await assert.rejects(a.tunnel.reload(only([addressOf(two), 'no address'])), { code: 'EDGEMESH_SERVER_ADDRESS' })
   assert.deepEqual(
     a.tunnel.status().servers.map(({ address, connected }) => [address, connected]),
     [[addressOf(one), true]],
@@ -153,9 +156,9 @@ test('an entry that is no address rejects and changes nothing', async () => {
 
 test('changes that come at once end in the last one', async () => {
   await Promise.all([
-    a.tunnel.setServers([addressOf(two)]),
-    a.tunnel.setServers([]),
-    a.tunnel.setServers([addressOf(one), addressOf(two)]),
+    a.tunnel.reload(only([addressOf(two)])),
+    a.tunnel.reload(only([])),
+    a.tunnel.reload(only([addressOf(one), addressOf(two)])),
   ])
   await eventually('both stand', () => a.tunnel.status().servers.length === 2 && isServerReady(a))
 })

@@ -7,7 +7,6 @@ import { FlowCounter } from '../flows/flow-limits.ts'
 import { createTargetCheck } from '../flows/target-check.ts'
 import { createHost, type Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
-import { serverEntryOf } from '../host/server-address.ts'
 import { deriveIdentity } from '../identity/derived-key.ts'
 import { derivedNameOf, loadMembership, type Membership } from '../identity/load-membership.ts'
 import { GoPeers } from '../legacy/go-peers.ts'
@@ -18,6 +17,8 @@ import { RecordBook } from '../records/record-book.ts'
 import type { Tunnel, TunnelOptions, TunnelStatus } from '../tunnel.ts'
 import { tunnelLimitsOf } from './limits.ts'
 import { OwnRecord } from './own-record.ts'
+import { OwnRelay } from './own-relay.ts'
+import { isRelayNode, type MeshServers, relaysWithoutAddress, serverEntriesOf } from './relay-nodes.ts'
 import type { ServerLink } from './server-link.ts'
 import { ServerLinks } from './server-links.ts'
 
@@ -36,6 +37,7 @@ interface Parts {
   readonly host: Host
   readonly tasks: TaskGroup
   readonly links: ServerLink[]
+  readonly ownRelay: OwnRelay
   readonly direct: DirectConnector
   readonly paths: PeerPaths
   /** Absent unless identities are derived. */
@@ -65,12 +67,13 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
     }),
   )
   const servers = createServerLinks(parts, ownRecord)
-  await servers.set([...options.config.servers, ...(await relaysOf(options))])
+  const reload = (wanted: MeshServers) => reloadServers(parts, servers, wanted)
+  await reload(options.config)
   tasks.run('direct connections', (signal) => direct.run(signal))
   tasks.run('own addresses', (signal) => pollOwnAddresses(parts, ownRecord, signal))
   options.logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'tunnel listens')
   observe(parts)
-  return tunnelOf(parts, servers, starting.move())
+  return tunnelOf(parts, reload, starting.move())
 }
 
 async function createParts(options: TunnelOptions, starting: AsyncDisposableStack): Promise<Parts> {
@@ -90,6 +93,7 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
     }),
   )
   const tasks = starting.use(createTaskGroup(logger))
+  const ownRelay = starting.use(new OwnRelay({ host, book, logger }))
   const links: ServerLink[] = []
   const ownName = nodeName
   const interfaceAddresses = () => announcedAddressesOf(options.interfaceAddresses(), config)
@@ -100,7 +104,7 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
   const paths = new PeerPaths({ host, book, links, direct, strangers: goPeers, logger, patienceMs })
   const inbound = new FlowCounter(limits.inbound)
   const outbound = new FlowCounter(limits.outbound)
-  return { options, membership, book, host, tasks, links, direct, paths, goPeers, inbound, outbound }
+  return { options, membership, book, host, tasks, links, ownRelay, direct, paths, goPeers, inbound, outbound }
 }
 
 async function handleFlows(parts: Parts): Promise<void> {
@@ -140,17 +144,6 @@ async function handleFlows(parts: Parts): Promise<void> {
   await goPeers?.handle({ acceptor, maxStreams, describe })
 }
 
-/** In a mesh of derived identities the agents named as relays have known identities, and everyone's port. */
-async function relaysOf({ config, nodeName }: TunnelOptions): Promise<string[]> {
-  if (config.identity !== 'derived') return []
-  const others = config.relayNodes.filter((relay) => relay.nodeName !== nodeName)
-  const entries = others.map(async ({ nodeName: name, advertiseAddress }) => {
-    const { peerId } = await deriveIdentity(name)
-    return advertiseAddress.map((host) => serverEntryOf(host, config.listenPort, peerId))
-  })
-  return (await Promise.all(entries)).flat()
-}
-
 function createServerLinks(parts: Parts, ownRecord: OwnRecord): ServerLinks {
   const { options, host, book, paths, membership, tasks, links } = parts
   return new ServerLinks({
@@ -164,6 +157,28 @@ function createServerLinks(parts: Parts, ownRecord: OwnRecord): ServerLinks {
     tasks,
     links,
   })
+}
+
+async function reloadServers(parts: Parts, servers: ServerLinks, wanted: MeshServers): Promise<void> {
+  const { options, ownRelay } = parts
+  const { nodeName, config } = options
+  const own = { nodeName, listenPort: config.listenPort, peerIds: await relayPeerIdsOf(options, wanted) }
+  await servers.set(serverEntriesOf(wanted, own))
+  await ownRelay.set(isRelayNode(wanted, own))
+  for (const name of relaysWithoutAddress(wanted, own)) {
+    const remedy = 'give it an advertiseAddress under relayNodes'
+    options.logger.warn({ peer: name, remedy }, 'a relay cannot be found: it has no address')
+  }
+}
+
+/** In a mesh of derived identities the agents named as relays have known ones. */
+async function relayPeerIdsOf(
+  { config }: TunnelOptions,
+  { relayNodes }: MeshServers,
+): Promise<ReadonlyMap<string, string> | undefined> {
+  if (config.identity !== 'derived') return undefined
+  const derived = relayNodes.map(async ({ nodeName }) => [nodeName, (await deriveIdentity(nodeName)).peerId] as const)
+  return new Map(await Promise.all(derived))
 }
 
 async function createOwnRecord(parts: Parts): Promise<OwnRecord> {
@@ -199,13 +214,13 @@ async function nameOf(book: RecordBook, peerId: string, signal: AbortSignal): Pr
   return book.nameOf(peerId)
 }
 
-function tunnelOf(parts: Parts, servers: ServerLinks, running: AsyncDisposableStack): Tunnel {
+function tunnelOf(parts: Parts, reload: Tunnel['reload'], running: AsyncDisposableStack): Tunnel {
   const { options, paths, inbound, outbound, book } = parts
   const { logger, metrics } = options
   return {
     dialer: createFlowDialer({ carriers: paths, open: outbound, timeoutMs: flowTimeoutMs, logger, metrics }),
     status: () => statusOf(parts),
-    setServers: async (entries) => servers.set([...entries, ...(await relaysOf(options))]),
+    reload,
     drain: (signal) => inbound.idle(signal),
     unpin: (name) => book.unpin(name) || book.unpinServer(name),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
@@ -222,13 +237,16 @@ function observe({ options: { metrics }, links, inbound, outbound }: Parts): voi
   ])
 }
 
-function statusOf({ options, host, links, book, paths, goPeers, inbound, outbound }: Parts): TunnelStatus {
+function statusOf(parts: Parts): TunnelStatus {
+  const { options, host, links, ownRelay, book, paths, goPeers, inbound, outbound } = parts
+  const agents = ownRelay.connected
   const records = book.records.map(({ record }) => record)
   const strangers = goPeers?.known.filter(({ name }) => book.recordOf(name) === undefined) ?? []
   const others = [...records, ...strangers].filter(({ name }) => name !== options.nodeName)
   return {
     peerId: host.peerId,
     listen: host.listening(),
+    ...(agents !== undefined && { relay: { agents, reservations: host.reservations() } }),
     servers: links.map((link) => link.status()),
     peers: others.map(({ name, peerId }) => {
       const lastError = paths.lastErrorOf(name)

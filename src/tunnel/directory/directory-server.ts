@@ -22,16 +22,24 @@ export interface DirectoryServerOptions {
 const helloTimeoutMs = 10_000
 
 /** Hands out the signed records of the mesh and tells agents who is connected. One session per agent: a new one ends the old. */
-export class DirectoryServer {
+export class DirectoryServer implements Disposable {
   readonly #options: DirectoryServerOptions
   readonly #sessions = new Map<string, Session>()
   readonly #broadcast: Broadcast
+  readonly #subscription: Disposable
 
   constructor(options: DirectoryServerOptions) {
     this.#options = options
     const { book, debounceMs, random = Math.random } = options
     this.#broadcast = new Broadcast({ book, sessions: this.#sessions, debounceMs, random })
+    // Also what an agent that relays has heard from other servers; who comes later is given it then.
+    this.#subscription = book.onAccepted(({ name }) => this.#broadcast.note({ record: name }))
     options.tasks.run('directory broadcast', (signal) => this.#broadcast.run(signal))
+  }
+
+  /** Hears of no more records; sessions end with the tasks. */
+  [Symbol.dispose](): void {
+    this.#subscription[Symbol.dispose]()
   }
 
   /** Takes ownership of a stream that an agent opened. */
@@ -97,10 +105,7 @@ export class DirectoryServer {
 
   async #refusalOf(record: NameRecord, encoded: string, peer: SessionPeer): Promise<string | undefined> {
     if (record.peerId !== peer.peerId) return 'the record is of another identity than the connection'
-    const acceptance = await this.#options.book.offer(encoded)
-    // Agents that know a record have it from here, or are given it when they come.
-    if (acceptance === 'accepted') this.#broadcast.note({ record: record.name })
-    if (acceptance !== 'conflict') return undefined
+    if ((await this.#options.book.offer(encoded)) !== 'conflict') return undefined
     return (
       `the name ${record.name} belongs to another identity here; if this node was installed anew, ` +
       `run "edgemesh unpin ${record.name}" on the server`

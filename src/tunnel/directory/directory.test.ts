@@ -32,8 +32,9 @@ interface TestServer extends AsyncDisposable {
   readonly aborted: string[]
 }
 
-async function startServer(): Promise<TestServer> {
+async function startServer(...records: readonly string[]): Promise<TestServer> {
   const book = await openBook()
+  for (const record of records) await book.offer(record)
   const tasks = new TaskGroup((_name, error) => assert.fail(String(error)))
   const directory = new DirectoryServer({ book, tasks, logger: silentLogger, debounceMs: 1 })
   return {
@@ -161,9 +162,8 @@ test('a node that comes back on a new connection replaces its old one', async ()
 })
 
 test('what an agent knows already is not sent again', async () => {
-  await using server = await startServer()
   const old = (await signed(two, 'edge-b', 7)).encoded
-  await server.book.offer(old)
+  await using server = await startServer(old)
   const stream = connect(server, one.peerId)
   const record = (await signed(one, 'edge-a')).encoded
   await writeFrame(stream, { type: 'hello', record, known: { 'edge-b': 7, 'edge-a': 1 } }, never)

@@ -24,7 +24,7 @@ export interface NodeOptions {
   readonly muxers: readonly ('yamux' | 'mplex')[]
   /** Streams that one connection may carry, each way. */
   readonly maxStreamsPerConnection: number
-  /** Relays for others; else reserves at relays and can be reached through them. */
+  /** Relays for others from the start. */
   readonly isRelay: boolean
   /** Makes the node findable for nodes of the Go system in its LAN, by mDNS under this name; absent without such nodes. */
   readonly rendezvous?: string | undefined
@@ -35,7 +35,9 @@ export interface NodeOptions {
 export interface CreatedNode {
   readonly node: Libp2p
   readonly internals: Internals
-  readonly relay: CircuitRelayService | undefined
+  readonly relay: CircuitRelayService
+  /** Whether the relay takes reservations and joins connections. */
+  readonly relaying: { isOn: boolean }
 }
 
 /** Parts of the library below its public surface; pinned by its exact version and the integration tests. */
@@ -67,6 +69,7 @@ const maxReadBufferBytes = 4 * 1024 * 1024
 export async function createNode(options: NodeOptions): Promise<CreatedNode> {
   const streams = options.maxStreamsPerConnection
   const internals: Partial<Internals> = {}
+  const relaying = { isOn: options.isRelay }
   const relayTransport = circuitRelayTransport({
     reservationConcurrency: 16,
     maxInboundStopStreams: manyConnections,
@@ -95,10 +98,11 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
     ],
     connectionEncrypters: [noise()],
     streamMuxers: await Promise.all(options.muxers.map((name) => muxerOf(name, streams))),
-    connectionGater: createHandshakeWatch({
-      logger: options.logger,
-      hasPreSharedKey: options.preSharedKey !== undefined,
-    }),
+    connectionGater: {
+      ...createHandshakeWatch({ logger: options.logger, hasPreSharedKey: options.preSharedKey !== undefined }),
+      denyInboundRelayReservation: () => !relaying.isOn,
+      denyOutboundRelayedConnection: () => !relaying.isOn,
+    },
     ...(options.preSharedKey === undefined ? {} : { connectionProtector: privateNetwork(options.preSharedKey) }),
     connectionManager: {
       maxConnections: manyConnections,
@@ -110,11 +114,10 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
     },
     // It would take a slow line for a dead one; we watch by ourselves.
     connectionMonitor: { enabled: false },
-    services: servicesOf(options),
+    services: servicesOf(),
     ...(options.rendezvous !== undefined && { peerDiscovery: [await discoveryOf(options.rendezvous)] }),
   })
-  const relay: unknown = Reflect.get(node.services, 'relay')
-  return { node, internals: completed(internals), relay: relay as CircuitRelayService | undefined }
+  return { node, internals: completed(internals), relay: node.services.relay, relaying }
 }
 
 async function muxerOf(name: 'yamux' | 'mplex', maxStreams: number): Promise<() => StreamMuxerFactory> {
@@ -136,14 +139,11 @@ async function discoveryOf(rendezvous: string) {
   return mdns({ serviceTag: `${rendezvous}.local` })
 }
 
-function servicesOf({ isRelay }: NodeOptions) {
-  const common = {
+function servicesOf() {
+  return {
     identify: identify({ runOnLimitedConnection: true, maxInboundStreams: 16, maxOutboundStreams: 16 }),
     ping: ping({ runOnLimitedConnection: true }),
-  }
-  if (!isRelay) return common
-  return {
-    ...common,
+    // Always there, so that it can be switched on while connections stand.
     relay: relayServer({
       reservations: {
         applyDefaultLimit: false,

@@ -24,8 +24,10 @@ export type FoundListener = (peerId: string, addresses: readonly string[]) => vo
 /** This node among its peers: connections by identity, streams by protocol. Hides libp2p from the rest of the tunnel. */
 export interface Host extends AsyncDisposable {
   readonly peerId: string
-  /** Who takes the streams of a protocol; to be said before the host listens. */
+  /** Who takes the streams of a protocol; peers that have connected before do not learn of it by themselves. */
   handle(handler: ProtocolHandler): Promise<void>
+  /** Refuses new streams of a protocol again. */
+  unhandle(protocol: string): Promise<void>
   /** Starts listening; rejects with a `TunnelListenError`. */
   listen(): Promise<void>
   /** Multiaddresses of the listening sockets. */
@@ -43,6 +45,8 @@ export interface Host extends AsyncDisposable {
   /** Asks a connected relay to let others reach us through it; renewed by itself while the connection lasts. */
   reserve(relayPeerId: string): Promise<void>
   hasReservation(relayPeerId: string): boolean
+  /** Lets others be reached through us, or no longer: then reservations end, and no new connection is joined. */
+  setRelaying(isOn: boolean): void
   /** Peers that can be reached through us. */
   reservations(): number
 }
@@ -61,10 +65,11 @@ export async function createHost(options: NodeOptions): Promise<Host> {
   return hostOf(await createNode(options), options)
 }
 
-function hostOf({ node, internals, relay }: CreatedNode, { listenPort: port, isRelay }: NodeOptions): Host {
+function hostOf(created: CreatedNode, { listenPort: port, isRelay }: NodeOptions): Host {
+  const { node, internals, relay } = created
   const watching = new DisposableStack()
   const relays = new Set<string>()
-  if (relay !== undefined) node.addEventListener('peer:disconnect', ({ detail }) => dropReservation(relay, detail))
+  node.addEventListener('peer:disconnect', ({ detail }) => dropReservation(relay, detail))
   const listening = () => internals.transportManager.getAddrs().map(String)
   return {
     peerId: node.peerId.toString(),
@@ -78,12 +83,15 @@ function hostOf({ node, internals, relay }: CreatedNode, { listenPort: port, isR
         { runOnLimitedConnection: true, maxInboundStreams: maxStreams, maxOutboundStreams: maxStreams },
       )
     },
+    unhandle: (protocol) => node.unhandle(protocol),
+    setRelaying: (isOn) => setRelaying(created, isOn),
     async listen() {
       try {
         await node.start()
         const connections = () => node.getConnections().map(peerConnectionOf).filter(isOpen)
-        const isKept = (peerId: string) => relays.has(peerId)
-        watching.use(watchSilence({ policy: isRelay ? serverSilence : agentSilence, connections, isKept }))
+        const servedOrIdle = (peer: PeerId) => (relay.reservations.has(peer) ? 'served' : 'idle')
+        const restingUseOf = (peerId: string) => (relays.has(peerId) ? 'kept' : servedOrIdle(peerIdFromString(peerId)))
+        watching.use(watchSilence({ policy: isRelay ? serverSilence : agentSilence, connections, restingUseOf }))
       } catch (error) {
         throw new TunnelListenError(`Cannot listen on TCP port ${port} for the tunnel`, {
           cause: reasonOf(error, port),
@@ -92,26 +100,11 @@ function hostOf({ node, internals, relay }: CreatedNode, { listenPort: port, isR
     },
     listening,
     listeningPort: () => Number(/\/tcp\/(\d+)/.exec(listening()[0] ?? '')?.[1] ?? 0),
-    dial: (multiaddress, signal) =>
-      untilSettled(signal, async (dialing) => {
-        const connection = await internals.transportManager.dial(multiaddr(multiaddress), { signal: dialing })
-        return peerConnectionOf(connection)
-      }),
+    dial: (multiaddress, signal) => dial(created, multiaddress, signal),
     connectionsTo(peerId) {
       return node.getConnections(peerIdFromString(peerId)).map(peerConnectionOf).filter(isOpen)
     },
-    onConnection(listener) {
-      const onOpen = ({ detail }: CustomEvent<Connection>) => listener('open', peerConnectionOf(detail))
-      const onClose = ({ detail }: CustomEvent<Connection>) => listener('close', peerConnectionOf(detail))
-      node.addEventListener('connection:open', onOpen)
-      node.addEventListener('connection:close', onClose)
-      return {
-        [Symbol.dispose]() {
-          node.removeEventListener('connection:open', onOpen)
-          node.removeEventListener('connection:close', onClose)
-        },
-      }
-    },
+    onConnection: (listener) => onConnection(created, listener),
     onFound: (listener) => onFound(node, listener),
     async reserve(relayPeerId) {
       const relayPeer = peerIdFromString(relayPeerId)
@@ -120,7 +113,7 @@ function hostOf({ node, internals, relay }: CreatedNode, { listenPort: port, isR
       await node.peerStore.merge(relayPeer, { tags: { [libraryKeepAliveTag]: undefined } })
     },
     hasReservation: (relayPeerId) => internals.reservationStore.hasReservation(peerIdFromString(relayPeerId)),
-    reservations: () => relay?.reservations.size ?? 0,
+    reservations: () => relay.reservations.size,
     async [Symbol.asyncDispose]() {
       watching.dispose()
       await node.stop()
@@ -132,6 +125,31 @@ function onFound(node: Libp2p, listener: FoundListener): Disposable {
   const tell = ({ detail }: CustomEvent<PeerInfo>) => listener(detail.id.toString(), detail.multiaddrs.map(String))
   node.addEventListener('peer:discovery', tell)
   return { [Symbol.dispose]: () => node.removeEventListener('peer:discovery', tell) }
+}
+
+function onConnection({ node }: CreatedNode, listener: ConnectionListener): Disposable {
+  const onOpen = ({ detail }: CustomEvent<Connection>) => listener('open', peerConnectionOf(detail))
+  const onClose = ({ detail }: CustomEvent<Connection>) => listener('close', peerConnectionOf(detail))
+  node.addEventListener('connection:open', onOpen)
+  node.addEventListener('connection:close', onClose)
+  return {
+    [Symbol.dispose]() {
+      node.removeEventListener('connection:open', onOpen)
+      node.removeEventListener('connection:close', onClose)
+    },
+  }
+}
+
+function dial({ internals }: CreatedNode, multiaddress: string, signal: AbortSignal): Promise<PeerConnection> {
+  return untilSettled(signal, async (dialing) => {
+    const connection = await internals.transportManager.dial(multiaddr(multiaddress), { signal: dialing })
+    return peerConnectionOf(connection)
+  })
+}
+
+function setRelaying({ relay, relaying }: CreatedNode, isOn: boolean): void {
+  relaying.isOn = isOn
+  if (!isOn) for (const peer of relay.reservations.keys()) dropReservation(relay, peer)
 }
 
 /** The library keeps the reservation of a peer that left for hours; nobody can be reached through it. */

@@ -36,9 +36,10 @@ export function parseServerAddress(entry: string): ServerAddress {
   }
 }
 
-/** An entry of `edgeTunnel.servers` for a host, a port and a known identity. */
-export function serverEntryOf(host: string, port: number, peerId: string): string {
-  return `${host.includes(':') ? `[${host}]` : host}:${port}/p2p/${peerId}`
+/** An entry of `edgeTunnel.servers` for a host and a port, pinned when the identity is known. */
+export function serverEntryOf(host: string, port: number, peerId?: string): string {
+  const pin = peerId === undefined ? '' : `/p2p/${peerId}`
+  return `${host.includes(':') ? `[${host}]` : host}:${port}${pin}`
 }
 
 /** The IPv4 addresses among the hosts of entries of `edgeTunnel.servers`; throws a `ServerAddressError`. */

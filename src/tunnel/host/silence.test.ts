@@ -45,7 +45,7 @@ class PlayedConnection implements PeerConnection {
   }
 }
 
-/** A clock, and connections under watch; the peer `relay` is a relay of ours. */
+/** A clock, and connections under watch; the peer `relay` is a relay of ours, `client` is reached through us. */
 function watch(t: TestContext, connections: readonly PlayedConnection[], policy = agentSilence) {
   t.mock.timers.enable({ apis: ['setInterval', 'setTimeout'] })
   let nowMs = 100_000
@@ -53,7 +53,7 @@ function watch(t: TestContext, connections: readonly PlayedConnection[], policy 
   const watching = watchSilence({
     policy,
     connections: () => connections.filter(({ aborted }) => aborted === ''),
-    isKept: (peerId) => peerId === 'relay',
+    restingUseOf: (peerId) => (peerId === 'relay' ? 'kept' : peerId === 'client' ? 'served' : 'idle'),
     nowMs: () => nowMs,
   })
   t.after(() => watching[Symbol.dispose]())
@@ -177,6 +177,15 @@ test('after this process stood still the peer gets its time anew', async (t) => 
   assert.equal(peer.aborted, '')
   await pass(2)
   assert.match(peer.aborted, /^nothing was heard for \d+ s$/)
+})
+
+test('who is reached through us is not asked, and given up when it has missed two probes of its own', async (t) => {
+  const client = new PlayedConnection('client')
+  const { pass } = watch(t, [client])
+  await pass(44.5)
+  assert.deepEqual([client.probes, client.aborted], [0, ''])
+  await pass(0.5)
+  assert.deepEqual([client.probes, client.aborted], [0, 'nothing was heard for 45 s'])
 })
 
 test('a server asks nobody and gives up who has missed two probes', async (t) => {

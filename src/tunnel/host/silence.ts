@@ -15,6 +15,8 @@ export interface SilencePolicy {
   readonly idle: Patience
   /** It leads to a relay through which others reach us. */
   readonly kept: Patience
+  /** Others reach the peer through us; it asks for our signs of life. */
+  readonly served: Patience
   /** Flows are open on it, or on one that runs through it. A flow outlives a pause of the network. */
   readonly busy: Patience
   /** Somebody waits for it, and no flow would be lost with it. */
@@ -30,26 +32,26 @@ const noEnd: Patience = { limitMs: Number.POSITIVE_INFINITY }
 export const agentSilence: SilencePolicy = {
   idle: noEnd,
   kept: { probeAfterMs: 20_000, limitMs: 30_000 },
+  served: { limitMs: 45_000 },
   busy: { probeAfterMs: 5_000, limitMs: 12_000 },
   waiting: { probeAfterMs: 1_000, limitMs: 4_500 },
 }
 
-const twoMissedProbes: Patience = { limitMs: 45_000 }
-
 /** A server only listens: the agents ask. */
 export const serverSilence: SilencePolicy = {
-  idle: twoMissedProbes,
-  kept: twoMissedProbes,
-  busy: twoMissedProbes,
-  waiting: twoMissedProbes,
+  idle: agentSilence.served,
+  kept: agentSilence.served,
+  served: agentSilence.served,
+  busy: agentSilence.served,
+  waiting: agentSilence.served,
 }
 
 /** What watching needs. */
 export interface SilenceWatchOptions {
   readonly policy: SilencePolicy
   readonly connections: () => readonly PeerConnection[]
-  /** True when the peer is a relay that keeps us reachable. */
-  readonly isKept: (peerId: string) => boolean
+  /** What a connection to the peer is for while nothing is open on it. */
+  readonly restingUseOf: (peerId: string) => 'idle' | 'kept' | 'served'
   /** Time that never jumps; default `performance.now`. */
   readonly nowMs?: () => number
 }
@@ -95,14 +97,14 @@ export function watchSilence(options: SilenceWatchOptions): Disposable {
 function useOf(
   connection: PeerConnection,
   all: readonly PeerConnection[],
-  { isKept }: SilenceWatchOptions,
+  { restingUseOf }: SilenceWatchOptions,
 ): { readonly use: keyof SilencePolicy; readonly sinceMs: number } {
   const { lastHeardMs, peerId } = connection
   const users = [connection, ...all.filter(({ relayPeerId }) => relayPeerId === peerId)]
   if (users.some(({ isBusy }) => isBusy)) return { use: 'busy', sinceMs: lastHeardMs }
   const asked = users.flatMap(({ askedSinceMs }) => (askedSinceMs > lastHeardMs ? [askedSinceMs] : []))
   if (asked.length > 0) return { use: 'waiting', sinceMs: Math.min(...asked) }
-  return { use: isKept(peerId) ? 'kept' : 'idle', sinceMs: lastHeardMs }
+  return { use: restingUseOf(peerId), sinceMs: lastHeardMs }
 }
 
 /** A refusal is an answer too: whatever comes counts where it is heard. */

@@ -1,12 +1,8 @@
-import { TaskGroup } from '../../runtime/index.ts'
-import { DirectoryServer } from '../directory/directory-server.ts'
-import { directoryProtocol } from '../directory/messages.ts'
+import { serveDirectory } from '../directory/serve-directory.ts'
 import { createHost } from '../host/host.ts'
 import { loadMembership } from '../identity/load-membership.ts'
 import { RecordBook } from '../records/record-book.ts'
 import type { TunnelServer, TunnelServerOptions } from '../tunnel.ts'
-
-const debounceMs = 50
 
 /** Streams of one agent: one for each peer that it is relayed to, both ways, and the directory. */
 const streamsPerAgent = 16_384
@@ -28,13 +24,7 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
       logger,
     }),
   )
-  const tasks = starting.use(new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed')))
-  const directory = new DirectoryServer({ book, tasks, logger, debounceMs })
-  await host.handle({
-    protocol: directoryProtocol,
-    maxStreams: 4,
-    onStream: (stream, from) => directory.accept(stream, from),
-  })
+  const directory = starting.use(await serveDirectory({ host, book, logger }))
   await host.listen()
   logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'server listens')
   metrics.observe('relay_reservations', 'Nodes that can be reached through this relay', [], () => [

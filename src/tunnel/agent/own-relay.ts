@@ -1,0 +1,52 @@
+import type { Logger } from '../../observability/index.ts'
+import { type ServedDirectory, serveDirectory } from '../directory/serve-directory.ts'
+import type { Host } from '../host/host.ts'
+import type { RecordBook } from '../records/record-book.ts'
+
+/** What relaying needs. */
+export interface OwnRelayOptions {
+  readonly host: Host
+  readonly book: RecordBook
+  readonly logger: Logger
+}
+
+/** What this agent is for others while `relayNodes` names it: a relay and a directory on its own port, as a server is. */
+export class OwnRelay implements AsyncDisposable {
+  readonly #options: OwnRelayOptions
+  #directory: ServedDirectory | undefined
+  #last: Promise<void> = Promise.resolve()
+
+  constructor(options: OwnRelayOptions) {
+    this.#options = options
+  }
+
+  /** How many agents use it; undefined while it is off. */
+  get connected(): number | undefined {
+    return this.#directory?.connected.length
+  }
+
+  /** Switches it on or off; agents that used it lose their session with it. */
+  async set(isOn: boolean): Promise<void> {
+    this.#last = this.#last.then(() => this.#set(isOn))
+    await this.#last
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.set(false)
+  }
+
+  async #set(isOn: boolean): Promise<void> {
+    const { host, logger } = this.#options
+    if (isOn === (this.#directory !== undefined)) return
+    host.setRelaying(isOn)
+    if (isOn) {
+      this.#directory = await serveDirectory(this.#options)
+      logger.info({ peer: host.peerId }, 'relays for others now')
+      return
+    }
+    const directory = this.#directory
+    this.#directory = undefined
+    await directory?.[Symbol.asyncDispose]()
+    logger.info({ peer: host.peerId }, 'no longer relays for others')
+  }
+}

@@ -1,0 +1,40 @@
+import type { Logger } from '../../observability/index.ts'
+import { TaskGroup } from '../../runtime/index.ts'
+import type { Host } from '../host/host.ts'
+import type { RecordBook } from '../records/record-book.ts'
+import { DirectoryServer } from './directory-server.ts'
+import { directoryProtocol } from './messages.ts'
+
+/** A directory that answers. */
+export interface ServedDirectory extends AsyncDisposable {
+  /** Names of the agents with a session. */
+  readonly connected: readonly string[]
+}
+
+const debounceMs = 50
+
+/** Answers the agents that ask this host for the directory, until disposal ends their sessions. */
+export async function serveDirectory(parts: {
+  readonly host: Pick<Host, 'handle' | 'unhandle'>
+  readonly book: RecordBook
+  readonly logger: Logger
+}): Promise<ServedDirectory> {
+  const { host, book, logger } = parts
+  const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
+  const directory = new DirectoryServer({ book, tasks, logger, debounceMs })
+  await host.handle({
+    protocol: directoryProtocol,
+    maxStreams: 4,
+    onStream: (stream, from) => directory.accept(stream, from),
+  })
+  return {
+    get connected() {
+      return directory.connected
+    },
+    async [Symbol.asyncDispose]() {
+      await host.unhandle(directoryProtocol)
+      directory[Symbol.dispose]()
+      await tasks[Symbol.asyncDispose]()
+    },
+  }
+}
