@@ -21,6 +21,8 @@ import { startMetricsServer } from './metrics-server.ts'
 import { noTunnel } from './no-tunnel.ts'
 import { nodeAddressOf } from './node-address.ts'
 
+const removeTimeoutMs = 5_000
+
 /** The boot sequence of `edgemesh agent`; disposal stops in reverse order, also when a later start throws. */
 export async function run(configFile: string, context: CommandContext): Promise<number> {
   const base = boot('agent', configFile, context)
@@ -46,8 +48,7 @@ export async function run(configFile: string, context: CommandContext): Promise<
   // A node that cannot hold the rules shall not be left with a device.
   if (edgeProxy.enable) await kernel.applier.probe(signal)
   // The device before DNS, which listens on its address.
-  const { syntheticRange } = edgeProxy
-  await kernel.network.ensureDevice({ name: bridgeDeviceName, address: bridgeDeviceIP, syntheticRange }, signal)
+  await using unlessReady = await beginDevice(base, kernel)
   const dnsLogger = base.loggerOf('dns')
   const ownAddresses = () => [bridgeDeviceIP]
   let proxy: ServiceProxy | undefined
@@ -66,12 +67,23 @@ export async function run(configFile: string, context: CommandContext): Promise<
     await startAgentControl(base, context.build, { catalog, memory, source, dns, proxy, tunnel, metricsServer }),
   )
 
+  unlessReady.move()
   logger.info({ component: 'agent' }, 'agent ready')
   await untilStopped(base)
   logger.info({ component: 'agent' }, 'agent stopping')
   const drained = AbortSignal.timeout(edgeProxy.drainTimeoutMs)
   await Promise.all([proxy?.drain(drained), socks5?.drain(drained), tunnel?.drain(drained)])
   return 0
+}
+
+/** Makes the device; disposal removes it again if it was not there before. */
+async function beginDevice({ config, signal }: Boot<'agent'>, { network }: Kernel): Promise<AsyncDisposableStack> {
+  const { bridgeDeviceName: name, bridgeDeviceIP: address } = config.commonConfig
+  const undo = new AsyncDisposableStack()
+  const { syntheticRange } = config.modules.edgeProxy
+  const isNew = await network.ensureDevice({ name, address, syntheticRange }, signal)
+  if (isNew) undo.defer(() => network.removeDevice(name, AbortSignal.timeout(removeTimeoutMs)))
+  return undo
 }
 
 /** A folder of manifests is on disk itself: a second copy could only contradict it. */

@@ -2,10 +2,10 @@
 export interface NodeNetwork extends Disposable {
   /**
    * Makes the device (dummy, else a portless bridge) with its /32 address and the local route of the synthetic
-   * range; does nothing where they exist already. Rejects with `AddressTakenError` when another device holds the
+   * range; does nothing where they exist already. True when it made the device. Rejects with `AddressTakenError` when another device holds the
    * address.
    */
-  ensureDevice(device: DeviceSpec, signal: AbortSignal): Promise<void>
+  ensureDevice(device: DeviceSpec, signal: AbortSignal): Promise<boolean>
   /** Removes the device with its address and routes; does nothing when there is none. */
   removeDevice(name: string, signal: AbortSignal): Promise<void>
   /**

@@ -53,7 +53,7 @@ const listAddresses = (netlink: RouteSocket): Promise<Addresses> =>
 const listRoutes = (netlink: RouteSocket): Promise<Routes> =>
   netlink.ask('list routes', (socket) => socket.getRoutes({ family: familyIpv4 }, {}, requestOptions))
 
-async function ensureDevice(netlink: RouteSocket, device: DeviceSpec, signal: AbortSignal): Promise<void> {
+async function ensureDevice(netlink: RouteSocket, device: DeviceSpec, signal: AbortSignal): Promise<boolean> {
   signal.throwIfAborted()
   const links = await listLinks(netlink)
   const addresses = await listAddresses(netlink)
@@ -67,6 +67,7 @@ async function ensureDevice(netlink: RouteSocket, device: DeviceSpec, signal: Ab
   const has = addresses.some(({ data, attrs }) => data.index === index && textOf(attrs.local) === device.address)
   if (!has) await addAddress(netlink, device, index)
   await ensureLocalRoute(netlink, device, index)
+  return ours === undefined
 }
 
 async function createDevice(netlink: RouteSocket, name: string): Promise<number> {

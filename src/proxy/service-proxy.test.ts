@@ -102,6 +102,7 @@ function fakeKernel(
       async ensureDevice(device) {
         if (failures.device !== undefined) throw failures.device
         tell(`device ${device.name} ${device.address} ${device.syntheticRange}`)
+        return false
       },
       removeDevice: async () => {},
       setHostRoutes: async () => {},

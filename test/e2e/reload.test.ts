@@ -158,3 +158,28 @@ test('metrics are served on the loopback address alone, and a port that is taken
   const { stdout } = await edgemesh(edge, 'status', 'agent', '--config', file)
   assert.match(stdout, /^metrics {3}on http:\/\/127\.0\.0\.1:9999\/metrics$/m)
 })
+
+test('an agent named in relayNodes relays at the port of all agents, on and off by reload', async (t) => {
+  const relayNodes = [{ nodeName: 'relay', advertiseAddress: [relay.address] }]
+  const place = `${relay.address}:20006`
+  await using _relaying = await lab.startAgent('relay', { modules: { edgeTunnel: { servers: [], relayNodes } } })
+  const relayFile = configFileOf(relay)
+  const named = await readFile(relayFile, 'utf8')
+  await writeFile(file, render([], { relayNodes }))
+  await using _agent = await startAgent()
+  await waitForServers([[place, true]])
+  await eventually(5_000, async () => {
+    assert.deepEqual((await statusOf(relay)).tunnel?.relay, { agents: 1, reservations: 1 })
+  })
+  await eventually(5_000, async () => assert.equal(await bodyFrom(relay, 'http://10.96.0.1/'), 'web-edge-a1'))
+
+  const document = parse(named)
+  document.modules.edgeTunnel.relayNodes = []
+  await writeFile(relayFile, stringify(document))
+  await waitForServers([[place, false]])
+  await writeFile(relayFile, named)
+  const backMs = await waitForServers([[place, true]], 20_000)
+  t.diagnostic(`the relay is used again ${backMs.toFixed(0)} ms after it is named again`)
+  await writeFile(file, render([]))
+  await waitForServers([])
+})

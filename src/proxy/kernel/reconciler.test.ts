@@ -60,7 +60,7 @@ function fakeKernel() {
       [Symbol.dispose]() {},
     },
     network: {
-      ensureDevice: async () => {},
+      ensureDevice: async () => false,
       removeDevice: async () => {},
       setHostRoutes: async (device, { addresses }) => void done.push(`routes ${device} ${addresses.join()}`),
       view: async () => ({ interfaces: [], defaultRouteInterfaces: [] }),

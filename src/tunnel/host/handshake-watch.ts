@@ -7,43 +7,60 @@ const quietMs = 60_000
 /** More addresses than this at once are not told apart. */
 const maxRemembered = 1000
 
+/** A node that dies in the middle of a handshake breaks one; one with another key breaks every one. */
+const failuresInARow = 2
+
+interface Remote {
+  failures: number
+  loggedAt: number
+}
+
 /**
- * Watches inbound connections between TCP and the end of the handshake. With a pre-shared key, a handshake that breaks
- * on our side almost always means that the other side has another key: all it sends is noise to us.
+ * Watches inbound connections between TCP and the end of the handshake. With a pre-shared key, handshakes that break
+ * on our side one after the other almost always mean that the other side has another key: all it sends is noise to us.
  */
 export function createHandshakeWatch(options: {
   readonly logger: Logger
   readonly hasPreSharedKey: boolean
 }): ConnectionGater {
   const encrypted = new WeakSet<MultiaddrConnection>()
-  const lastLogged = new Map<string, number>()
+  const remotes = new Map<string, Remote>()
   return {
     denyDialMultiaddr: () => false,
     denyInboundConnection(connection) {
       if (!options.hasPreSharedKey) return false
       connection.addEventListener('close', ({ error }) => {
         const failedHere = error !== undefined && !encrypted.has(connection)
-        if (failedHere) logOncePerAddress(connection.remoteAddr.toString(), error)
+        if (failedHere) noteFailure(connection.remoteAddr.toString(), error)
       })
       return false
     },
     denyInboundEncryptedConnection(_peerId, connection) {
       encrypted.add(connection)
+      remotes.delete(addressOf(connection.remoteAddr.toString()))
       return false
     },
   }
 
-  function logOncePerAddress(remote: string, error: Error): void {
-    const address = remote.replace(/\/tcp\/.*/, '')
+  function noteFailure(text: string, error: Error): void {
+    const address = addressOf(text)
+    if (remotes.size >= maxRemembered) remotes.clear()
+    const remote = remotes.get(address) ?? { failures: 0, loggedAt: Number.NEGATIVE_INFINITY }
+    remotes.set(address, remote)
+    remote.failures += 1
     const now = Date.now()
-    if (now - (lastLogged.get(address) ?? 0) < quietMs) return
-    if (lastLogged.size >= maxRemembered) lastLogged.clear()
-    lastLogged.set(address, now)
+    if (remote.failures < failuresInARow || now - remote.loggedAt < quietMs) return
+    remote.loggedAt = now
     options.logger.warn(
-      { address: remote, error, remedy: preSharedKeyRemedy },
+      { address: text, error, remedy: preSharedKeyRemedy },
       'inbound handshake failed: pre-shared key mismatch likely',
     )
   }
+}
+
+/** Without the port, which is another one each time. */
+function addressOf(multiaddress: string): string {
+  return multiaddress.replace(/\/tcp\/.*/, '')
 }
 
 /** What to do about a mismatch, for the logs of both sides. */
