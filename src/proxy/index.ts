@@ -5,13 +5,14 @@
  * nodes by name, for clients that ask.
  *
  * Read next: `service-proxy.ts` (what follows what), `service-plan.ts` and `desired-state.ts` (what is decided),
- * `kernel/render-ruleset.ts` (the rules), `userspace/userspace-proxy.ts`.
+ * `kernel/render-ruleset.ts` (the rules), `userspace/userspace-proxy.ts`, `l7/` (HTTP, also for the gateway).
  *
  * @module
  */
 export * from './errors.ts'
 export { tableName } from './kernel/nft-table.ts'
-export { dialFirstReachable } from './l4/dial-first-reachable.ts'
+export * from './l4/dial-first-reachable.ts'
+export * from './l7/index.ts'
 export * from './service-proxy.ts'
 export * from './socks5/errors.ts'
 export { type Socks5Proxy, startSocks5Proxy } from './socks5/socks5-proxy.ts'

@@ -77,7 +77,8 @@ async function dialForClient(
   }
 }
 
-function recordFailure(
+/** Counts a dial that failed, and tells of it where details are wanted. */
+export function recordFailure(
   { backend, error }: FailedDial,
   route: BalancedRoute,
   { logger, metrics }: CarrierOptions,

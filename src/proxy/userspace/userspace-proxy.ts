@@ -3,7 +3,8 @@ import { type Dialer, readOpenFileLimit, resetStream, startTcpListener, type Tcp
 import type { Logger, Metrics } from '../../observability/index.ts'
 import { TaskGroup } from '../../runtime/index.ts'
 import type { DialPolicy } from '../l4/dial-first-reachable.ts'
-import { carryConnection } from './connection-carrier.ts'
+import { type CarrierOptions, carryConnection } from './connection-carrier.ts'
+import { createHttpCarrier, type HttpCarrier } from './http-carrier.ts'
 import { createUserspaceMetrics, type RefusalReason } from './metrics.ts'
 import { createResetWarning } from './reset-warning.ts'
 import { type BalancedRoute, createRouteTable, type UserspaceRoute } from './route-table.ts'
@@ -63,7 +64,9 @@ export async function startUserspaceProxy(options: UserspaceProxyOptions): Promi
   const usual = { balancing: { kind: options.balancing }, readsRequests: false }
   const routes = createRouteTable(usual, { random, nowMs, ring: options.hashRing })
   const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'task failed'))
-  const handle = createConnectionHandler(options, tasks, nowMs)
+  const carrying = createCarrying(options, nowMs)
+  const http = createHttpCarrier(carrying)
+  const handle = createConnectionHandler(options, tasks, { ...carrying, http })
   const listener = await startTcpListener({
     host,
     port,
@@ -76,27 +79,37 @@ export async function startUserspaceProxy(options: UserspaceProxyOptions): Promi
     status: () => ({ port: listener.port, routes: routes.size, openConnections: tasks.size }),
     async drain(signal) {
       listener.stopAccepting()
+      http.drain()
       await tasks.idle(signal)
     },
     async [Symbol.asyncDispose]() {
       // Resets the clients, which ends every task.
       await listener[Symbol.asyncDispose]()
       await tasks[Symbol.asyncDispose]()
+      http[Symbol.dispose]()
     },
+  }
+}
+
+function createCarrying(options: UserspaceProxyOptions, nowMs: () => number): CarrierOptions {
+  const { dialer, dialTimeoutMs, logger } = options
+  return {
+    dialer,
+    dialPolicyOf: ({ policy }) => createDialPolicy(policy.connectTimeoutMs ?? dialTimeoutMs),
+    logger,
+    metrics: createUserspaceMetrics(options.metrics),
+    warnOfReset: createResetWarning(logger, nowMs),
   }
 }
 
 type ConnectionHandler = (client: TcpSocket, route: BalancedRoute | undefined) => void
 
 function createConnectionHandler(
-  options: UserspaceProxyOptions,
+  { maxConnections = defaultMaxConnections() }: UserspaceProxyOptions,
   tasks: TaskGroup,
-  nowMs: () => number,
+  carrying: CarrierOptions & { readonly http: HttpCarrier },
 ): ConnectionHandler {
-  const { logger, dialer, dialTimeoutMs, maxConnections = defaultMaxConnections() } = options
-  const metrics = createUserspaceMetrics(options.metrics)
-  const warnOfReset = createResetWarning(logger, nowMs)
-  const dialPolicyOf = ({ policy }: BalancedRoute) => createDialPolicy(policy.connectTimeoutMs ?? dialTimeoutMs)
+  const { logger, metrics, warnOfReset, http } = carrying
   const refuse = (client: TcpSocket, reason: RefusalReason) => {
     resetStream(client, new Error(`refused: ${reason}`))
     metrics.refused(reason)
@@ -118,7 +131,8 @@ function createConnectionHandler(
       metrics.opened()
       route.openConnections += 1
       try {
-        await carryConnection(client, route, { dialer, dialPolicyOf, logger, metrics, warnOfReset })
+        if (route.policy.readsRequests) await http.carry(client, route)
+        else await carryConnection(client, route, carrying)
       } finally {
         route.openConnections -= 1
         metrics.closed()
