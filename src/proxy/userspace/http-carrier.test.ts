@@ -77,7 +77,7 @@ test('requests of one connection go by their header, and stay with their backend
   const { ask } = await createFixture(resources, header)
   const first = new Map<string, string>()
   for (let round = 0; round < 3; round++) {
-    for (let user = 0; user < 12; user++) {
+    for (let user = 0; user < 60; user++) {
       const { backend } = await ask('/', { ...keepAlive, 'x-user': `user ${user}` })
       assert.equal(backend, first.get(String(user)) ?? backend)
       first.set(String(user), backend)
@@ -90,7 +90,7 @@ test('a client without the cookie is given one, and stays with its backend from 
   await using resources = new AsyncDisposableStack()
   const { ask } = await createFixture(resources, { kind: 'http-cookie', name: 'seat', ttlMs: 60_000 })
   const seats = new Set<string>()
-  for (let client = 0; client < 12; client++) {
+  for (let client = 0; client < 40; client++) {
     const { backend, headers } = await ask('/', keepAlive)
     const [cookie = ''] = headers['set-cookie'] ?? []
     assert.match(cookie, /^seat=[0-9a-f]{32}; Max-Age=60; Path=\/; HttpOnly$/)
