@@ -95,7 +95,8 @@ export function timeoutError({ address, port }: SocketAddress, timeoutMs: number
   })
 }
 
-function createUdpSocket(address: string): Socket {
+/** An unbound socket for the family of this IP address. */
+export function createUdpSocket(address: string): Socket {
   const type = address.includes(':') ? 'udp6' : 'udp4'
   const family = type === 'udp6' ? 6 : 4
   // Only addresses are ever passed; looking them up again costs a turn of the event loop for every datagram.

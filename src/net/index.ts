@@ -15,7 +15,16 @@ export {
   requestControl,
   startControlServer,
 } from './control-socket.ts'
-export * from './datagram.ts'
+export {
+  type DatagramOptions,
+  type DatagramSocket,
+  type ExchangeOptions,
+  exchangeDatagram,
+  openDatagramSocket,
+  type SocketAddress,
+  timeoutError,
+} from './datagram.ts'
+export * from './datagram-dialer.ts'
 export { MetInTheMiddleError } from './dial-from-listener.ts'
 export * from './dialer.ts'
 export * from './direct-dialer.ts'

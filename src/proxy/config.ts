@@ -74,6 +74,12 @@ export const proxySchema = z.strictObject({
     .max(600_000)
     .default(5000)
     .describe('How long one attempt to reach a backend may take, in milliseconds.'),
+  udpIdleTimeoutMs: z
+    .int()
+    .min(1_000)
+    .max(86_400_000)
+    .default(30_000)
+    .describe('How long a UDP client without any datagram keeps its backend in the userspace proxy, in milliseconds.'),
   drainTimeoutMs: z
     .int()
     .min(0)

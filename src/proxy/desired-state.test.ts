@@ -96,7 +96,9 @@ test('the userspace proxy prefers endpoints elsewhere and falls back on those he
   const entry = planned([here], [there])
   assert.deepEqual(
     userspaceRoutesOf([entry], new Map([[entry.id, '169.254.64.7']])),
-    new Map([['169.254.64.7', { id: entry.id, preferred: [there], others: [here], policy: entry.policy }]]),
+    new Map([
+      ['169.254.64.7', { id: entry.id, protocol: 'tcp', preferred: [there], others: [here], policy: entry.policy }],
+    ]),
   )
   assert.equal(userspaceRoutesOf([planned([here], [])], new Map()).size, 0)
 })

@@ -72,10 +72,11 @@ export function userspaceRoutesOf(
 ): Map<string, UserspaceRoute> {
   const routes = new Map<string, UserspaceRoute>()
   for (const entry of planned) {
+    const protocol = entry.destinations[0]?.protocol ?? entry.external?.protocol ?? 'tcp'
     for (const { id, userspace, reserve } of spreadsOf(entry)) {
       const address = synthetic.get(id)
       if (address === undefined) continue
-      routes.set(address, { id, preferred: userspace, others: reserve, policy: entry.policy })
+      routes.set(address, { id, protocol, preferred: userspace, others: reserve, policy: entry.policy })
     }
   }
   return routes

@@ -128,13 +128,13 @@ async function fakeUserspaceProxy(
   let routes: ReadonlyMap<string, UserspaceRoute> = new Map()
   return {
     port,
-    setRoutes(wanted) {
+    async setRoutes(wanted) {
       routes = wanted
       tell(
         `routes ${[...wanted.values()].map(({ preferred }) => preferred.map(({ address }) => address).join()).join()}`,
       )
     },
-    status: () => ({ port, routes: routes.size, openConnections: 0 }),
+    status: () => ({ port, routes: routes.size, openConnections: 0, datagramSessions: 0 }),
     drain: async () => tell('drained'),
     [Symbol.asyncDispose]: async () => tell('closed'),
   }

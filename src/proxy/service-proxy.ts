@@ -2,7 +2,7 @@ import type { Catalog, Snapshot } from '../catalog/index.ts'
 import type { CommonConfig } from '../linux/config.ts'
 import { type Kernel, readBridgeNetfilter, readEphemeralPorts } from '../linux/index.ts'
 import { type Endpoint, type Ipv4Network, parseIpv4Network, type Service } from '../model/index.ts'
-import { AddressInUseError, type Dialer } from '../net/index.ts'
+import { AddressInUseError, type DatagramDialer, type Dialer } from '../net/index.ts'
 import { describeError, type Health, type Logger, type Metrics } from '../observability/index.ts'
 import { backoffDelayMs, sleep, TaskGroup } from '../runtime/index.ts'
 import type { ProxyConfig } from './config.ts'
@@ -29,6 +29,8 @@ export interface ServiceProxyOptions {
   readonly excludedAddresses?: () => ReadonlySet<string>
   readonly catalog: Catalog
   readonly dialer: Dialer
+  /** Absent where datagrams are not carried in userspace. */
+  readonly datagramDialer?: DatagramDialer | undefined
   readonly kernel: Kernel
   readonly logger: Logger
   readonly metrics: Metrics
@@ -102,9 +104,18 @@ async function listen(options: ServiceProxyOptions): Promise<UserspaceProxy> {
   let failure: unknown
   for (const port of candidates) {
     try {
-      const { balancing, dialTimeoutMs, loadBalancer } = config
-      const hashRing = loadBalancer.consistentHash
-      return await start({ host: '0.0.0.0', port, dialer, balancing, hashRing, dialTimeoutMs, logger, metrics })
+      const { balancing, dialTimeoutMs, udpIdleTimeoutMs, loadBalancer } = config
+      const ways = { dialer, datagramDialer: options.datagramDialer, hashRing: loadBalancer.consistentHash }
+      return await start({
+        host: '0.0.0.0',
+        port,
+        ...ways,
+        balancing,
+        dialTimeoutMs,
+        udpIdleTimeoutMs,
+        logger,
+        metrics,
+      })
     } catch (error) {
       if (!(error instanceof AddressInUseError)) throw error
       failure = error
@@ -266,7 +277,7 @@ class RunningServiceProxy implements ServiceProxy {
     const wanted = this.#wantedFor(catalog.current, facts)
     if (wanted !== this.#current) {
       // Backends may change while the rules stay as they are. Until new rules stand the old routes are still in use.
-      this.#userspace.setRoutes(new Map([...(this.#current?.routes ?? []), ...wanted.routes]))
+      await this.#userspace.setRoutes(new Map([...(this.#current?.routes ?? []), ...wanted.routes]))
     }
     await this.#reconciler.reconcile(
       wanted.kernel,
@@ -275,7 +286,7 @@ class RunningServiceProxy implements ServiceProxy {
     )
     if (wanted === this.#current) return
     this.#current = wanted
-    this.#userspace.setRoutes(wanted.routes)
+    await this.#userspace.setRoutes(wanted.routes)
     this.#healthChecks.set(wanted.isDraining ? [] : wanted.plan.healthChecks)
     const inUse = new Set([...wanted.routes.values()].map(({ id }) => id))
     this.#synthetic.releaseAllBut(inUse)

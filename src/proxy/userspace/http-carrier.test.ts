@@ -50,7 +50,9 @@ async function createFixture(resources: AsyncDisposableStack, key: HashKey) {
   }
   const policy = { balancing: { kind: 'consistent-hash', key, ring: { kind: 'ring' } }, readsRequests: true } as const
   const setBackends = (preferred: readonly Backend[]) =>
-    proxy.setRoutes(new Map([[webAddress, { id: 'shop/web:http/tcp', preferred, others: [], policy }]]))
+    void proxy.setRoutes(
+      new Map([[webAddress, { id: 'shop/web:http/tcp', protocol: 'tcp', preferred, others: [], policy }]]),
+    )
   setBackends(backends)
   const dial = async () => {
     const client = await direct.dial({ protocol: 'tcp', address: webAddress, port: proxy.port }, never)

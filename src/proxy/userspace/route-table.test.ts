@@ -4,6 +4,7 @@ import { createRouteTable, type UserspaceRoute } from './route-table.ts'
 
 const web: UserspaceRoute = {
   id: 'shop/web:80/tcp',
+  protocol: 'tcp',
   preferred: [1, 2].map((port) => ({ address: '10.0.0.1', port })),
   others: [],
 }
@@ -88,4 +89,20 @@ test('a route that stays as it is costs nothing when others change', () => {
   )
   assert.equal(looks, looksAtFirst)
   assert.equal(table.size, 2)
+})
+
+test('ServicePorts of UDP are apart from those of TCP', () => {
+  const table = createTable()
+  const dns: UserspaceRoute = { ...web, id: 'shop/dns:53/udp', protocol: 'udp' }
+  table.replace(
+    new Map([
+      ['169.254.64.1', web],
+      ['169.254.64.2', dns],
+    ]),
+  )
+  assert.equal(table.find('169.254.64.2'), undefined)
+  assert.deepEqual(
+    [...table.datagramRoutes()].map(([address, { id }]) => [address, id]),
+    [['169.254.64.2', dns.id]],
+  )
 })

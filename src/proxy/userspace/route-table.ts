@@ -4,11 +4,12 @@ import {
   createBalancer,
   type ResolvedPolicy,
 } from '../../loadbalancer/index.ts'
-import type { Backend, ServicePortId } from '../../model/index.ts'
+import type { Backend, Protocol, ServicePortId } from '../../model/index.ts'
 
 /** The backends of one ServicePort that the userspace proxy carries. */
 export interface UserspaceRoute {
   readonly id: ServicePortId
+  readonly protocol: Protocol
   /** Picked first, in balance. */
   readonly preferred: readonly Backend[]
   /** Tried when all preferred fail. */
@@ -20,6 +21,7 @@ export interface UserspaceRoute {
 /** A ServicePort and its balancer, which outlives changes of backends and of the synthetic address. */
 export interface BalancedRoute {
   readonly id: ServicePortId
+  readonly protocol: Protocol
   readonly balancer: Balancer
   readonly policy: ResolvedPolicy
   /** Connections that are open now; kept by whoever carries them. */
@@ -29,7 +31,10 @@ export interface BalancedRoute {
 /** Which ServicePort a connection is for, by the local address it arrived at. */
 export interface RouteTable {
   readonly size: number
+  /** The ServicePort of TCP at this address. */
   find(localAddress: string | undefined): BalancedRoute | undefined
+  /** Those of UDP, by synthetic address; a new map after each `replace`. */
+  datagramRoutes(): ReadonlyMap<string, BalancedRoute>
   /** Makes the table equal to these routes, keyed by synthetic IPv4 address. */
   replace(routes: ReadonlyMap<string, UserspaceRoute>): void
 }
@@ -42,18 +47,22 @@ export function createRouteTable(usual: ResolvedPolicy, surroundings: BalancerSu
     get size() {
       return byAddress.size
     },
-    find: (localAddress) => (localAddress === undefined ? undefined : byAddress.get(withoutMappedPrefix(localAddress))),
+    find(localAddress) {
+      const route = localAddress === undefined ? undefined : byAddress.get(withoutMappedPrefix(localAddress))
+      return route?.protocol === 'tcp' ? route : undefined
+    },
+    datagramRoutes: () => new Map([...byAddress].filter(([, { protocol }]) => protocol === 'udp')),
     replace(routes) {
       const before = byId
       byAddress = new Map()
       byId = new Map()
       for (const [address, wanted] of routes) {
-        const { id, policy = usual } = wanted
-        const known = byId.get(id) ?? before.get(id)
-        const route = known?.route ?? newRoute(id, policy, surroundings)
+        const { policy = usual } = wanted
+        const known = byId.get(wanted.id) ?? before.get(wanted.id)
+        const route = known?.route ?? newRoute(wanted, policy, surroundings)
         if (known === undefined || !isSame(known.from, wanted)) update(route, wanted, policy)
         byAddress.set(address, route)
-        byId.set(id, { route, from: wanted })
+        byId.set(wanted.id, { route, from: wanted })
       }
     },
   }
@@ -67,8 +76,12 @@ interface Held {
 
 type MutableRoute = { -readonly [K in keyof BalancedRoute]: BalancedRoute[K] }
 
-function newRoute(id: ServicePortId, policy: ResolvedPolicy, surroundings: BalancerSurroundings): MutableRoute {
-  return { id, policy, balancer: createBalancer(policy, surroundings), openConnections: 0 }
+function newRoute(
+  { id, protocol }: UserspaceRoute,
+  policy: ResolvedPolicy,
+  surroundings: BalancerSurroundings,
+): MutableRoute {
+  return { id, protocol, policy, balancer: createBalancer(policy, surroundings), openConnections: 0 }
 }
 
 /** With thousands of ServicePorts most have nothing new to say. */

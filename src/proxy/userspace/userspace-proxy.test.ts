@@ -59,7 +59,7 @@ async function createFixture(resources: AsyncDisposableStack, options: Partial<U
     return client
   }
   const route = (preferred: readonly Backend[], others: readonly Backend[] = []) =>
-    proxy.setRoutes(new Map([[webAddress, { id: 'shop/web:80/tcp', preferred, others }]]))
+    void proxy.setRoutes(new Map([[webAddress, { id: 'shop/web:80/tcp', protocol: 'tcp', preferred, others }]]))
   return { proxy, metrics, warnings, backend, connect, route }
 }
 
@@ -133,10 +133,10 @@ test('the address that a connection arrives at names the ServicePort', async () 
   const { proxy, backend, connect } = await createFixture(resources)
   const web = await backend(echoAtEnd('web'))
   const api = await backend(echoAtEnd('api'))
-  proxy.setRoutes(
+  await proxy.setRoutes(
     new Map([
-      [webAddress, { id: 'shop/web:80/tcp', preferred: [web], others: [] }],
-      [apiAddress, { id: 'shop/api:80/tcp', preferred: [api], others: [] }],
+      [webAddress, { id: 'shop/web:80/tcp', protocol: 'tcp', preferred: [web], others: [] }],
+      [apiAddress, { id: 'shop/api:80/tcp', protocol: 'tcp', preferred: [api], others: [] }],
     ]),
   )
   assert.equal(await exchange(await connect(webAddress), 'hello'), 'web: hello')
@@ -446,10 +446,10 @@ test('the limit of a rule holds for its ServicePort alone', async () => {
   const { proxy, warnings, backend, connect } = await createFixture(resources)
   const web = await backend(echoAtEnd('web'))
   const policy = { balancing: { kind: 'random' }, readsRequests: false, maxConnections: 1 } as const
-  proxy.setRoutes(
+  await proxy.setRoutes(
     new Map([
-      [webAddress, { id: 'shop/web:80/tcp', preferred: [web], others: [], policy }],
-      [apiAddress, { id: 'shop/api:80/tcp', preferred: [web], others: [] }],
+      [webAddress, { id: 'shop/web:80/tcp', protocol: 'tcp', preferred: [web], others: [], policy }],
+      [apiAddress, { id: 'shop/api:80/tcp', protocol: 'tcp', preferred: [web], others: [] }],
     ]),
   )
   const first = await connect()
@@ -472,7 +472,9 @@ test('a connection counts as open for least request until it ends', async () => 
       .write(name)
   const backends = [await backend(greet('one')), await backend(greet('two'))]
   const policy = { balancing: { kind: 'least-request' }, readsRequests: false } as const
-  proxy.setRoutes(new Map([[webAddress, { id: 'shop/web:80/tcp', preferred: backends, others: [], policy }]]))
+  await proxy.setRoutes(
+    new Map([[webAddress, { id: 'shop/web:80/tcp', protocol: 'tcp', preferred: backends, others: [], policy }]]),
+  )
   const open: { readonly client: ByteStream; readonly name: string }[] = []
   const openOne = async () => {
     const client = await connect()

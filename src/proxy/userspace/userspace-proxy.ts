@@ -1,9 +1,17 @@
 import type { PartitionedRing } from '../../loadbalancer/index.ts'
-import { type Dialer, readOpenFileLimit, resetStream, startTcpListener, type TcpSocket } from '../../net/index.ts'
+import {
+  type DatagramDialer,
+  type Dialer,
+  readOpenFileLimit,
+  resetStream,
+  startTcpListener,
+  type TcpSocket,
+} from '../../net/index.ts'
 import type { Logger, Metrics } from '../../observability/index.ts'
 import { TaskGroup } from '../../runtime/index.ts'
 import type { DialPolicy } from '../l4/dial-first-reachable.ts'
-import { type CarrierOptions, carryConnection } from './connection-carrier.ts'
+import { type CarrierOptions, carryConnection, recordFailure } from './connection-carrier.ts'
+import { createDatagramProxy, type DatagramProxy } from './datagram-proxy.ts'
 import { createHttpCarrier, type HttpCarrier } from './http-carrier.ts'
 import { createUserspaceMetrics, type RefusalReason } from './metrics.ts'
 import { createResetWarning } from './reset-warning.ts'
@@ -17,6 +25,10 @@ export interface UserspaceProxyOptions {
   /** 0 lets the kernel choose. */
   readonly port: number
   readonly dialer: Dialer
+  /** Absent where datagrams are not carried; their ServicePorts have no socket then. */
+  readonly datagramDialer?: DatagramDialer | undefined
+  /** A client's UDP session without a datagram for this long is over; 30 s by default. */
+  readonly udpIdleTimeoutMs?: number
   /** For ServicePorts whose route brings no policy. */
   readonly balancing: 'round-robin' | 'random'
   /** `loadBalancer.consistentHash`; absent for its defaults. */
@@ -36,6 +48,7 @@ export interface UserspaceProxyStatus {
   readonly port: number
   readonly routes: number
   readonly openConnections: number
+  readonly datagramSessions: number
 }
 
 /**
@@ -44,8 +57,11 @@ export interface UserspaceProxyStatus {
  */
 export interface UserspaceProxy extends AsyncDisposable {
   readonly port: number
-  /** Replaces all routes, keyed by synthetic IPv4 address; open connections are left alone. */
-  setRoutes(routes: ReadonlyMap<string, UserspaceRoute>): void
+  /**
+   * Replaces all routes, keyed by synthetic IPv4 address; open connections are left alone. Those of TCP hold at once,
+   * those of UDP when the promise resolves, and only then may the kernel send datagrams there.
+   */
+  setRoutes(routes: ReadonlyMap<string, UserspaceRoute>): Promise<void>
   /** Stops accepting, then waits until no connection is open or the signal aborts. */
   drain(signal: AbortSignal): Promise<void>
   status(): UserspaceProxyStatus
@@ -55,8 +71,12 @@ const maxDialAttempts = 4
 const totalDialTimeFactor = 2
 const longestSlowMs = 500
 /** A connection takes two file descriptors; past the limit the kernel would close new ones as if they were served. */
-const openFileShare = 0.45
+const connectionShare = 0.4
 const mostConnections = 16_384
+/** A UDP session to a backend on this node takes one. */
+const datagramShare = 0.1
+const mostSessions = 4_096
+const usualUdpIdleMs = 30_000
 
 /** Resolves when the port is bound; rejects as `startTcpListener` does. */
 export async function startUserspaceProxy(options: UserspaceProxyOptions): Promise<UserspaceProxy> {
@@ -73,10 +93,19 @@ export async function startUserspaceProxy(options: UserspaceProxyOptions): Promi
     onAcceptError: (error) => logger.warn({ error }, 'cannot accept a connection'),
     onConnection: (client) => handle(client, routes.find(client.localAddress)),
   })
+  const datagrams = createDatagrams(options, carrying, { port: listener.port, nowMs })
   return {
     port: listener.port,
-    setRoutes: routes.replace,
-    status: () => ({ port: listener.port, routes: routes.size, openConnections: tasks.size }),
+    async setRoutes(next) {
+      routes.replace(next)
+      await datagrams?.setRoutes(routes.datagramRoutes())
+    },
+    status: () => ({
+      port: listener.port,
+      routes: routes.size,
+      openConnections: tasks.size,
+      datagramSessions: datagrams?.sessions ?? 0,
+    }),
     async drain(signal) {
       listener.stopAccepting()
       http.drain()
@@ -87,8 +116,29 @@ export async function startUserspaceProxy(options: UserspaceProxyOptions): Promi
       await listener[Symbol.asyncDispose]()
       await tasks[Symbol.asyncDispose]()
       http[Symbol.dispose]()
+      await datagrams?.[Symbol.asyncDispose]()
     },
   }
+}
+
+function createDatagrams(
+  { datagramDialer, udpIdleTimeoutMs = usualUdpIdleMs, dialTimeoutMs, metrics }: UserspaceProxyOptions,
+  carrying: CarrierOptions,
+  { port, nowMs }: { readonly port: number; readonly nowMs: () => number },
+): DatagramProxy | undefined {
+  if (datagramDialer === undefined) return undefined
+  const proxy = createDatagramProxy({
+    port,
+    dialer: datagramDialer,
+    dialTimeoutMs,
+    idleTimeoutMs: udpIdleTimeoutMs,
+    maxSessions: openFilesFor(datagramShare, mostSessions),
+    nowMs,
+    logger: carrying.logger,
+    onFailure: (failure, route) => recordFailure(failure, route, carrying),
+  })
+  metrics.observe('userspace_datagram_sessions', 'UDP sessions of clients', [], () => [{ value: proxy.sessions }])
+  return proxy
 }
 
 function createCarrying(options: UserspaceProxyOptions, nowMs: () => number): CarrierOptions {
@@ -105,7 +155,7 @@ function createCarrying(options: UserspaceProxyOptions, nowMs: () => number): Ca
 type ConnectionHandler = (client: TcpSocket, route: BalancedRoute | undefined) => void
 
 function createConnectionHandler(
-  { maxConnections = defaultMaxConnections() }: UserspaceProxyOptions,
+  { maxConnections = openFilesFor(connectionShare, mostConnections) }: UserspaceProxyOptions,
   tasks: TaskGroup,
   carrying: CarrierOptions & { readonly http: HttpCarrier },
 ): ConnectionHandler {
@@ -158,6 +208,6 @@ function createDialPolicy(timeoutMs: number): DialPolicy {
   }
 }
 
-function defaultMaxConnections(): number {
-  return Math.min(mostConnections, Math.floor((readOpenFileLimit() ?? Number.POSITIVE_INFINITY) * openFileShare))
+function openFilesFor(share: number, most: number): number {
+  return Math.min(most, Math.floor((readOpenFileLimit() ?? Number.POSITIVE_INFINITY) * share))
 }

@@ -1,0 +1,72 @@
+import { isIP } from 'node:net'
+import { createUdpSocket } from './datagram.ts'
+import { type DatagramChannel, type DatagramDialer, DialError, type DialTarget } from './dialer.ts'
+
+/** Sends datagrams from this node's own network stack, each channel from a socket that is connected to its target. */
+export function createDirectDatagramDialer(): DatagramDialer {
+  return {
+    async dialDatagrams(target, signal) {
+      signal.throwIfAborted()
+      refuseUndialable(target)
+      return await openChannel(target)
+    },
+  }
+}
+
+/** Dials targets on this node, or on none in particular, with `direct` and all others with `remote`. */
+export function createNodeAwareDatagramDialer(
+  localNode: string,
+  direct: DatagramDialer,
+  remote: DatagramDialer,
+): DatagramDialer {
+  return {
+    dialDatagrams(target, signal) {
+      const isRemote = target.nodeName !== undefined && target.nodeName !== localNode
+      return (isRemote ? remote : direct).dialDatagrams(target, signal)
+    },
+  }
+}
+
+function refuseUndialable({ protocol, address, port }: DialTarget): void {
+  if (protocol !== 'udp') throw new DialError('forbidden', `connect ${protocol} ${address}:${port}: not datagrams`)
+  if (isIP(address) === 0) throw new DialError('forbidden', `connect ${address}:${port}: not an IP address`)
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) {
+    throw new DialError('forbidden', `connect ${address}:${port}: not a port`)
+  }
+}
+
+function openChannel({ address, port }: DialTarget): Promise<DatagramChannel> {
+  const socket = createUdpSocket(address)
+  const closed = Promise.withResolvers<Error | undefined>()
+  let listener: (message: Buffer) => void = () => {}
+  let isOpen = true
+  const close = (reason: Error | undefined) => {
+    if (!isOpen) return
+    isOpen = false
+    socket.close()
+    closed.resolve(reason)
+  }
+  const onError = (error: NodeJS.ErrnoException | null) => {
+    // A full queue or a datagram that is too long loses that one; only an answer that nobody listens ends the channel.
+    if (error?.code === 'ECONNREFUSED') close(new DialError('refused', `send ECONNREFUSED ${address}:${port}`))
+  }
+  socket.on('error', onError)
+  socket.on('message', (message) => listener(message))
+  return new Promise((resolve, reject) => {
+    socket.connect(port, address, (error?: Error) => {
+      if (error) {
+        close(undefined)
+        reject(new DialError('unreachable', error.message, { cause: error }))
+        return
+      }
+      resolve({
+        closed: closed.promise,
+        send: (message) => void (isOpen && socket.send(message, onError)),
+        onMessage: (next) => {
+          listener = next
+        },
+        [Symbol.dispose]: () => close(undefined),
+      })
+    })
+  })
+}
