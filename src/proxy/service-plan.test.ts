@@ -88,6 +88,23 @@ test('a ServicePort without endpoints is planned, so that it is refused', () => 
   assert.deepEqual(idsOf(snapshotOf([service('web')])), ['shop/web:main/tcp'])
 })
 
+test('where datagrams are carried UDP is planned like TCP', () => {
+  const udp = service('udp', { protocol: 'udp' })
+  const carried = { ...options, carriesDatagrams: true }
+  const mixed = slices('udp', ['edge-a1/10.244.1.2', 'edge-b1/10.244.2.2'], 'udp')
+  const [planned] = planServicePorts(snapshotOf([udp], [mixed]), carried)
+  assert.deepEqual(
+    planned?.direct.map(({ address }) => address),
+    ['10.244.1.2'],
+  )
+  assert.deepEqual(
+    planned?.userspace.map(({ address }) => address),
+    ['10.244.2.2'],
+  )
+  const remote = snapshotOf([udp], [slices('udp', ['edge-b1/10.244.2.2'], 'udp')])
+  assert.deepEqual(planServicePorts(remote, carried)[0]?.userspace.length, 1)
+})
+
 test('UDP is planned with the endpoints here, and left out when all are elsewhere', () => {
   const udp = service('udp', { protocol: 'udp' })
   const mixed = slices('udp', ['edge-a1/10.244.1.2', 'edge-b1/10.244.2.2'], 'udp')

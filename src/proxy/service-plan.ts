@@ -84,6 +84,8 @@ export interface PlanOptions {
   readonly interceptKubernetesService: boolean
   /** How backends are picked where no rule says otherwise. */
   readonly balancing: 'round-robin' | 'random'
+  /** The userspace proxy carries UDP as well. */
+  readonly carriesDatagrams?: boolean
   readonly syntheticNetwork: Ipv4Network
   /** Addresses never intercepted: our own API server, metaServer, servers and relays. */
   readonly excludedAddresses: ReadonlySet<string>
@@ -125,7 +127,7 @@ interface FrameEntry extends ServicePortFrame {
 
 /**
  * Left out: headless Services, those without an IPv4 ClusterIP, those filtered by label, default/kubernetes unless
- * asked for, and UDP ServicePorts whose endpoints are all on other nodes, which this version cannot carry. Of two
+ * asked for, and UDP ServicePorts whose endpoints are all on other nodes where datagrams are not carried. Of two
  * ServicePorts with the same destination the first gets it.
  */
 export function createServicePlanner(): ServicePlanner {

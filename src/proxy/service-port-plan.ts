@@ -78,7 +78,8 @@ export function planServicePort(
   const { id, service, port, destinations } = frame
   const backends = snapshot.backendsOf(service, port).filter(({ address }) => isUsable(address, options))
   const isElsewhere = ({ nodeName }: Backend) => nodeName !== options.nodeName
-  if (port.protocol === 'udp' && backends.length > 0 && backends.every(isElsewhere)) return undefined
+  const staysHere = port.protocol === 'udp' && options.carriesDatagrams !== true
+  if (staysHere && backends.length > 0 && backends.every(isElsewhere)) return undefined
   const balancing = { kind: options.balancing }
   const policy = resolvePolicy(service, port, snapshot.destinationRulesOf(service), { balancing })
   const spreadFor = (as: Service, name: ServicePortId): Spread => {
@@ -101,11 +102,11 @@ function spreadOf(
   reserve: readonly Backend[],
   policy: ServicePortPolicy,
   { port }: ServicePortFrame,
-  { nodeName }: PlanOptions,
+  { nodeName, carriesDatagrams }: PlanOptions,
 ): Spread {
   const direct = chosen.filter((backend) => backend.nodeName === nodeName)
   const others = chosen.filter((backend) => backend.nodeName !== nodeName)
-  if (port.protocol === 'udp') return { id, direct, userspace: [], reserve: [] }
+  if (port.protocol === 'udp' && carriesDatagrams !== true) return { id, direct, userspace: [], reserve: [] }
   if (takesUserspace(policy, chosen.length, others.length)) return { id, direct: [], userspace: chosen, reserve }
   return { id, direct, userspace: others, reserve: [...direct, ...reserve] }
 }

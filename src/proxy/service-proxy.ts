@@ -335,7 +335,9 @@ class RunningServiceProxy implements ServiceProxy {
     const { config, nodeName } = this.#options
     const excludedAddresses = this.#options.excludedAddresses?.() ?? noAddresses
     if (this.#planOptions?.excludedAddresses === excludedAddresses) return this.#planOptions
-    this.#planOptions = { ...config, nodeName, syntheticNetwork: this.#syntheticNetwork, excludedAddresses }
+    const carriesDatagrams = this.#options.datagramDialer !== undefined
+    const syntheticNetwork = this.#syntheticNetwork
+    this.#planOptions = { ...config, nodeName, carriesDatagrams, syntheticNetwork, excludedAddresses }
     return this.#planOptions
   }
 

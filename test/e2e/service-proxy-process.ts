@@ -8,7 +8,7 @@ import process from 'node:process'
 import { createCatalog } from '../../src/catalog/index.ts'
 import { openKernel } from '../../src/linux/index.ts'
 import type { DestinationRule, EndpointSlice, Service } from '../../src/model/index.ts'
-import { createDirectDialer } from '../../src/net/index.ts'
+import { createDirectDatagramDialer, createDirectDialer } from '../../src/net/index.ts'
 import { createHealth, createLogger, createMetrics } from '../../src/observability/index.ts'
 import { proxySchema } from '../../src/proxy/config.ts'
 import { startServiceProxy, tableName } from '../../src/proxy/index.ts'
@@ -55,6 +55,7 @@ const proxy = running.use(
     dnsPort: 53,
     catalog,
     dialer: createDirectDialer(),
+    datagramDialer: createDirectDatagramDialer(),
     kernel,
     logger,
     metrics: createMetrics(),
