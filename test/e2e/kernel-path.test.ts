@@ -181,12 +181,16 @@ suite('a node whose bridge passes frames through nftables', () => {
     await assertRefusedAtOnce(scene.client, scene.services.empty)
   })
 
-  test('UDP reaches an endpoint here, and is refused at once when there is none', async () => {
-    const echo = `const s = require('dgram').createSocket('udp4'); s.on('message', (m, r) => s.send('web ' + m, r.port, r.address)); s.bind(5300, () => console.log('listening'))`
-    await scene.web.spawn([process.execPath, '-e', echo]).waitForLine(/^listening/)
+  test('UDP reaches an endpoint here and one elsewhere, and is refused at once when there is none', async () => {
+    const echo = `const s = require('dgram').createSocket('udp4'); s.on('message', (m, r) => s.send(process.argv[1] + ' ' + m, r.port, r.address)); s.bind(5300, () => console.log('listening'))`
+    await scene.web.spawn([process.execPath, '-e', echo, 'web']).waitForLine(/^listening/)
+    const cloud = scene.lab.node('cloud-1')
+    await cloud.spawn([process.execPath, '-e', echo, 'cloud']).waitForLine(/^listening/)
     const udp = { ...scene.services.local, name: 'udp', protocol: 'udp', clusterIP: '10.96.0.15', port: 5300 } as const
     const here = { node: 'edge-a1', address: scene.web.address, port: 5300 }
     const none = { ...udp, name: 'no-udp', clusterIP: '10.96.0.16', backends: [] }
+    const there = [{ node: 'cloud-1', address: cloud.address, port: 5300 }]
+    const far = { ...udp, name: 'far-udp', clusterIP: '10.96.0.17', backends: there }
     const client = [
       `const s = require('dgram').createSocket('udp4')`,
       `s.connect(5300, process.argv[1], () => s.send('hi'))`,
@@ -195,10 +199,11 @@ suite('a node whose bridge passes frames through nftables', () => {
     ].join(';')
     const ask = async (host: Host, { clusterIP }: SceneService) =>
       (await host.exec([process.execPath, '-e', client, clusterIP])).stdout.trim()
-    await scene.change(running, [...Object.values(scene.services), { ...udp, backends: [here] }, none])
+    await scene.change(running, [...Object.values(scene.services), { ...udp, backends: [here] }, none, far])
     for (const host of [scene.node, scene.client]) {
       await timeUntil('UDP is answered', async () => (await ask(host, udp)) === 'web hi')
       assert.equal(await ask(host, none), 'ECONNREFUSED')
+      assert.equal(await ask(host, far), 'cloud hi')
     }
     await scene.change(running, Object.values(scene.services))
   })
