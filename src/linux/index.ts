@@ -10,6 +10,7 @@
 
 export * from './clean-up.ts'
 export { type Command, runCommand } from './command.ts'
+export type * from './conntrack.ts'
 export * from './errors.ts'
 export * from './foreign-firewall.ts'
 export * from './interface-addresses.ts'

@@ -1,5 +1,6 @@
 import type { Logger } from '../observability/index.ts'
 import { cleanUp } from './clean-up.ts'
+import { type Conntrack, createConntrack } from './conntrack.ts'
 import { createForeignFirewalls, type ForeignFirewalls } from './foreign-firewall.ts'
 import { createRulesetApplier } from './nft-ruleset-applier.ts'
 import type { NodeNetwork } from './node-network.ts'
@@ -11,6 +12,7 @@ export interface Kernel extends Disposable {
   readonly applier: RulesetApplier
   readonly network: NodeNetwork
   readonly firewalls: ForeignFirewalls
+  readonly conntrack: Conntrack
   /** Removes everything of ours; see `cleanUp`. */
   cleanUp(signal: AbortSignal): Promise<void>
 }
@@ -22,12 +24,15 @@ export async function openKernel(
 ): Promise<Kernel> {
   const network = await createNodeNetwork(logger)
   const applier = await createRulesetApplier(names.table)
+  const conntrack = await createConntrack()
   return {
     applier,
     network,
+    conntrack,
     firewalls: createForeignFirewalls(names.table),
     cleanUp: (signal) => cleanUp(names, signal),
     [Symbol.dispose]() {
+      conntrack[Symbol.dispose]()
       applier[Symbol.dispose]()
       network[Symbol.dispose]()
     },

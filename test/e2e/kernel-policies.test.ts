@@ -267,3 +267,40 @@ suite('access from outside', () => {
     assert.equal(await answerTo(client, '10.96.0.10'), 'web1')
   })
 })
+
+suite('datagrams of a client that keeps its port', () => {
+  const service = (backends: readonly Backend[]): SceneService => ({
+    name: 'names',
+    protocol: 'udp',
+    clusterIP: '10.96.0.20',
+    port: 5300,
+    backends: backends.map((backend) => ({ ...backend, port: 5300 })),
+  })
+  const answerer = `const s = require('dgram').createSocket('udp4')
+    s.on('message', (m, r) => s.send(process.argv[1], r.port, r.address)).bind(5300, () => console.log('listening'))`
+  const asker = `const s = require('dgram').createSocket('udp4')
+    s.on('message', (m) => console.log('from ' + m)).on('error', () => {}).bind(40123)
+    setInterval(() => s.send('hi', 5300, '10.96.0.20', () => {}), 50)`
+
+  test('find an endpoint as soon as there is a rule, and another one when theirs is gone', async () => {
+    for (const name of ['web1', 'web2']) {
+      await lab
+        .pod(name)
+        .spawn([process.execPath, '-e', answerer, name])
+        .waitForLine(/^listening/, 30_000)
+    }
+    await show()
+    const asking = client.spawn([process.execPath, '-e', asker])
+    // A flow is tracked to where there is no rule for it yet.
+    await eventually('the flow is tracked', async () => {
+      return (await node.exec(['cat', '/proc/net/nf_conntrack'])).stdout.includes('sport=40123 dport=5300')
+    })
+    await show(service([web1]))
+    await asking.waitForLine(/^from web1$/)
+    await show(service([web2]))
+    await asking.waitForLine(/^from web2$/)
+    await show(service([web2, web1]))
+    await show(service([web1]))
+    await eventually('the first one answers again', async () => asking.output().trim().endsWith('from web1'))
+  })
+})

@@ -1,7 +1,7 @@
 import { type RulesetApplier, RulesetRejectedError } from '../../linux/index.ts'
 import { type NftElement, renderDeletion } from './nft-table.ts'
 import type { Ruleset } from './render-ruleset.ts'
-import { type Choice, keyOf, type RuledServicePort } from './ruled-service-port.ts'
+import { type Choice, choicesOf, keyOf, type RuledServicePort } from './ruled-service-port.ts'
 import { affinityMap } from './ruleset-needs.ts'
 
 /** Name of the map that packets fill with what clients were given. */
@@ -53,11 +53,6 @@ function hasLost({ slots, affinitySeconds }: Choice, next: RuledServicePort | un
   if (affinitySeconds === undefined) return false
   const kept = new Set(next === undefined ? [] : choicesOf(next).flatMap((choice) => choice.slots.map(targetOf)))
   return slots.some((slot) => !kept.has(targetOf(slot)))
-}
-
-function choicesOf({ external, ...inside }: RuledServicePort): Choice[] {
-  if (external === undefined) return [inside]
-  return external.outside === undefined ? [inside, external.choice] : [inside, external.choice, external.outside]
 }
 
 const targetOf = ({ address, port }: Choice['slots'][number]): string => `${address} . ${port}`

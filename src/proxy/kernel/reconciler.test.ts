@@ -67,6 +67,7 @@ function fakeKernel() {
       watch: async () => ({ [Symbol.dispose]() {} }),
       [Symbol.dispose]() {},
     },
+    conntrack: { forgetUdpFlows: async () => 0, [Symbol.dispose]() {} },
     firewalls: {
       async ensureAccepts({ clusterNetworks }) {
         done.push(`accepts ${clusterNetworks.join()}`)

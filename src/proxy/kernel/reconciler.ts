@@ -37,6 +37,7 @@ export function createKernelReconciler(
 
   const rules = createRulesetKeeper({
     applier: kernel.applier,
+    conntrack: kernel.conntrack,
     logger,
     // What follows from our own change of nftables is no news.
     onOwnChange(before, after) {

@@ -76,6 +76,12 @@ export const stickySetOf = (seconds: number, isPort: boolean): string => `${isPo
 /** `protocol . address . port`, the key of a destination. */
 export const keyOf = ({ protocol, address, port }: Destination): string => `${protocol} . ${address} . ${port}`
 
+/** All choices of a ServicePort: at its ClusterIPs, and elsewhere for clients inside and outside. */
+export function choicesOf({ external, ...inside }: RuledServicePort): Choice[] {
+  if (external === undefined) return [inside]
+  return external.outside === undefined ? [inside, external.choice] : [inside, external.choice, external.outside]
+}
+
 /** All that a ServicePort puts into maps and sets. */
 export function elementsOf(entry: RuledServicePort): NftElement[] {
   const elements: NftElement[] = []

@@ -1,8 +1,9 @@
-import { type RulesetApplier, RulesetRejectedError } from '../../linux/index.ts'
+import { type Conntrack, type RulesetApplier, RulesetRejectedError } from '../../linux/index.ts'
 import type { Logger } from '../../observability/index.ts'
 import { forgetStaleClients, mayHoldStaleClients } from './affinity.ts'
 import { renderChange, renderReplacement, renderTable } from './nft-table.ts'
 import type { Ruleset } from './render-ruleset.ts'
+import { createStaleFlowTest, mayHoldStaleFlows } from './stale-flows.ts'
 
 /** Runs a change of the ruleset, with what comes before and after it. */
 export type Around = (apply: () => Promise<void>) => Promise<void>
@@ -16,13 +17,14 @@ export interface RulesetKeeper {
 /** What the keeper needs. */
 export interface RulesetKeeperOptions {
   readonly applier: RulesetApplier
+  readonly conntrack: Conntrack
   readonly logger: Logger
   /** Told the generations between which nothing of nftables changed but elements and chains of ours. */
   readonly onOwnChange: (before: number, after: number) => void
 }
 
 /** Installs the whole table once and then changes what differs; installs it again when somebody else changed it. */
-export function createRulesetKeeper({ applier, logger, onOwnChange }: RulesetKeeperOptions): RulesetKeeper {
+export function createRulesetKeeper({ applier, conntrack, logger, onOwnChange }: RulesetKeeperOptions): RulesetKeeper {
   /** Undefined while it is not known what the kernel holds. */
   let installed: Ruleset | undefined
 
@@ -55,11 +57,22 @@ export function createRulesetKeeper({ applier, logger, onOwnChange }: RulesetKee
     if (after === before + 1) onOwnChange(before, after)
   }
 
+  const forgetFlows = async (before: Ruleset | undefined, ruleset: Ruleset, signal: AbortSignal): Promise<void> => {
+    try {
+      const count = await conntrack.forgetUdpFlows(createStaleFlowTest(before, ruleset), signal)
+      if (count > 0) logger.debug({ count }, 'UDP flows go where the new rules lead')
+    } catch (error) {
+      // The rules stand; flows that nobody uses end by themselves after half a minute.
+      logger.warn({ error }, 'UDP clients may stay with endpoints that are gone')
+    }
+  }
+
   const bring = async (text: string | undefined, ruleset: Ruleset, signal: AbortSignal): Promise<void> => {
     const before = installed
     if (text === undefined) await install(ruleset, signal)
     else await change(text, ruleset, signal)
     if (mayHoldStaleClients(before, ruleset)) await forgetStaleClients(applier, ruleset, signal)
+    if (mayHoldStaleFlows(before, ruleset)) await forgetFlows(before, ruleset, signal)
   }
 
   return {
