@@ -125,9 +125,13 @@ function renderServer(server: TunnelServerStatus): string[] {
   const records = server.records.map(({ name, peerId, connected }) => {
     return `record    ${name.padEnd(20)} ${peerId} ${connected ? 'connected' : 'away'}`
   })
+  const relayed = server.relayed.map(({ nodes, open, bytes }) => {
+    return `relayed   ${nodes.join(' - ')}: ${open} connections, ${(bytes / 1e6).toFixed(1)} MB`
+  })
   return [
     `server    ${server.peerId}, listens on ${listOf(server.listen)}, ${server.reservations} reservations`,
     ...records,
+    ...relayed,
   ]
 }
 

@@ -7,6 +7,7 @@
  * @module
  */
 export * from './already-running.ts'
+export * from './connect-tcp.ts'
 export {
   type ControlHandler,
   type ControlRequest,
@@ -28,6 +29,7 @@ export * from './datagram-dialer.ts'
 export { MetInTheMiddleError } from './dial-from-listener.ts'
 export * from './dialer.ts'
 export * from './direct-dialer.ts'
+export * from './exchange-datagrams.ts'
 export * from './http-listener.ts'
 export * from './listen-error.ts'
 export * from './memory-stream.ts'

@@ -142,6 +142,10 @@ export function tunnelSchemaOf(defaultListenPort: number, isEnabledByDefault = f
       .default(['yamux'])
       .describe('Stream multiplexers offered, best first. mplex has no backpressure.')
       .meta({ expects: 'a list of at least one of yamux, mplex' }),
+    links: z
+      .boolean()
+      .default(true)
+      .describe('Carry flows between agents over TLS connections of their own; without, over libp2p streams alone.'),
     listenInterfaces: z
       .string()
       .default('*')

@@ -6,6 +6,7 @@
  *     identity/   who we are: key on disk, pre-shared key         records/    signed names, who they belong to
  *     host/       libp2p: connections and streams as plain types  directory/  records and presence over a server
  *     flows/      one target, one byte stream, over any carrier   paths/      direct or relayed, chosen per flow
+ *     links/      TLS connections between agents, for flows       relay/      joins links of nodes that cannot meet
  *     agent/      wires an agent or gateway                       server/     wires a server
  *
  * Read next: `tunnel.ts`, `agent/start-tunnel.ts`, then `flows/`, `paths/`, `records/`.

@@ -1,6 +1,6 @@
 import type { Catalog } from '../catalog/index.ts'
 import type { NamedAddress } from '../linux/index.ts'
-import type { Dialer } from '../net/index.ts'
+import type { DatagramDialer, Dialer } from '../net/index.ts'
 import type { Health, Logger, Metrics } from '../observability/index.ts'
 import type { TunnelConfig } from './config.ts'
 
@@ -40,7 +40,7 @@ export interface TunnelStatus {
 /** The running tunnel of an agent or gateway. */
 export interface Tunnel extends AsyncDisposable {
   /** Dials a target on another node by `nodeName`; rejects with `DialError`. */
-  readonly dialer: Dialer
+  readonly dialer: Dialer & DatagramDialer
   status(): TunnelStatus
   /**
    * Makes these the servers and the agents that relay; links to those that stay are left alone. Rejects with a
@@ -65,6 +65,8 @@ export interface TunnelServerStatus {
   readonly peerId: string
   readonly listen: readonly string[]
   readonly reservations: number
+  /** What the busiest pairs of nodes have sent each other through this relay. */
+  readonly relayed: readonly { readonly nodes: readonly string[]; readonly open: number; readonly bytes: number }[]
   readonly records: readonly { readonly name: string; readonly peerId: string; readonly connected: boolean }[]
 }
 
@@ -80,6 +82,8 @@ export interface TunnelOptions {
   readonly catalog: Catalog
   /** Dials the targets of peers on this node. */
   readonly localDialer: Dialer
+  /** The same for datagrams; default: from this node's own network stack. */
+  readonly localDatagrams?: DatagramDialer
   /** Where ports of this node itself (`edgeTunnel.allowNodePorts`) are dialled for peers. */
   readonly nodeAddress: () => string
   /** All addresses of this node; asked again every second or so. */

@@ -26,6 +26,9 @@ setFlagsFromString('--expose-gc')
 const collectGarbage: () => void = runInNewContext('gc')
 const megabyte = 1024 * 1024
 
+// The relay that peers without links use.
+const config = { links: false }
+
 const running = new AsyncDisposableStack()
 let a: TestAgent
 let b: TestAgent
@@ -33,8 +36,8 @@ let b: TestAgent
 before(async () => {
   const folder = running.use(await TestFolder.create())
   const server = running.use(await startTestServer(folder))
-  a = running.use(await startTestAgent(folder, 'edge-a', server.port))
-  b = running.use(await startTestAgent(folder, 'edge-b', server.port))
+  a = running.use(await startTestAgent(folder, 'edge-a', server.port, { config }))
+  b = running.use(await startTestAgent(folder, 'edge-b', server.port, { config }))
   await eventually('both agents are connected', () => isServerReady(a) && isServerReady(b))
 })
 after(() => running.disposeAsync())

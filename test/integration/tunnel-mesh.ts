@@ -5,7 +5,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Catalog, createCatalog, type ObjectSink } from '../../src/catalog/index.ts'
 import type { NamedAddress } from '../../src/linux/index.ts'
-import { type ByteStream, createDirectDialer, type Dialer, type DialTarget } from '../../src/net/index.ts'
+import type { Protocol } from '../../src/model/index.ts'
+import {
+  type ByteStream,
+  createDirectDatagramDialer,
+  createDirectDialer,
+  type DatagramDialer,
+  type Dialer,
+  type DialTarget,
+} from '../../src/net/index.ts'
 import {
   createHealth,
   createMetrics,
@@ -32,7 +40,7 @@ export interface TestAgent extends AsyncDisposable {
   readonly log: readonly LogLine[]
   readonly stateDir: string
   /** Makes the target an endpoint of a Service on this agent's node. */
-  serve(address: string, port: number): void
+  serve(address: string, port: number, protocol?: Protocol): void
 }
 
 /** A server under test. */
@@ -79,6 +87,12 @@ export class TestFolder implements AsyncDisposable {
 }
 
 /** Loopback is never a target of the tunnel, so tests name targets in 10.0.0.0/8 and this dials them on 127.0.0.1. */
+const loopbackDatagrams: DatagramDialer = {
+  dialDatagrams: (target, signal) =>
+    createDirectDatagramDialer().dialDatagrams({ ...target, address: '127.0.0.1' }, signal),
+}
+
+/** The same for byte streams. */
 export const loopbackDialer: Dialer = {
   dial: (target, signal) => createDirectDialer().dial({ ...target, address: '127.0.0.1' }, signal),
 }
@@ -137,6 +151,7 @@ export async function startTestAgent(
     stateDir,
     catalog,
     localDialer: options.localDialer ?? loopbackDialer,
+    localDatagrams: loopbackDatagrams,
     nodeAddress: () => '127.0.0.1',
     interfaceAddresses: () => options.interfaces ?? [],
     logger: recordingLogger(log),
@@ -150,7 +165,7 @@ export async function startTestAgent(
     metrics,
     log,
     stateDir,
-    serve: (address, port) => putService(catalog, name, address, port),
+    serve: (address, port, protocol = 'tcp') => putService(catalog, name, { address, port, protocol }),
     async [Symbol.asyncDispose]() {
       await tunnel[Symbol.asyncDispose]()
       catalog[Symbol.dispose]()
@@ -220,7 +235,11 @@ export function pathTo(agent: TestAgent, name: string): string | undefined {
   return agent.tunnel.status().peers.find((peer) => peer.name === name)?.path.kind
 }
 
-function putService(catalog: ObjectSink, nodeName: string, address: string, port: number): void {
+function putService(
+  catalog: ObjectSink,
+  nodeName: string,
+  { address, port, protocol }: { readonly address: string; readonly port: number; readonly protocol: Protocol },
+): void {
   const name = `target-${port}`
   catalog.put('services', {
     namespace: 'test',
@@ -229,7 +248,7 @@ function putService(catalog: ObjectSink, nodeName: string, address: string, port
     type: 'ClusterIP',
     clusterIPs: ['10.96.0.10'],
     headless: false,
-    ports: [{ name: '', protocol: 'tcp', port: 80 }],
+    ports: [{ name: '', protocol, port: 80 }],
     publishNotReadyAddresses: false,
   })
   catalog.put('endpointSlices', {
@@ -238,7 +257,7 @@ function putService(catalog: ObjectSink, nodeName: string, address: string, port
     serviceName: name,
     fromEndpoints: false,
     addressType: 'IPv4',
-    ports: [{ name: '', protocol: 'tcp', port }],
+    ports: [{ name: '', protocol, port }],
     endpoints: [{ addresses: [address], ready: true, serving: true, terminating: false, nodeName }],
   })
 }

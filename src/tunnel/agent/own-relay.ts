@@ -1,19 +1,22 @@
-import type { Logger } from '../../observability/index.ts'
+import type { Logger, Metrics } from '../../observability/index.ts'
 import { type ServedDirectory, serveDirectory } from '../directory/serve-directory.ts'
 import type { Host } from '../host/host.ts'
 import type { RecordBook } from '../records/record-book.ts'
+import { type SpliceServer, serveSplices } from '../relay/splice-server.ts'
 
 /** What relaying needs. */
 export interface OwnRelayOptions {
   readonly host: Host
   readonly book: RecordBook
   readonly logger: Logger
+  readonly metrics: Metrics
 }
 
 /** What this agent is for others while `relayNodes` names it: a relay and a directory on its own port, as a server is. */
 export class OwnRelay implements AsyncDisposable {
   readonly #options: OwnRelayOptions
   #directory: ServedDirectory | undefined
+  #splices: SpliceServer | undefined
   #last: Promise<void> = Promise.resolve()
 
   constructor(options: OwnRelayOptions) {
@@ -41,11 +44,14 @@ export class OwnRelay implements AsyncDisposable {
     host.setRelaying(isOn)
     if (isOn) {
       this.#directory = await serveDirectory(this.#options)
+      this.#splices = await serveSplices(this.#options)
       logger.info({ peer: host.peerId }, 'relays for others now')
       return
     }
-    const directory = this.#directory
+    const [directory, splices] = [this.#directory, this.#splices]
     this.#directory = undefined
+    this.#splices = undefined
+    await splices?.[Symbol.asyncDispose]()
     await directory?.[Symbol.asyncDispose]()
     logger.info({ peer: host.peerId }, 'no longer relays for others')
   }

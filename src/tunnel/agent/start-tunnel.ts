@@ -1,3 +1,4 @@
+import { createDirectDatagramDialer } from '../../net/index.ts'
 import type { Logger } from '../../observability/index.ts'
 import { sleep, TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import { flowProtocol } from '../flows/carrier.ts'
@@ -21,6 +22,7 @@ import { OwnRelay } from './own-relay.ts'
 import { isRelayNode, type MeshServers, relaysWithoutAddress, serverEntriesOf } from './relay-nodes.ts'
 import type { ServerLink } from './server-link.ts'
 import { ServerLinks } from './server-links.ts'
+import { startLinks } from './start-links.ts'
 
 const addressPollMs = 2000
 const flowTimeoutMs = 10_000
@@ -55,10 +57,15 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   using _listening = options.health.block('tunnel listens')
   const parts = await createParts(options, starting)
   const { host, direct, tasks, paths, book, goPeers } = parts
-  await handleFlows(parts)
+  const acceptor = createAcceptor(parts)
+  await handleFlows(parts, acceptor)
   await host.listen()
   if (goPeers !== undefined) starting.use(goPeers.meetFound())
   const ownRecord = await createOwnRecord(parts)
+  if (options.config.links) {
+    const { logger, metrics } = options
+    starting.use(await startLinks({ ...parts, acceptor, ownRecord, logger, metrics }))
+  }
   starting.use(host.onConnection(() => paths.changed()))
   starting.use(
     book.onAccepted(() => {
@@ -93,7 +100,7 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
     }),
   )
   const tasks = starting.use(createTaskGroup(logger))
-  const ownRelay = starting.use(new OwnRelay({ host, book, logger }))
+  const ownRelay = starting.use(new OwnRelay({ host, book, logger, metrics }))
   const links: ServerLink[] = []
   const ownName = nodeName
   const interfaceAddresses = () => announcedAddressesOf(options.interfaceAddresses(), config)
@@ -107,14 +114,15 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
   return { options, membership, book, host, tasks, links, ownRelay, direct, paths, goPeers, inbound, outbound }
 }
 
-async function handleFlows(parts: Parts): Promise<void> {
-  const { options, host, tasks, inbound, book, paths, goPeers } = parts
+function createAcceptor(parts: Parts): FlowAcceptor {
+  const { options, tasks, inbound, book, goPeers } = parts
   const { nodeName, catalog, forbiddenNetworks = [], localDialer, config, logger, metrics } = options
-  const acceptor = new FlowAcceptor({
+  return new FlowAcceptor({
     nodeName,
     tasks,
     open: inbound,
     localDialer,
+    localDatagrams: options.localDatagrams ?? createDirectDatagramDialer(),
     nodeAddress: options.nodeAddress,
     checkTarget: createTargetCheck({
       nodeName,
@@ -134,12 +142,15 @@ async function handleFlows(parts: Parts): Promise<void> {
     logger,
     metrics,
   })
-  const maxStreams = tunnelLimitsOf(config).streamsPerConnection
+}
+
+async function handleFlows({ options, host, paths, goPeers }: Parts, acceptor: FlowAcceptor): Promise<void> {
+  const maxStreams = tunnelLimitsOf(options.config).streamsPerConnection
   const describe = (connection: PeerConnection) => paths.describe(connection)
   await host.handle({
     protocol: flowProtocol,
     maxStreams,
-    onStream: (stream, from) => acceptor.accept(stream, { peerId: from.peerId, path: describe(from) }),
+    onStream: (stream, from) => acceptor.acceptStream(stream, { peerId: from.peerId, path: describe(from) }),
   })
   await goPeers?.handle({ acceptor, maxStreams, describe })
 }

@@ -1,20 +1,20 @@
-import type { ByteStream } from '../../net/index.ts'
-import type { OpenMessages } from './open-message.ts'
+import type { ByteStream, DatagramChannel } from '../../net/index.ts'
+import type { OpenRequest } from './open-message.ts'
 
 /** The protocol that carries flows over streams of a peer connection. */
 export const flowProtocol = '/edgemesh/flow/1.0.0'
 
 /**
- * Opens byte streams to one peer for flows to run on. Flows know nothing of what is below: a stream of a direct or
- * relayed libp2p connection now, any other link later.
+ * Opens flows to one peer. Callers know nothing of what is below: streams of a direct or relayed libp2p connection, or
+ * links of our own. Both methods reject with the `DialError` that the far end has answered; any other error means that
+ * the carrier does not work.
  */
 export interface Carrier {
   readonly peerId: string
   /** How it travels, for logs: `direct` or `relayed via NAME`. */
   readonly path: string
-  open(signal: AbortSignal): Promise<ByteStream>
-  /** How targets are asked for on its streams, when not by our own messages; known once a stream is open. */
-  readonly messages?: OpenMessages | undefined
+  open(request: OpenRequest, signal: AbortSignal): Promise<ByteStream>
+  openDatagrams(request: OpenRequest, signal: AbortSignal): Promise<DatagramChannel>
 }
 
 /** Finds the best carrier to a peer as things are now. */

@@ -1,8 +1,19 @@
-import { type ByteStream, DialError, type Dialer, resetStream, splice } from '../../net/index.ts'
+import {
+  type ByteStream,
+  type DatagramDialer,
+  DialError,
+  type Dialer,
+  type DialTarget,
+  exchangeDatagrams,
+  resetStream,
+  splice,
+} from '../../net/index.ts'
 import { type Counter, describeError, type Logger, type Metrics } from '../../observability/index.ts'
 import { type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import type { FlowCounter } from './flow-limits.ts'
+import type { IncomingFlow } from './incoming-flow.ts'
 import { type OpenMessages, type OpenRequest, openMessages, targetTextOf } from './open-message.ts'
+import { incomingFlowOf } from './stream-carrier.ts'
 import type { Refusal } from './target-check.ts'
 
 /** Who opened a flow, proven by the connection's handshake. */
@@ -17,6 +28,7 @@ export interface FlowAcceptorOptions {
   readonly tasks: TaskGroup
   readonly open: FlowCounter
   readonly localDialer: Dialer
+  readonly localDatagrams: DatagramDialer
   /** Where the ports of this node itself are dialled. */
   readonly nodeAddress: () => string
   checkTarget(request: OpenRequest, signal: AbortSignal): Promise<Refusal | undefined>
@@ -27,13 +39,6 @@ export interface FlowAcceptorOptions {
   readonly handshakeTimeoutMs: number
   readonly logger: Logger
   readonly metrics: Metrics
-}
-
-/** A stream that a peer opened to ask for a target. */
-interface AskedStream {
-  readonly stream: ByteStream
-  readonly peer: FlowPeer
-  readonly messages: OpenMessages
 }
 
 /** One line per peer and reason in this time; a peer that scans us must not fill the log. */
@@ -54,79 +59,125 @@ export class FlowAcceptor {
   }
 
   /** Takes ownership of a stream that a peer opened, and on which it says what it wants by these messages. */
-  accept(stream: ByteStream, peer: FlowPeer, messages: OpenMessages = openMessages): void {
+  acceptStream(stream: ByteStream, peer: FlowPeer, messages: OpenMessages = openMessages): void {
+    this.#run(
+      peer,
+      (error) => resetStream(stream, error),
+      async (stopping, hasRoom) => {
+        using limit = new TimeLimit(this.#options.handshakeTimeoutMs, stopping)
+        const flow = await incomingFlowOf(stream, messages, limit.signal)
+        if (flow !== undefined) await this.#serve(flow, peer, hasRoom, stopping)
+      },
+    )
+  }
+
+  /** Takes ownership of a flow that a peer asks for. */
+  accept(flow: IncomingFlow, peer: FlowPeer): void {
+    this.#run(
+      peer,
+      (error) => flow.abandon(error),
+      (stopping, hasRoom) => this.#serve(flow, peer, hasRoom, stopping),
+    )
+  }
+
+  #run(
+    peer: FlowPeer,
+    abandon: (error: Error) => void,
+    serve: (stopping: AbortSignal, hasRoom: boolean) => Promise<void>,
+  ): void {
     const { tasks, open } = this.#options
     if (tasks.signal.aborted) {
-      resetStream(stream, new Error('stopping'))
+      abandon(new Error('stopping'))
       return
     }
     const counted = open.enter(peer.peerId)
     tasks.run('inbound flow', async (stopping) => {
       using _counted = counted
       try {
-        await this.#serve({ stream, peer, messages }, counted !== undefined, stopping)
+        await serve(stopping, counted !== undefined)
       } catch (error) {
         this.#options.logger.debug({ peer: peer.peerId, path: peer.path, error }, 'inbound flow failed')
-        resetStream(stream, error instanceof Error ? error : new Error(String(error)))
+        abandon(error instanceof Error ? error : new Error(String(error)))
       }
     })
   }
 
-  async #serve(asked: AskedStream, hasRoom: boolean, stopping: AbortSignal): Promise<void> {
-    const upstream = await this.#open(asked, hasRoom, stopping)
-    if (upstream !== undefined) await splice(asked.stream, upstream, stopping)
+  /** Until both sides are closed, or the dialler has been told why not. */
+  async #serve(flow: IncomingFlow, peer: FlowPeer, hasRoom: boolean, stopping: AbortSignal): Promise<void> {
+    const carry = await this.#open(flow, peer, hasRoom, stopping)
+    this.#accepted.add(carry === undefined ? 0 : 1)
+    await carry?.(stopping)
   }
 
-  /** The dialled target, after the dialler was told; undefined when there is none and the stream is done with. */
+  /** Dials the target and answers; gives what is to be done then, or undefined when there is no target. */
   async #open(
-    { stream, peer, messages }: AskedStream,
+    flow: IncomingFlow,
+    peer: FlowPeer,
     hasRoom: boolean,
     stopping: AbortSignal,
-  ): Promise<ByteStream | undefined> {
+  ): Promise<((stopping: AbortSignal) => Promise<unknown>) | undefined> {
     using limit = new TimeLimit(this.#options.handshakeTimeoutMs, stopping)
-    const handshake = limit.signal
-    const request = await messages.read(stream, handshake)
-    if (request === undefined) {
-      stream.destroy()
+    try {
+      await this.#admit(flow, peer, hasRoom, limit.signal)
+      return flow.request.protocol === 'udp'
+        ? await this.#openDatagrams(flow, limit.signal)
+        : await this.#openStream(flow, limit.signal)
+    } catch (error) {
+      if (!(error instanceof DialError)) throw error
+      if (!flow.gone.aborted) await flow.refuse(error, limit.signal)
       return undefined
     }
-    const dialling = AbortSignal.any([handshake, whenClosed(stream)])
-    const upstream = await this.#dial(request, peer, hasRoom, dialling).catch(asDialError)
-    if (!(upstream instanceof DialError)) {
-      await this.#answerOk(messages.answerOk(stream, request, handshake), upstream)
-      return upstream
-    }
-    if (!stream.destroyed) {
-      await messages.answerError(stream, upstream, handshake)
-      await drained(stream, handshake)
-    }
-    return undefined
   }
 
-  async #answerOk(answered: Promise<void>, upstream: ByteStream): Promise<void> {
+  async #openStream(flow: IncomingFlow, signal: AbortSignal) {
+    const { localDialer } = this.#options
+    const upstream = await this.#dial(flow, signal, (target, limit) => localDialer.dial(target, limit))
     try {
-      await answered
+      const stream = await flow.accept(signal)
+      return (stopping: AbortSignal) => splice(stream, upstream, stopping)
     } catch (error) {
       resetStream(upstream, new Error('the dialler went away', { cause: error }))
       throw error
     }
-    this.#accepted.add()
   }
 
-  async #dial(request: OpenRequest, peer: FlowPeer, hasRoom: boolean, signal: AbortSignal): Promise<ByteStream> {
-    const { nodeName, localDialer, nodeAddress, dialTimeoutMs, isStopping } = this.#options
-    const place = `${targetTextOf(request)} on ${nodeName}`
+  async #openDatagrams(flow: IncomingFlow, signal: AbortSignal) {
+    const { localDatagrams } = this.#options
+    const upstream = await this.#dial(flow, signal, (target, limit) => localDatagrams.dialDatagrams(target, limit))
+    try {
+      const channel = await flow.acceptDatagrams(signal)
+      return (stopping: AbortSignal) => exchangeDatagrams(channel, upstream, stopping)
+    } catch (error) {
+      upstream[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  async #admit(flow: IncomingFlow, peer: FlowPeer, hasRoom: boolean, signal: AbortSignal): Promise<void> {
+    const { nodeName, isStopping } = this.#options
+    const place = `${targetTextOf(flow.request)} on ${nodeName}`
     if (isStopping()) throw new DialError('overloaded', `Cannot connect to ${place}: ${nodeName} is stopping`)
     if (!hasRoom) throw new DialError('overloaded', `Cannot connect to ${place}: too many open flows on ${nodeName}`)
-    await this.#check(request, peer, signal)
+    using waiting = new TimeLimit(this.#options.handshakeTimeoutMs, signal, flow.gone)
+    await this.#check(flow.request, peer, waiting.signal)
+  }
+
+  async #dial<T>(
+    { request, gone }: IncomingFlow,
+    signal: AbortSignal,
+    dial: (target: DialTarget, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const { nodeName, nodeAddress, dialTimeoutMs } = this.#options
     const address = request.kind === 'node' ? nodeAddress() : request.address
-    using limit = new TimeLimit(dialTimeoutMs, signal)
+    using limit = new TimeLimit(dialTimeoutMs, signal, gone)
     try {
-      return await localDialer.dial({ protocol: 'tcp', address, port: request.port }, limit.signal)
+      return await dial({ protocol: request.protocol, address, port: request.port }, limit.signal)
     } catch (error) {
       if (limit.isOver) {
-        throw new DialError('unreachable', `connect ${place}: no answer within ${dialTimeoutMs} ms`, { cause: error })
+        const message = `connect ${targetTextOf(request)} on ${nodeName}: no answer within ${dialTimeoutMs} ms`
+        throw new DialError('unreachable', message, { cause: error })
       }
+      gone.throwIfAborted()
       const failure = error instanceof DialError ? error.failure : 'unreachable'
       throw new DialError(failure, `${describeError(error)} on ${nodeName}`, { cause: error })
     }
@@ -154,27 +205,4 @@ export class FlowAcceptor {
     this.#lastLogged.set(key, now)
     this.#options.logger.warn({ peer: peer.peerId, path: peer.path, reason, backend }, 'target refused')
   }
-}
-
-/** Aborts when the dialler goes away, so that nobody waits for a target that nobody wants. */
-function whenClosed(stream: ByteStream): AbortSignal {
-  const controller = new AbortController()
-  stream.once('close', () => controller.abort(new Error('the dialler went away')))
-  return controller.signal
-}
-
-function asDialError(error: unknown): DialError {
-  if (error instanceof DialError) return error
-  throw error
-}
-
-/** Lets the dialler read the answer and close before our side of the stream goes. */
-async function drained(stream: ByteStream, signal: AbortSignal): Promise<void> {
-  stream.resume()
-  const { promise, resolve } = Promise.withResolvers<void>()
-  stream.once('close', resolve)
-  stream.on('error', () => resolve())
-  signal.addEventListener('abort', () => resolve(), { once: true })
-  await promise
-  stream.destroy()
 }

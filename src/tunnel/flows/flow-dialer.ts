@@ -1,10 +1,10 @@
 import { setMaxListeners } from 'node:events'
-import { type ByteStream, DialError, type Dialer, type DialTarget, resetStream } from '../../net/index.ts'
+import { type DatagramDialer, DialError, type Dialer, type DialTarget } from '../../net/index.ts'
 import { type Counter, describeError, type Logger, type Metrics } from '../../observability/index.ts'
 import { TimeLimit } from '../../runtime/index.ts'
 import type { Carrier, CarrierSource } from './carrier.ts'
 import type { FlowCounter } from './flow-limits.ts'
-import { type OpenRequest, openMessages, targetTextOf } from './open-message.ts'
+import { type OpenRequest, targetTextOf } from './open-message.ts'
 
 /** What the dialling side of flows needs. */
 export interface FlowDialerOptions {
@@ -16,67 +16,71 @@ export interface FlowDialerOptions {
   readonly metrics: Metrics
 }
 
-/** A carrier that does not answer within this time is taken for dead, and another one is tried. */
-const carrierTimeoutMs = 3000
-
 /** Paths tried for one flow before it fails. */
 const maxCarriers = 3
 
 /** Dials targets on other nodes through the tunnel; failures say what is missing, or what the far end met. */
-export function createFlowDialer(options: FlowDialerOptions): Dialer {
+export function createFlowDialer(options: FlowDialerOptions): Dialer & DatagramDialer {
   const flows = options.metrics.counter('tunnel_flows_total', 'Flows opened to peers, by result', ['result'])
   return {
-    async dial(target, signal) {
-      const request = requestOf(target)
-      using limit = new TimeLimit(options.timeoutMs, signal)
-      setMaxListeners(0, limit.signal)
-      try {
-        const stream = await openFlow(options, request, limit.signal)
-        flows.add(1, { result: 'ok' })
-        return stream
-      } catch (error) {
-        signal.throwIfAborted()
-        const failure = dialErrorOf(error, request, limit)
-        countFailure(flows, failure)
-        throw failure
-      }
-    },
+    dial: (target, signal) =>
+      dialCounted(options, flows, target, signal, async (carrier, request, limit) => {
+        const stream = await carrier.open(request, limit)
+        return { opened: stream, onClosed: (leave) => stream.once('close', leave) }
+      }),
+    dialDatagrams: (target, signal) =>
+      dialCounted(options, flows, target, signal, async (carrier, request, limit) => {
+        const channel = await carrier.openDatagrams(request, limit)
+        return { opened: channel, onClosed: (leave) => void channel.closed.then(leave) }
+      }),
   }
 }
 
-async function openFlow(options: FlowDialerOptions, request: OpenRequest, signal: AbortSignal): Promise<ByteStream> {
-  const { carrier, stream } = await openCarrier(options, request, signal)
-  const counted = options.open.enter(carrier.peerId)
-  if (counted === undefined) {
-    resetStream(stream, new Error('too many flows'))
-    throw new DialError('overloaded', `Cannot connect to ${placeOf(request)}: too many open flows on this node`)
-  }
-  stream.once('close', () => counted[Symbol.dispose]())
-  try {
-    await (carrier.messages ?? openMessages).request(stream, request, signal)
-  } catch (error) {
-    resetStream(stream, new Error('flow not opened', { cause: error }))
-    throw error
-  }
-  options.logger.debug({ peer: request.nodeName, path: carrier.path, backend: placeOf(request) }, 'flow opened')
-  return stream
-}
-
-/** Opens a stream on the best carrier; one that does not work is reported and the next best tried. */
-async function openCarrier(
-  { carriers, logger }: FlowDialerOptions,
+/** Opens a flow on a carrier, and says how to learn of its end. */
+type Open<T> = (
+  carrier: Carrier,
   request: OpenRequest,
   signal: AbortSignal,
-): Promise<{ readonly carrier: Carrier; readonly stream: ByteStream }> {
+) => Promise<{ readonly opened: T; readonly onClosed: (leave: () => void) => void }>
+
+async function dialCounted<T>(
+  options: FlowDialerOptions,
+  flows: Counter,
+  target: DialTarget,
+  signal: AbortSignal,
+  open: Open<T>,
+): Promise<T> {
+  const request = requestOf(target)
+  using limit = new TimeLimit(options.timeoutMs, signal)
+  setMaxListeners(0, limit.signal)
+  try {
+    const opened = await openFlow(options, request, limit.signal, open)
+    flows.add(1, { result: 'ok' })
+    return opened
+  } catch (error) {
+    signal.throwIfAborted()
+    const failure = dialErrorOf(error, request, limit)
+    countFailure(flows, failure)
+    throw failure
+  }
+}
+
+/** Opens on the best carrier; one that does not work is reported and the next best tried. */
+async function openFlow<T>(
+  options: FlowDialerOptions,
+  request: OpenRequest,
+  signal: AbortSignal,
+  open: Open<T>,
+): Promise<T> {
+  const { carriers, logger } = options
   const failures: unknown[] = []
   for (let attempt = 0; attempt < maxCarriers; attempt++) {
     const carrier = await carriers.carrierTo(request.nodeName, signal)
-    using limit = new TimeLimit(carrierTimeoutMs, signal)
     try {
-      const stream = await carrier.open(limit.signal)
-      return { carrier, stream }
+      return await openCounted(options, carrier, request, signal, open)
     } catch (error) {
       signal.throwIfAborted()
+      if (error instanceof DialError) throw error
       failures.push(error)
       carriers.reportBroken(carrier, error)
       logger.debug({ peer: request.nodeName, path: carrier.path, error }, 'carrier failed')
@@ -87,12 +91,31 @@ async function openCarrier(
   })
 }
 
+async function openCounted<T>(
+  { open: counter, logger }: FlowDialerOptions,
+  carrier: Carrier,
+  request: OpenRequest,
+  signal: AbortSignal,
+  open: Open<T>,
+): Promise<T> {
+  const counted = counter.enter(carrier.peerId)
+  if (counted === undefined) {
+    throw new DialError('overloaded', `Cannot connect to ${placeOf(request)}: too many open flows on this node`)
+  }
+  try {
+    const { opened, onClosed } = await open(carrier, request, signal)
+    onClosed(() => counted[Symbol.dispose]())
+    logger.debug({ peer: request.nodeName, path: carrier.path, backend: placeOf(request) }, 'flow opened')
+    return opened
+  } catch (error) {
+    counted[Symbol.dispose]()
+    throw error
+  }
+}
+
 function requestOf({ protocol, nodeName, kind, address, port }: DialTarget): OpenRequest {
   const target = targetTextOf({ address, port })
   if (nodeName === undefined) throw new DialError('no-path', `Cannot tunnel to ${target}: it is on no node`)
-  if (protocol !== 'tcp') {
-    throw new DialError('forbidden', `Cannot tunnel to ${target} on ${nodeName}: ${protocol} is not carried yet`)
-  }
   return { protocol, nodeName, ...(kind && { kind }), address, port }
 }
 

@@ -1,4 +1,5 @@
 import * as z from 'zod'
+import type { Protocol } from '../../model/index.ts'
 import { type ByteStream, DialError, type DialFailure, type DialTarget } from '../../net/index.ts'
 import { FrameError, readFrame, writeFrame } from '../frames.ts'
 
@@ -11,7 +12,7 @@ import { FrameError, readFrame, writeFrame } from '../frames.ts'
 
 /** What a flow asks of the far end. */
 export interface OpenRequest {
-  readonly protocol: 'tcp'
+  readonly protocol: Protocol
   /** The node the dialler believes it talks to. */
   readonly nodeName: string
   /** `node`: a port of the far node itself, which chooses the address; absent: an endpoint of a Service there. */
@@ -43,7 +44,7 @@ const failures = [
 
 const requestSchema = z.strictObject({
   open: z.strictObject({
-    protocol: z.literal('tcp'),
+    protocol: z.enum(['tcp', 'udp']),
     nodeName: z.string().min(1).max(253),
     kind: z.literal('node').optional(),
     address: z.union([z.ipv4(), z.ipv6()]),
@@ -51,10 +52,13 @@ const requestSchema = z.strictObject({
   }),
 })
 
-const answerSchema = z.union([
-  z.strictObject({ ok: z.literal(true) }),
-  z.strictObject({ error: z.strictObject({ failure: z.enum(failures), message: z.string().max(2048) }) }),
-])
+const maxMessageLength = 2048
+
+const errorSchema = z.strictObject({
+  error: z.strictObject({ failure: z.enum(failures), message: z.string().max(maxMessageLength) }),
+})
+
+const answerSchema = z.union([z.strictObject({ ok: z.literal(true) }), errorSchema])
 
 const frameLimitBytes = 8192
 
@@ -62,7 +66,7 @@ const frameLimitBytes = 8192
 export const openMessages: OpenMessages = { request, read, answerOk, answerError }
 
 async function request(stream: ByteStream, target: OpenRequest, signal: AbortSignal): Promise<void> {
-  await writeFrame(stream, { open: target }, signal)
+  await writeFrame(stream, requestMessageOf(target), signal)
   const frame = await readFrame(stream, frameLimitBytes, signal)
   if (frame === undefined) throw new FrameError('Cannot open a flow: the far end closed it without an answer')
   const answer = answerSchema.safeParse(frame)
@@ -73,9 +77,31 @@ async function request(stream: ByteStream, target: OpenRequest, signal: AbortSig
 async function read(stream: ByteStream, signal: AbortSignal): Promise<OpenRequest | undefined> {
   const frame = await readFrame(stream, frameLimitBytes, signal)
   if (frame === undefined) return undefined
-  const parsed = requestSchema.safeParse(frame)
+  return parseOpenRequest(frame)
+}
+
+/** The message that asks for a flow. */
+export function requestMessageOf(target: OpenRequest): object {
+  return { open: target }
+}
+
+/** Checks what a peer asks for; throws a `FrameError` when it cannot be. */
+export function parseOpenRequest(message: unknown): OpenRequest {
+  const parsed = requestSchema.safeParse(message)
   if (!parsed.success) throw new FrameError(`Cannot open a flow: bad request: ${z.prettifyError(parsed.error)}`)
   return parsed.data.open
+}
+
+/** A refusal as bytes, for carriers with messages of their own. */
+export function encodeError(error: DialError): Buffer {
+  return Buffer.from(JSON.stringify(errorMessageOf(error)))
+}
+
+/** The far end's refusal; throws a `FrameError` when it is none. */
+export function parseError(message: unknown): DialError {
+  const answer = errorSchema.safeParse(message)
+  if (!answer.success) throw new FrameError(`Cannot open a flow: bad answer: ${z.prettifyError(answer.error)}`)
+  return new DialError(answer.data.error.failure, answer.data.error.message)
 }
 
 async function answerOk(stream: ByteStream, _request: OpenRequest, signal: AbortSignal): Promise<void> {
@@ -83,9 +109,12 @@ async function answerOk(stream: ByteStream, _request: OpenRequest, signal: Abort
 }
 
 async function answerError(stream: ByteStream, error: DialError, signal: AbortSignal): Promise<void> {
-  const message = error.message.slice(0, 2048)
-  await writeFrame(stream, { error: { failure: error.failure, message } }, signal)
+  await writeFrame(stream, errorMessageOf(error), signal)
   stream.end()
+}
+
+function errorMessageOf({ failure, message }: DialError): z.input<typeof errorSchema> {
+  return { error: { failure, message: message.slice(0, maxMessageLength) } }
 }
 
 /** `a.b.c.d:port`, with brackets around IPv6, for texts. */

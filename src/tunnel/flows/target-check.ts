@@ -51,10 +51,10 @@ export function createTargetCheck(
 }
 
 function checkNodePort(
-  { port }: OpenRequest,
+  { protocol, port }: OpenRequest,
   { nodeName, allowNodePorts = [] }: TargetCheckOptions,
 ): Refusal | undefined {
-  if (allowNodePorts.includes(port)) return undefined
+  if (protocol === 'tcp' && allowNodePorts.includes(port)) return undefined
   const message = `Cannot connect to port ${port} of ${nodeName}: its modules.edgeTunnel.allowNodePorts does not list it`
   return { reason: 'node-port', error: new DialError('forbidden', message) }
 }

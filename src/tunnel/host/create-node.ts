@@ -3,7 +3,6 @@ import { type CircuitRelayService, circuitRelayTransport } from '@libp2p/circuit
 import { identify } from '@libp2p/identify'
 import type { Connection, Libp2p, PeerId, StreamMuxerFactory } from '@libp2p/interface'
 import { ping } from '@libp2p/ping'
-import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
@@ -13,7 +12,7 @@ import { createHandshakeWatch } from './handshake-watch.ts'
 import { createSilentLibraryLogger } from './library-logger.ts'
 import { privateNetwork } from './private-network.ts'
 import { relayServer } from './relay-server.ts'
-import { tcpOptions } from './tcp-options.ts'
+import { type RawHandlers, sharedPort } from './shared-port.ts'
 
 /** How a node of the peer-to-peer network is made. */
 export interface NodeOptions {
@@ -28,6 +27,8 @@ export interface NodeOptions {
   readonly isRelay: boolean
   /** Makes the node findable for nodes of the Go system in its LAN, by mDNS under this name; absent without such nodes. */
   readonly rendezvous?: string | undefined
+  /** Who else is served on the listening port; may be added to at any time. */
+  readonly rawHandlers: RawHandlers
   readonly logger: Logger
 }
 
@@ -86,7 +87,7 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
       ...(options.rendezvous === undefined && { announceFilter: () => [] }),
     },
     transports: [
-      tcp(tcpOptions),
+      sharedPort(options.rawHandlers),
       (components) => {
         const transport = relayTransport(components)
         Object.assign(internals, {

@@ -2,9 +2,10 @@ import type { CircuitRelayService } from '@libp2p/circuit-relay-v2'
 import type { Connection, Libp2p, PeerId, PeerInfo } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
-import { type ByteStream, listenErrorOf } from '../../net/index.ts'
+import { type ByteStream, listenErrorOf, type TcpSocket } from '../../net/index.ts'
 import { type CreatedNode, createNode, type NodeOptions } from './create-node.ts'
 import { type PeerConnection, peerConnectionOf } from './peer-connection.ts'
+import type { RawHandlers } from './shared-port.ts'
 import { agentSilence, serverSilence, watchSilence } from './silence.ts'
 
 /** Who takes the streams of a protocol that peers open; the handler owns the stream. */
@@ -28,6 +29,8 @@ export interface Host extends AsyncDisposable {
   handle(handler: ProtocolHandler): Promise<void>
   /** Refuses new streams of a protocol again. */
   unhandle(protocol: string): Promise<void>
+  /** Who takes the connections to our port that begin with these bytes, which are taken off, until disposed. */
+  handleRaw(magic: string, onSocket: (socket: TcpSocket) => void): Disposable
   /** Starts listening; rejects with a `TunnelListenError`. */
   listen(): Promise<void>
   /** Multiaddresses of the listening sockets. */
@@ -61,11 +64,13 @@ export class TunnelListenError extends Error {
 const libraryKeepAliveTag = 'keep-alive-circuit-relay'
 
 /** Makes the host; it neither listens nor dials before `listen`. */
-export async function createHost(options: NodeOptions): Promise<Host> {
-  return hostOf(await createNode(options), options)
+export async function createHost(options: Omit<NodeOptions, 'rawHandlers'>): Promise<Host> {
+  const rawHandlers: RawHandlers = new Map()
+  const nodeOptions = { ...options, rawHandlers }
+  return hostOf(await createNode(nodeOptions), nodeOptions)
 }
 
-function hostOf(created: CreatedNode, { listenPort: port, isRelay }: NodeOptions): Host {
+function hostOf(created: CreatedNode, { listenPort: port, isRelay, rawHandlers }: NodeOptions): Host {
   const { node, internals, relay } = created
   const watching = new DisposableStack()
   const relays = new Set<string>()
@@ -85,6 +90,10 @@ function hostOf(created: CreatedNode, { listenPort: port, isRelay }: NodeOptions
     },
     unhandle: (protocol) => node.unhandle(protocol),
     setRelaying: (isOn) => setRelaying(created, isOn),
+    handleRaw(magic, onSocket) {
+      rawHandlers.set(magic, onSocket)
+      return { [Symbol.dispose]: () => void rawHandlers.delete(magic) }
+    },
     async listen() {
       try {
         await node.start()

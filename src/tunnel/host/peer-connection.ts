@@ -17,6 +17,8 @@ export interface PeerConnection {
   readonly isOpen: boolean
   /** Resolves when the connection is over, whichever way. */
   whenClosed(): Promise<void>
+  /** We dialled it, so that its address can be dialled again. */
+  readonly isOutbound: boolean
   /** When something came from the peer for the last time, as `performance.now()` tells it. */
   readonly lastHeardMs: number
   /** Since when we wait for anything to come from the peer; earlier than `lastHeardMs` when we do not. */
@@ -72,6 +74,7 @@ function createPeerConnection(connection: Connection): HostConnection {
     peerId: connection.remotePeer.toString(),
     address,
     relayPeerId: /\/p2p\/([^/]+)\/p2p-circuit/.exec(address)?.[1],
+    isOutbound: connection.direction === 'outbound',
     get isOpen() {
       return connection.status === 'open'
     },

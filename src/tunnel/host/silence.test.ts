@@ -10,6 +10,7 @@ class PlayedConnection implements PeerConnection {
   readonly address = '/ip4/192.0.2.1/tcp/1'
   readonly relayPeerId: string | undefined
   readonly isOpen = true
+  readonly isOutbound = true
   lastHeardMs = 100_000
   askedSinceMs = 0
   isBusy = false

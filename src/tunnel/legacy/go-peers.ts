@@ -56,7 +56,8 @@ export class GoPeers {
     await host.handle({
       protocol: proxyProtocol,
       maxStreams,
-      onStream: (stream, from) => acceptor.accept(stream, { peerId: from.peerId, path: describe(from) }, proxyMessages),
+      onStream: (stream, from) =>
+        acceptor.acceptStream(stream, { peerId: from.peerId, path: describe(from) }, proxyMessages),
     })
     await host.handle({
       protocol: discoveryProtocol,

@@ -3,9 +3,12 @@ import { describeError, type Logger } from '../../observability/index.ts'
 import { TimeLimit } from '../../runtime/index.ts'
 import { type Carrier, type CarrierSource, flowProtocol } from '../flows/carrier.ts'
 import type { OpenMessages } from '../flows/open-message.ts'
+import { createStreamCarrier } from '../flows/stream-carrier.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import type { ServerAddress } from '../host/server-address.ts'
+import { createLinkCarrier } from '../links/link-carrier.ts'
+import type { LinkTable } from '../links/link-table.ts'
 import type { NameRecord } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import type { PeerPath, ServerStatus } from '../tunnel.ts'
@@ -27,6 +30,13 @@ export interface Strangers {
   identityOf(nodeName: string): Promise<string>
   readonly protocol: string
   readonly messages: OpenMessages
+}
+
+/** Links to peers, and how to get some. */
+export interface LinkSource {
+  readonly table: Pick<LinkTable, 'peer'>
+  /** Begins to make links to the peer, unless there are enough; nothing waits for it. */
+  want(peerId: string): void
 }
 
 /** What choosing paths needs. */
@@ -60,6 +70,7 @@ export class PeerPaths implements CarrierSource {
   readonly #connectionOf = new WeakMap<Carrier, PeerConnection>()
   readonly #lastErrors = new Map<string, string>()
   readonly #waiting = new Set<() => void>()
+  #links: LinkSource | undefined
 
   constructor(options: PeerPathsOptions) {
     this.#options = options
@@ -70,12 +81,22 @@ export class PeerPaths implements CarrierSource {
     for (const look of [...this.#waiting]) look()
   }
 
+  /** From now on flows use links to peers where these stand. */
+  useLinks(links: LinkSource): void {
+    this.#links = links
+  }
+
   async carrierTo(nodeName: string, signal: AbortSignal): Promise<Carrier> {
     this.#options.direct.want(nodeName)
+    const linked = this.#linkedTo(nodeName)
+    if (linked !== undefined) return linked
     const patientUntil = performance.now() + this.#options.patienceMs
     for (;;) {
       const connection = await this.#connectionTo(nodeName, signal)
-      if (connection !== undefined) return this.#carrierOf(connection)
+      if (connection !== undefined) {
+        this.#links?.want(connection.peerId)
+        return this.#carrierOf(connection)
+      }
       signal.throwIfAborted()
       if (performance.now() >= patientUntil) throw this.#noPath(nodeName)
       using pause = new TimeLimit(retryMs, signal)
@@ -91,21 +112,44 @@ export class PeerPaths implements CarrierSource {
     if (name !== undefined) this.#lastErrors.set(name, describeError(error))
   }
 
+  /** The connection that flows to the peer would use, were there no links. */
+  bestConnectionTo(peerId: string): PeerConnection | undefined {
+    return this.#best(peerId)
+  }
+
   /** How flows to the peer would travel now. */
   pathOf(peerId: string): PeerPath {
     const connection = this.#best(peerId)
     if (connection === undefined) return { kind: 'none' }
     if (isDirect(connection)) return { kind: 'direct', address: connection.address.replace(/\/p2p\/.*/, '') }
-    return { kind: 'relayed', via: this.#relayNameOf(connection) }
+    return { kind: 'relayed', via: this.#relayNameOf(connection.relayPeerId) }
   }
 
   /** How a connection travels, for logs. */
   describe(connection: PeerConnection): string {
-    return isDirect(connection) ? 'direct' : `relayed via ${this.#relayNameOf(connection)}`
+    return connection.relayPeerId === undefined ? 'direct' : this.describeRelayed(connection.relayPeerId)
+  }
+
+  /** How what this relay joins travels, for logs. */
+  describeRelayed(relayPeerId: string): string {
+    return `relayed via ${this.#relayNameOf(relayPeerId)}`
   }
 
   lastErrorOf(name: string): string | undefined {
     return this.#lastErrors.get(name) ?? this.#options.direct.lastErrorOf(name)
+  }
+
+  /** Links if any stand on the best path; the first flows do not wait for them, but make them come. */
+  #linkedTo(nodeName: string): Carrier | undefined {
+    const peerId = this.#options.book.recordOf(nodeName)?.record.peerId
+    if (this.#links === undefined || peerId === undefined) return undefined
+    const peer = this.#links.table.peer(peerId)
+    const link = peer?.best()
+    if (peer === undefined || link === undefined) return undefined
+    this.#links.want(peerId)
+    const connection = link.isDirect ? undefined : this.#best(peerId)
+    const isBest = connection === undefined || !isDirect(connection)
+    return isBest ? createLinkCarrier(peer, link) : undefined
   }
 
   async #connectionTo(nodeName: string, signal: AbortSignal): Promise<PeerConnection | undefined> {
@@ -169,24 +213,17 @@ export class PeerPaths implements CarrierSource {
   #carrierOf(connection: PeerConnection): Carrier {
     const { strangers } = this.#options
     const protocols = strangers === undefined ? flowProtocol : [flowProtocol, strangers.protocol]
-    let messages: OpenMessages | undefined
-    const carrier: Carrier = {
-      peerId: connection.peerId,
-      path: this.describe(connection),
-      async open(signal) {
-        const stream = await connection.openStream(protocols, signal)
-        if (stream.protocol === strangers?.protocol) messages = strangers.messages
-        return stream
-      },
-      get messages() {
-        return messages
-      },
-    }
+    const { peerId } = connection
+    const place = { peerId, path: this.describe(connection) }
+    const carrier = createStreamCarrier(place, async (signal) => {
+      const stream = await connection.openStream(protocols, signal)
+      return stream.protocol === strangers?.protocol ? { stream, messages: strangers.messages } : { stream }
+    })
     this.#connectionOf.set(carrier, connection)
     return carrier
   }
 
-  #relayNameOf({ relayPeerId }: PeerConnection): string {
+  #relayNameOf(relayPeerId: string | undefined): string {
     const link = this.#options.links.find((candidate) => candidate.peerId === relayPeerId)
     return link?.address.text ?? relayPeerId ?? 'unknown'
   }

@@ -2,7 +2,11 @@ import { serveDirectory } from '../directory/serve-directory.ts'
 import { createHost } from '../host/host.ts'
 import { loadMembership } from '../identity/load-membership.ts'
 import { RecordBook } from '../records/record-book.ts'
+import { serveSplices } from '../relay/splice-server.ts'
 import type { TunnelServer, TunnelServerOptions } from '../tunnel.ts'
+
+/** Pairs of nodes that the status shows, busiest first. */
+const maxShownPairs = 32
 
 /** Streams of one agent: one for each peer that it is relayed to, both ways, and the directory. */
 const streamsPerAgent = 16_384
@@ -25,6 +29,7 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
     }),
   )
   const directory = starting.use(await serveDirectory({ host, book, logger }))
+  const splices = starting.use(await serveSplices({ host, logger, metrics }))
   await host.listen()
   logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'server listens')
   metrics.observe('relay_reservations', 'Nodes that can be reached through this relay', [], () => [
@@ -41,6 +46,9 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
         peerId: host.peerId,
         listen: host.listening(),
         reservations: host.reservations(),
+        relayed: splices.pairs.slice(0, maxShownPairs).map(({ peers, open, bytes }) => {
+          return { nodes: peers.map((peerId) => book.nameOf(peerId) ?? peerId), open, bytes }
+        }),
         records: book.records.map(({ record }) => {
           return { name: record.name, peerId: record.peerId, connected: connected.has(record.name) }
         }),

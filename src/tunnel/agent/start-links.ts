@@ -1,0 +1,83 @@
+import type { Logger, Metrics } from '../../observability/index.ts'
+import type { TaskGroup } from '../../runtime/index.ts'
+import type { FlowAcceptor } from '../flows/flow-acceptor.ts'
+import type { Host } from '../host/host.ts'
+import type { Membership } from '../identity/load-membership.ts'
+import { LinkConnector } from '../links/link-connector.ts'
+import { LinkTable } from '../links/link-table.ts'
+import type { PeerPaths } from '../paths/peer-paths.ts'
+import type { RecordBook } from '../records/record-book.ts'
+import { acceptSplices } from '../relay/splice-client.ts'
+import type { OwnRecord } from './own-record.ts'
+
+/** What the links of an agent are made of. */
+export interface LinksOptions {
+  readonly host: Host
+  readonly book: RecordBook
+  readonly membership: Membership
+  readonly paths: PeerPaths
+  readonly acceptor: FlowAcceptor
+  readonly ownRecord: OwnRecord
+  readonly tasks: TaskGroup
+  readonly logger: Logger
+  readonly metrics: Metrics
+}
+
+/** Lets flows use links of our own where both ends speak them; ends them when disposed. */
+export async function startLinks(options: LinksOptions): Promise<AsyncDisposable> {
+  const { host, book, membership, paths, acceptor, ownRecord, tasks, logger, metrics } = options
+  const { name, role, sequence } = ownRecord.current.record
+  const table = new LinkTable({
+    credentials: membership,
+    self: { name, role, sequence },
+    tasks,
+    nameConflictOf: (claimed, peerId) => nameConflictOf(book, claimed, peerId),
+    onIncoming: (flow, peer) => acceptor.accept(flow, peer),
+    onWant: (peerId, kind) => connector.want(peerId, kind),
+    onChange: () => paths.changed(),
+    logger,
+    metrics,
+  })
+  const connector = new LinkConnector({
+    host,
+    table,
+    tasks,
+    bestConnection: (peerId) => paths.bestConnectionTo(peerId),
+    pathOf: (connection) => paths.describe(connection),
+    logger,
+  })
+  await connector.serve()
+  await acceptSplices({
+    host,
+    tasks,
+    onSocket: (socket, relayPeerId) => table.accept({ socket, path: paths.describeRelayed(relayPeerId) }),
+    logger,
+  })
+  paths.useLinks({ table, want: (peerId) => connector.want(peerId, 'shared') })
+  observe(table, metrics)
+  return table
+}
+
+function nameConflictOf(book: RecordBook, name: string, peerId: string): string | undefined {
+  const owner = book.recordOf(name)?.record.peerId
+  return owner === undefined || owner === peerId ? undefined : `the name ${name} belongs to ${owner}, not to ${peerId}`
+}
+
+function observe(table: LinkTable, metrics: Metrics): void {
+  metrics.observe('tunnel_links', 'TLS links to peers, by kind and path', ['kind', 'path'], () => {
+    const counts = new Map<string, number>()
+    for (const { links } of table.all) {
+      for (const { kind, isDirect } of links) {
+        const key = `${kind} ${isDirect ? 'direct' : 'relayed'}`
+        counts.set(key, (counts.get(key) ?? 0) + 1)
+      }
+    }
+    return [...counts].map(([key, value]) => {
+      const [kind = '', path = ''] = key.split(' ')
+      return { labels: { kind, path }, value }
+    })
+  })
+  metrics.observe('tunnel_waiting_bytes', 'Bytes from peers that wait for slow readers here', [], () => [
+    { value: table.heldBytes },
+  ])
+}

@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { decodeOffset, encodeOffset, FrameBatch, FrameReader, frameType, headBytes, maxPayloadBytes } from './frame.ts'
+
+function createRecorder() {
+  const frames: string[] = []
+  const data = new Map<number, string>()
+  const reader = new FrameReader({
+    onFrame: (type, flow, payload) => void frames.push(`${type} ${flow} ${payload.toString()}`),
+    onData: (flow, bytes) => void data.set(flow, (data.get(flow) ?? '') + bytes.toString()),
+  })
+  return { frames, data, reader }
+}
+
+function encode(...frames: readonly (readonly [number, number, string])[]): Buffer {
+  const batch = new FrameBatch()
+  for (const [type, flow, payload] of frames) batch.add(type, flow, Buffer.from(payload))
+  return Buffer.concat(batch.take())
+}
+
+const sample = encode(
+  [frameType.open, 1, 'open me'],
+  [frameType.data, 1, 'x'.repeat(10_000)],
+  [frameType.fin, 1, ''],
+  [frameType.ping, 0, '12345678'],
+  [frameType.data, 0xffff_ffff, 'far'],
+  [200, 7, 'from the future'],
+)
+
+for (const size of [1, 3, 7, 8, 9, 4096, sample.length]) {
+  test(`frames survive being cut into pieces of ${size} bytes`, () => {
+    const { frames, data, reader } = createRecorder()
+    for (let at = 0; at < sample.length; at += size) reader.feed(sample.subarray(at, at + size))
+    assert.deepEqual(frames, ['2 1 open me', '6 1 ', '9 0 12345678', '200 7 from the future'])
+    assert.equal(data.get(1), 'x'.repeat(10_000))
+    assert.equal(data.get(0xffff_ffff), 'far')
+  })
+}
+
+test('a head has the flow, the type and the length in network order', () => {
+  assert.equal(encode([frameType.data, 0x01020304, 'abc']).toString('hex'), `0102030405000003${'616263'}`)
+})
+
+test('a payload beyond the limit is refused before it is read', () => {
+  const head = Buffer.from('0000000102010001', 'hex')
+  assert.throws(() => createRecorder().reader.feed(head), { name: 'LinkProtocolError', message: /65537 bytes/ })
+})
+
+test('small frames travel as one buffer, large payloads are not copied', () => {
+  const batch = new FrameBatch()
+  for (let flow = 1; flow < 100; flow++) batch.add(frameType.data, flow, Buffer.from('small'))
+  assert.equal(batch.bytes, 99 * (headBytes + 5))
+  assert.equal(batch.take().length, 1)
+  assert.equal(batch.bytes, 0)
+  const large = Buffer.alloc(maxPayloadBytes)
+  batch.add(frameType.data, 1, large)
+  batch.add(frameType.fin, 1, undefined)
+  const [head, payload, tail] = batch.take()
+  assert.equal(head?.length, headBytes)
+  assert.equal(payload?.buffer, large.buffer)
+  assert.equal(tail?.length, headBytes)
+})
+
+test('a stopped reader tells nothing more, also of the bytes in hand', () => {
+  const seen: number[] = []
+  const reader = new FrameReader({
+    onFrame: (type) => {
+      seen.push(type)
+      reader.stop()
+    },
+    onData: () => assert.fail('stopped'),
+  })
+  reader.feed(sample)
+  reader.feed(sample)
+  assert.deepEqual(seen, [frameType.open])
+})
+
+test('offsets go far beyond 32 bits, and a damaged one is refused', () => {
+  assert.equal(decodeOffset(encodeOffset(2 ** 45 + 3)), 2 ** 45 + 3)
+  assert.throws(() => decodeOffset(Buffer.alloc(7)), { name: 'LinkProtocolError' })
+  assert.throws(() => decodeOffset(Buffer.alloc(8, 0xff)), { name: 'LinkProtocolError' })
+})

@@ -1,0 +1,187 @@
+/*
+ *   0        4      5          8
+ *   | flow   | type | length   | payload ...
+ *   | u32    | u8   | u24      |
+ */
+
+/** Bytes before each payload. */
+export const headBytes = 8
+
+/** Longest payload of a DATA frame, and of any other. */
+export const maxPayloadBytes = 64 * 1024
+
+/** What a frame says; types that a peer does not know are skipped. */
+export const frameType = {
+  hello: 1,
+  open: 2,
+  ok: 3,
+  error: 4,
+  data: 5,
+  fin: 6,
+  reset: 7,
+  datagram: 8,
+  ping: 9,
+  pong: 10,
+  /** Absolute limit of the flow's bytes, u64. */
+  credit: 11,
+  /** The flow's bytes from this absolute offset, u64, come on this link. */
+  move: 12,
+} as const
+
+/** A peer broke the framing or its promises; its link ends. */
+export class LinkProtocolError extends Error {
+  override readonly name = 'LinkProtocolError'
+  readonly code = 'EDGEMESH_LINK_PROTOCOL'
+}
+
+/** Told what a link's bytes say. */
+export interface FrameSink {
+  /** A whole frame of any type but DATA. */
+  onFrame(type: number, flow: number, payload: Buffer): void
+  /** Some or all of the payload of a DATA frame, as it arrives. */
+  onData(flow: number, bytes: Buffer): void
+}
+
+/** Cuts a byte stream into frames; holds at most one payload, and never that of a DATA frame. */
+export class FrameReader {
+  readonly #sink: FrameSink
+  readonly #head = Buffer.allocUnsafe(headBytes)
+  #headFill = 0
+  #type = 0
+  #flow = 0
+  #remaining = 0
+  #parts: Buffer[] = []
+  #isStopped = false
+
+  constructor(sink: FrameSink) {
+    this.#sink = sink
+  }
+
+  /** Nothing more is told; also when called in the middle of `feed`. */
+  stop(): void {
+    this.#isStopped = true
+    this.#parts = []
+  }
+
+  /** Throws a `LinkProtocolError` for a payload that is too long. */
+  feed(chunk: Buffer): void {
+    let at = 0
+    while (at < chunk.length && !this.#isStopped) {
+      at = this.#headFill < headBytes ? this.#readHead(chunk, at) : this.#readPayload(chunk, at)
+    }
+  }
+
+  #readHead(chunk: Buffer, at: number): number {
+    if (this.#headFill === 0 && chunk.length - at >= headBytes) {
+      this.#begin(chunk, at)
+      return at + headBytes
+    }
+    const taken = chunk.copy(this.#head, this.#headFill, at, at + headBytes - this.#headFill)
+    this.#headFill += taken
+    if (this.#headFill === headBytes) this.#begin(this.#head, 0)
+    return at + taken
+  }
+
+  #begin(head: Buffer, at: number): void {
+    this.#flow = head.readUInt32BE(at)
+    const word = head.readUInt32BE(at + 4)
+    this.#type = word >>> 24
+    this.#remaining = word & 0xffffff
+    if (this.#remaining > maxPayloadBytes) {
+      throw new LinkProtocolError(`a frame of ${this.#remaining} bytes is too long`)
+    }
+    this.#headFill = headBytes
+    if (this.#remaining === 0) this.#finish(Buffer.alloc(0))
+  }
+
+  #readPayload(chunk: Buffer, at: number): number {
+    const end = Math.min(chunk.length, at + this.#remaining)
+    const piece = at === 0 && end === chunk.length ? chunk : chunk.subarray(at, end)
+    this.#remaining -= piece.length
+    if (this.#type === frameType.data) {
+      if (this.#remaining === 0) this.#headFill = 0
+      this.#sink.onData(this.#flow, piece)
+      return end
+    }
+    if (this.#remaining > 0) this.#parts.push(piece)
+    else this.#finish(this.#parts.length === 0 ? piece : Buffer.concat([...this.#parts.splice(0), piece]))
+    return end
+  }
+
+  #finish(payload: Buffer): void {
+    this.#headFill = 0
+    if (this.#type !== frameType.data) this.#sink.onFrame(this.#type, this.#flow, payload)
+  }
+}
+
+/** Payloads up to this length are copied behind their head, so that a batch of small frames is one buffer. */
+const copiedBytes = 4096
+const slabBytes = 64 * 1024
+
+/** Frames on their way out: few large buffers, however many small frames there are. */
+export class FrameBatch {
+  #parts: Buffer[] = []
+  #slab: Buffer = Buffer.alloc(0)
+  #start = 0
+  #end = 0
+  #bytes = 0
+
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  add(type: number, flow: number, payload: Uint8Array | undefined): void {
+    const length = payload?.length ?? 0
+    const isCopied = length <= copiedBytes
+    this.#reserve(headBytes + (isCopied ? length : 0))
+    const slab = this.#slab
+    slab.writeUInt32BE(flow, this.#end)
+    slab.writeUInt32BE(((type << 24) | length) >>> 0, this.#end + 4)
+    this.#end += headBytes
+    this.#bytes += headBytes + length
+    if (payload === undefined || length === 0) return
+    if (isCopied) {
+      slab.set(payload, this.#end)
+      this.#end += length
+      return
+    }
+    this.#cut()
+    this.#parts.push(Buffer.from(payload.buffer, payload.byteOffset, length))
+  }
+
+  /** The buffers in order; the batch is empty afterwards. */
+  take(): Buffer[] {
+    this.#cut()
+    const parts = this.#parts
+    this.#parts = []
+    this.#bytes = 0
+    return parts
+  }
+
+  #reserve(bytes: number): void {
+    if (this.#slab.length - this.#end >= bytes) return
+    this.#cut()
+    this.#slab = Buffer.allocUnsafeSlow(slabBytes)
+    this.#start = 0
+    this.#end = 0
+  }
+
+  #cut(): void {
+    if (this.#end > this.#start) this.#parts.push(this.#slab.subarray(this.#start, this.#end))
+    this.#start = this.#end
+  }
+}
+
+/** An absolute offset or limit as a payload. */
+export function encodeOffset(offset: number): Buffer {
+  const payload = Buffer.allocUnsafe(8)
+  payload.writeBigUInt64BE(BigInt(offset))
+  return payload
+}
+
+/** Throws a `LinkProtocolError` for anything but an offset. */
+export function decodeOffset(payload: Buffer): number {
+  const offset = payload.length === 8 ? Number(payload.readBigUInt64BE()) : Number.NaN
+  if (!Number.isSafeInteger(offset)) throw new LinkProtocolError('an offset is damaged')
+  return offset
+}

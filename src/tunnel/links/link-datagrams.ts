@@ -1,0 +1,72 @@
+import type { DatagramChannel } from '../../net/index.ts'
+import { frameType } from './frame.ts'
+import type { Link } from './link.ts'
+
+/** Largest payload of a UDP datagram. */
+const maxDatagramBytes = 65_507
+
+/** What a datagram flow needs of those who keep it. */
+export interface DatagramOwner {
+  /** The link for datagrams, once there is one. */
+  datagramLink(): Link | undefined
+  onDone(flow: LinkDatagrams): void
+}
+
+/** Datagrams of one client over the links to a peer: on their own link as soon as it stands, so that they queue for nobody. */
+export class LinkDatagrams implements DatagramChannel {
+  readonly id: number
+  readonly closed: Promise<Error | undefined>
+  readonly #link: Link
+  readonly #owner: DatagramOwner
+  readonly #settle: (reason: Error | undefined) => void
+  #listener: ((message: Buffer) => void) | undefined
+  #isOver = false
+
+  constructor(id: number, link: Link, owner: DatagramOwner) {
+    this.id = id
+    this.#link = link
+    this.#owner = owner
+    link.flows += 1
+    const { promise, resolve } = Promise.withResolvers<Error | undefined>()
+    this.closed = promise
+    this.#settle = resolve
+  }
+
+  uses(link: Link): boolean {
+    return this.#link === link
+  }
+
+  send(message: Uint8Array): void {
+    if (this.#isOver || message.length > maxDatagramBytes) return
+    const link = this.#owner.datagramLink() ?? this.#link
+    link.datagram(this.id, message)
+  }
+
+  onMessage(listener: (message: Buffer) => void): void {
+    this.#listener = listener
+  }
+
+  onDatagram(message: Buffer): void {
+    this.#listener?.(message)
+  }
+
+  /** What carried it is gone. */
+  onLost(error: Error): void {
+    this.onOver(error)
+  }
+
+  /** The far end has ended it. */
+  onOver(reason: Error | undefined): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#link.flows -= 1
+    this.#owner.onDone(this)
+    this.#settle(reason)
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#isOver) return
+    this.#link.control(frameType.fin, this.id)
+    this.onOver(undefined)
+  }
+}

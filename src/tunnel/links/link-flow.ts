@@ -1,0 +1,253 @@
+import { Duplex } from 'node:stream'
+import { encodeOffset, type FrameBatch, frameType, LinkProtocolError } from './frame.ts'
+import type { Link, Sender } from './link.ts'
+import { ReceivePath } from './receive-path.ts'
+import { type Holder, smallWindowBytes, type WindowBudget } from './window-budget.ts'
+
+/** What a flow needs of those who keep it. */
+export interface FlowOwner {
+  readonly budget: WindowBudget
+  /** The flow has sent so much that it disturbs others on a shared link. */
+  onLong(flow: LinkFlow): void
+  /** The flow is over; its number may be used again. */
+  onDone(flow: LinkFlow): void
+}
+
+/** How a flow begins. */
+export interface FlowStart {
+  readonly id: number
+  readonly link: Link
+}
+
+/** What both ends may send before any credit is given; enough for most requests and answers. */
+export const firstCreditBytes = 64 * 1024
+
+/** A flow that has not received this much needs no credit yet. */
+const shortBytes = 16 * 1024
+
+/** After this much a flow moves to a bulk link. */
+const longBytes = 4 * 1024 * 1024
+const maxFrameBytes = 64 * 1024
+const maxReasonBytes = 1024
+
+/**
+ * One byte stream over the links to a peer. `end()` closes only our direction; `destroy()` before both directions are
+ * done resets it with a reason. Each direction has its own credit and may move to another link, in the middle of the
+ * stream, without a byte out of order.
+ */
+export class LinkFlow extends Duplex implements Sender, Holder {
+  readonly id: number
+  readonly #owner: FlowOwner
+  #link: Link
+  #sent = 0
+  #creditLimit = firstCreditBytes
+  #chunks: Buffer[] = []
+  #chunkAt = 0
+  #written: (() => void) | undefined
+  #finished: (() => void) | undefined
+  readonly #path: ReceivePath
+  #received = 0
+  #window: number
+  #granted = firstCreditBytes
+  #held = 0
+  #isRemoteDone = false
+  /** The far end knows that the flow is over, or can no longer be told. */
+  #isSilent = false
+
+  constructor(start: FlowStart, owner: FlowOwner) {
+    super({ allowHalfOpen: true })
+    this.id = start.id
+    this.#owner = owner
+    this.#link = start.link
+    this.#link.flows += 1
+    this.#path = new ReceivePath(start.link)
+    this.#window = owner.budget.enter(this)
+    // A flow may fail while it has no owner, between its opening and its use; that must not end the process.
+    this.on('error', () => {})
+  }
+
+  get heldBytes(): number {
+    return this.#held
+  }
+
+  get sentBytes(): number {
+    return this.#sent
+  }
+
+  get receivedBytes(): number {
+    return this.#received
+  }
+
+  /** The link that it sends on. */
+  get link(): Link {
+    return this.#link
+  }
+
+  uses(link: Link): boolean {
+    return this.#link === link || this.#path.uses(link)
+  }
+
+  /** Sends everything from here on over another link. */
+  moveTo(link: Link): void {
+    if (this.#link === link || this.destroyed) return
+    this.#link.forget(this)
+    this.#link.flows -= 1
+    this.#link = link
+    link.flows += 1
+    link.control(frameType.move, this.id, encodeOffset(this.#sent))
+    link.ready(this)
+  }
+
+  fill(batch: FrameBatch, quantumBytes: number): boolean {
+    const link = this.#link
+    let room = quantumBytes
+    while (room > 0 && this.#sent < this.#creditLimit) {
+      const chunk = this.#chunks[0]
+      if (chunk === undefined) break
+      const size = Math.min(chunk.length - this.#chunkAt, room, this.#creditLimit - this.#sent, maxFrameBytes)
+      batch.add(frameType.data, this.id, chunk.subarray(this.#chunkAt, this.#chunkAt + size))
+      this.#sent += size
+      room -= size
+      this.#advance(chunk, size)
+    }
+    this.#fillEnd(batch)
+    if (this.#sent >= longBytes && this.#link.kind === 'shared') this.#owner.onLong(this)
+    const hasMoved = this.#link !== link
+    return !hasMoved && room < quantumBytes && this.#chunks.length > 0 && this.#sent < this.#creditLimit
+  }
+
+  onData(link: Link, bytes: Buffer): void {
+    if (this.#received + this.#path.queuedBytes + bytes.length > this.#granted || this.#isRemoteDone) {
+      throw new LinkProtocolError(`flow ${this.id} sends more than it has credit for`)
+    }
+    for (const piece of this.#path.arrive(link, bytes, this.#received)) this.#take(piece)
+    this.#account()
+  }
+
+  onFin(link: Link): void {
+    for (const piece of this.#path.arrive(link, null, this.#received)) this.#take(piece)
+  }
+
+  onMove(link: Link, offset: number): void {
+    for (const piece of this.#path.move(link, offset, this.#received)) this.#take(piece)
+    this.#account()
+  }
+
+  onCredit(limit: number): void {
+    if (limit <= this.#creditLimit) return
+    this.#creditLimit = limit
+    if (this.#chunks.length > 0) this.#link.ready(this)
+  }
+
+  /** The far end has reset the flow. */
+  onReset(reason: string): void {
+    this.#isSilent = true
+    const text = reason === '' ? 'stream reset by the peer' : `stream reset by the peer: ${reason}`
+    this.destroy(Object.assign(new Error(text), { code: 'ECONNRESET' }))
+  }
+
+  /** A link that carried some of it is gone. */
+  onLost(error: Error): void {
+    this.destroy(error)
+  }
+
+  overflow(): void {
+    this.destroy(new Error('too much waits for slow readers on this node'))
+  }
+
+  override read(size?: number): unknown {
+    const chunk: unknown = super.read(size)
+    this.#account()
+    return chunk
+  }
+
+  override _read(): void {}
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    this.#send([chunk], done)
+  }
+
+  override _writev(chunks: readonly { readonly chunk: Buffer }[], done: () => void): void {
+    this.#send(
+      chunks.map(({ chunk }) => chunk),
+      done,
+    )
+  }
+
+  override _final(done: () => void): void {
+    this.#finished = done
+    this.#link.ready(this)
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    const isComplete = this.readableEnded && this.writableFinished
+    if (!isComplete && !this.#isSilent) {
+      this.#link.control(frameType.reset, this.id, Buffer.from((error?.message ?? '').slice(0, maxReasonBytes)))
+    }
+    this.#link.forget(this)
+    this.#link.flows -= 1
+    this.#path.close()
+    this.#owner.budget.leave(this, this.#window, this.#held)
+    this.#chunks = []
+    this.#owner.onDone(this)
+    done(error)
+  }
+
+  #send(chunks: Buffer[], done: () => void): void {
+    this.#chunks = chunks
+    this.#chunkAt = 0
+    this.#written = done
+    if (this.#sent < this.#creditLimit) this.#link.ready(this)
+  }
+
+  /** Lets the writer go on once the last chunk is on its way; it may bring more at once. */
+  #advance(chunk: Buffer, size: number): void {
+    this.#chunkAt += size
+    if (this.#chunkAt < chunk.length) return
+    this.#chunks.shift()
+    this.#chunkAt = 0
+    if (this.#chunks.length > 0) return
+    const written = this.#written
+    this.#written = undefined
+    written?.()
+  }
+
+  #fillEnd(batch: FrameBatch): void {
+    if (this.#finished === undefined || this.#chunks.length > 0) return
+    batch.add(frameType.fin, this.id, undefined)
+    const finished = this.#finished
+    this.#finished = undefined
+    finished()
+  }
+
+  #take(piece: Buffer | null): void {
+    if (piece === null) this.#isRemoteDone = true
+    else this.#received += piece.length
+    if (!this.destroyed) this.push(piece)
+  }
+
+  /** Counts what waits for the reader, and gives more credit once half of the window is used up. */
+  #account(): void {
+    if (this.destroyed) return
+    const { budget } = this.#owner
+    const held = this.readableLength + this.#path.queuedBytes
+    const change = held - this.#held
+    this.#held = held
+    if (change !== 0) budget.adjust(change)
+    const consumed = this.#received - this.readableLength
+    if (this.destroyed || this.#isRemoteDone || this.#received < shortBytes) return
+    if (this.#granted - consumed > this.#window / 2) return
+    this.#window = this.#nextWindow()
+    if (consumed + this.#window <= this.#granted) return
+    this.#granted = consumed + this.#window
+    this.#link.control(frameType.credit, this.id, encodeOffset(this.#granted))
+  }
+
+  /** A sender that has used up nearly all credit, while the reader keeps up, waits for us: the way is long. */
+  #nextWindow(): number {
+    const { budget } = this.#owner
+    const window = budget.shrink(this.#window)
+    const isStarved = this.#granted - this.#received < window / 4
+    return isStarved && this.readableLength < smallWindowBytes ? budget.grow(window) : window
+  }
+}

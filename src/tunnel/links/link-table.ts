@@ -1,0 +1,219 @@
+import type { TLSSocket } from 'node:tls'
+import type { TcpSocket } from '../../net/index.ts'
+import { resetStream } from '../../net/index.ts'
+import { type Counter, describeError, type Logger, type Metrics } from '../../observability/index.ts'
+import { type TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import type { IncomingFlow } from '../flows/incoming-flow.ts'
+import { preSharedKeyRemedy } from '../host/handshake-watch.ts'
+import { type AgreedLink, greet, type HandshakeOptions, welcome } from './handshake.ts'
+import {
+  type Hello,
+  HelloError,
+  type LinkCredentials,
+  type LinkKind,
+  linkCapabilities,
+  linkVersions,
+  type VersionRange,
+} from './hello.ts'
+import { Link } from './link.ts'
+import { LinkKeeper } from './link-keeper.ts'
+import { PeerLinks } from './peer-links.ts'
+import { createLinkTls, type LinkTls } from './tls.ts'
+import { WindowBudget } from './window-budget.ts'
+
+/** What the links of a node need. */
+export interface LinkTableOptions {
+  readonly credentials: LinkCredentials
+  readonly self: Pick<Hello, 'name' | 'role' | 'sequence'>
+  readonly tasks: TaskGroup
+  /** Why a peer that has proven its identity may not have that name; undefined when it may. */
+  nameConflictOf(name: string, peerId: string): string | undefined
+  onIncoming(flow: IncomingFlow, peer: { readonly peerId: string; readonly path: string }): void
+  /** A link to the peer would be of use; the table is told when there is one, or why not. */
+  onWant(peerId: string, kind: LinkKind): void
+  /** Links have come or gone. */
+  onChange(): void
+  readonly logger: Logger
+  readonly metrics: Metrics
+  /** For tests: another range makes this node an older or newer one. */
+  readonly versions?: VersionRange
+  readonly capabilities?: readonly string[]
+  readonly budget?: WindowBudget
+}
+
+/** How a socket became ours to make a link of. */
+export interface LinkSocket {
+  readonly socket: TcpSocket
+  /** For logs and the choice among links: `direct` or `relayed via NAME`. */
+  readonly path: string
+}
+
+const handshakeTimeoutMs = 5000
+
+/** Handshakes under way at once; each costs a signature and some memory. */
+const maxHandshakes = 256
+
+/** Links of one peer, of each kind; both ends may have made some. */
+const maxLinks: Readonly<Record<LinkKind, number>> = { shared: 6, bulk: 8, datagram: 2 }
+
+/** One line per peer in this time, so that a node with the wrong key does not fill the log. */
+const quietMs = 60_000
+
+/** All links of this node: makes them of sockets, knows them by peer, ends them when they are idle or dead. */
+export class LinkTable implements AsyncDisposable {
+  readonly #options: LinkTableOptions
+  readonly #tls: LinkTls = createLinkTls()
+  readonly #session = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString('hex')
+  readonly #peers = new Map<string, PeerLinks>()
+  readonly #budget: WindowBudget
+  readonly #lastLogged = new Map<string, number>()
+  readonly #failed: Counter
+  readonly #keeper: LinkKeeper
+  #handshakes = 0
+  #isClosed = false
+
+  constructor(options: LinkTableOptions) {
+    this.#options = options
+    this.#budget = options.budget ?? new WindowBudget()
+    this.#failed = options.metrics.counter('tunnel_link_failures_total', 'Links that were not made, by end', ['end'])
+    this.#keeper = new LinkKeeper(() => this.#peers.values())
+  }
+
+  /** Bytes that wait for slow readers in all flows. */
+  get heldBytes(): number {
+    return this.#budget.heldBytes
+  }
+
+  get all(): Iterable<PeerLinks> {
+    return this.#peers.values()
+  }
+
+  peer(peerId: string): PeerLinks | undefined {
+    return this.#peers.get(peerId)
+  }
+
+  /** Makes a link of a socket that we have connected to the peer; owns the socket. Rejects when it is not that peer. */
+  async dial({ socket, path }: LinkSocket, peerId: string, kind: LinkKind, signal: AbortSignal): Promise<Link> {
+    try {
+      const make = async (limit: AbortSignal) => {
+        const secured = await this.#tls.secure(socket, 'client', limit)
+        const agreed = await greet(secured, peerId, this.#handshakeOptions(kind), limit)
+        return this.#add(secured, agreed, kind, path)
+      }
+      return await this.#limited(make, signal)
+    } catch (error) {
+      this.#noteFailure('client', peerId, path, error)
+      resetStream(socket, new Error('no link', { cause: error }))
+      throw error
+    }
+  }
+
+  /** Makes a link of a socket that a peer has connected to us; owns the socket, and logs what goes wrong. */
+  accept({ socket, path }: LinkSocket): void {
+    const from = socket.remoteAddress ?? 'unknown'
+    if (this.#handshakes >= maxHandshakes || this.#isClosed || this.#options.tasks.signal.aborted) {
+      socket.destroy()
+      return
+    }
+    this.#options.tasks.run('inbound link', async (stopping) => {
+      try {
+        await this.#limited(async (limit) => {
+          const secured = await this.#tls.secure(socket, 'server', limit)
+          const agreed = await welcome(secured, this.#handshakeOptions('shared'), limit)
+          this.#add(secured, agreed, agreed.hello.kind, path)
+        }, stopping)
+      } catch (error) {
+        this.#noteFailure('server', from, path, error)
+        // A refusal in words is still on its way.
+        if (error instanceof HelloError) setTimeout(() => socket.destroy(), 1000).unref()
+        else resetStream(socket, new Error('no link', { cause: error }))
+      }
+    })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true
+    this.#keeper[Symbol.dispose]()
+    for (const peer of [...this.#peers.values()]) peer.close(new Error('this node stops'))
+  }
+
+  async #limited<T>(make: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
+    using limit = new TimeLimit(handshakeTimeoutMs, signal)
+    this.#handshakes += 1
+    try {
+      return await make(limit.signal)
+    } finally {
+      this.#handshakes -= 1
+    }
+  }
+
+  #handshakeOptions(kind: LinkKind): HandshakeOptions {
+    const { credentials, self, versions = linkVersions, capabilities = linkCapabilities } = this.#options
+    const { peerId } = credentials.identity
+    return {
+      credentials,
+      versions,
+      hello: { versions, capabilities, ...self, peerId, session: this.#session, kind },
+      refusalOf: (hello) => this.#refusalOf(hello),
+    }
+  }
+
+  #refusalOf({ name, peerId, kind, session }: Hello): string | undefined {
+    const conflict = this.#options.nameConflictOf(name, peerId)
+    if (conflict !== undefined) return conflict
+    const known = this.#peers.get(peerId)
+    const count = known?.session === session ? [...known.links].filter((link) => link.kind === kind).length : 0
+    return count < maxLinks[kind] ? undefined : `there are ${count} ${kind} links already`
+  }
+
+  #add(secured: TLSSocket, agreed: AgreedLink, kind: LinkKind, path: string): Link {
+    if (this.#isClosed) throw new Error('this node stops')
+    const peer = this.#peerOf(agreed.hello)
+    const link = new Link(secured, { kind, agreed, path }, peer)
+    peer.add(link)
+    this.#options.logger.debug({ peer: agreed.hello.name, path, count: peer.links.size }, `${kind} link stands`)
+    this.#options.onChange()
+    return link
+  }
+
+  #peerOf({ peerId, session, name }: Hello): PeerLinks {
+    const known = this.#peers.get(peerId)
+    if (known?.session === session) return known
+    known?.close(new Error(`${name} has restarted`))
+    const { credentials, onIncoming, onWant } = this.#options
+    const peer = new PeerLinks({
+      peerId,
+      session,
+      hasOddFlows: credentials.identity.peerId < peerId,
+      budget: this.#budget,
+      onIncoming: (flow, path) => onIncoming(flow, { peerId, path }),
+      onWant: (kind) => onWant(peerId, kind),
+      onLost: (link, error) => this.#onLost(peer, link, error),
+    })
+    this.#peers.set(peerId, peer)
+    return peer
+  }
+
+  #onLost(peer: PeerLinks, link: Link, error: Error): void {
+    const { name } = link.agreed.hello
+    this.#options.logger.debug({ peer: name, path: link.path, error }, `${link.kind} link ended`)
+    if (peer.links.size === 0 && this.#peers.get(peer.peerId) === peer) this.#peers.delete(peer.peerId)
+    this.#options.onChange()
+  }
+
+  #noteFailure(end: 'client' | 'server', peer: string, path: string, error: unknown): void {
+    this.#failed.add(1, { end })
+    const { logger } = this.#options
+    if (!(error instanceof HelloError)) {
+      logger.debug({ peer, path, error: describeError(error) }, 'no link')
+      return
+    }
+    const now = Date.now()
+    if (now - (this.#lastLogged.get(peer) ?? 0) < quietMs) return
+    if (this.#lastLogged.size > 1000) this.#lastLogged.clear()
+    this.#lastLogged.set(peer, now)
+    const remedy = error.isKeyMismatch ? { remedy: preSharedKeyRemedy } : {}
+    const text = error.isKeyMismatch ? 'link refused: pre-shared key mismatch' : 'link refused'
+    logger.warn({ peer, path, error, ...remedy }, text)
+  }
+}

@@ -1,0 +1,241 @@
+import type { TLSSocket } from 'node:tls'
+import { PathLostError } from '../../net/index.ts'
+import { encodeOffset, FrameBatch, FrameReader, type FrameSink, frameType, LinkProtocolError } from './frame.ts'
+import type { AgreedLink } from './handshake.ts'
+import type { LinkKind } from './hello.ts'
+
+/** Something with bytes to send when its turn comes. */
+export interface Sender {
+  /** Adds frames with at most so many bytes of payload; true when it has more that it may send. */
+  fill(batch: FrameBatch, quantumBytes: number): boolean
+}
+
+/** Told what arrives on a link, and when it is gone. */
+export interface LinkOwner {
+  /** Throws a `LinkProtocolError` when the peer breaks a promise. */
+  onFrame(link: Link, type: number, flow: number, payload: Buffer): void
+  onData(link: Link, flow: number, bytes: Buffer): void
+  onClosed(link: Link, error: Error): void
+}
+
+/** How a link came about. */
+export interface LinkOrigin {
+  readonly kind: LinkKind
+  readonly agreed: AgreedLink
+  /** For logs: `direct` or `relayed via NAME`. */
+  readonly path: string
+}
+
+/** Every sender gets this much before the next one has its turn. */
+const quantumBytes = 64 * 1024
+
+/** A peer that reads nothing but makes us answer is cut off at this many bytes of answers. */
+const maxControlBytes = 1024 * 1024
+
+/** Datagrams that wait for their turn; older ones make room. */
+const maxDatagramBytes = 256 * 1024
+
+/**
+ * One authenticated TLS connection to a peer. What is to be sent is collected while events are handled and leaves as
+ * one batch per turn of the event loop: control frames first, then 64 KiB of each sender in turn, until the socket
+ * wants no more.
+ */
+export class Link implements FrameSink {
+  readonly kind: LinkKind
+  readonly path: string
+  readonly agreed: AgreedLink
+  /** When something came from the peer for the last time, as `performance.now()` tells it. */
+  lastHeardMs = performance.now()
+  /** The last measured round trip. */
+  roundTripMs: number | undefined
+  /** Flows that send on this link. */
+  flows = 0
+  /** Since when no flow uses it. */
+  idleSinceMs = performance.now()
+  readonly #socket: TLSSocket
+  readonly #owner: LinkOwner
+  readonly #reader = new FrameReader(this)
+  readonly #batch = new FrameBatch()
+  #ready = new Set<Sender>()
+  #control: (readonly [number, number, Uint8Array | undefined])[] = []
+  #controlBytes = 0
+  #datagrams: (readonly [number, Uint8Array])[] = []
+  #datagramBytes = 0
+  #isScheduled = false
+  #isClosed = false
+  #pingSentMs: number | undefined
+
+  constructor(socket: TLSSocket, origin: LinkOrigin, owner: LinkOwner) {
+    this.kind = origin.kind
+    this.path = origin.path
+    this.agreed = origin.agreed
+    this.#socket = socket
+    this.#owner = owner
+    socket.on('data', this.#onBytes)
+    socket.on('drain', this.#flush)
+    socket.on('error', () => {})
+    socket.on('close', () => this.close(new PathLostError('the link to the peer was lost', { cause: socket.errored })))
+    socket.on('end', () => this.close(new PathLostError('the peer closed the link')))
+    socket.resume()
+  }
+
+  get isOpen(): boolean {
+    return !this.#isClosed
+  }
+
+  get isDirect(): boolean {
+    return this.path === 'direct'
+  }
+
+  get bytesRead(): number {
+    return this.#socket.bytesRead
+  }
+
+  get bytesWritten(): number {
+    return this.#socket.bytesWritten
+  }
+
+  /** A probe is under way, and nothing was heard since. */
+  get probedSinceMs(): number | undefined {
+    return this.#pingSentMs
+  }
+
+  has(capability: string): boolean {
+    return this.agreed.hello.capabilities.includes(capability)
+  }
+
+  /** Sends a control frame before all payload. */
+  control(type: number, flow: number, payload?: Uint8Array): void {
+    if (this.#isClosed) return
+    this.#control.push([type, flow, payload])
+    this.#controlBytes += 8 + (payload?.length ?? 0)
+    if (this.#controlBytes > maxControlBytes) {
+      this.close(new LinkProtocolError('the peer makes us answer, but does not read'))
+      return
+    }
+    this.#schedule()
+  }
+
+  /** Sends a datagram, or drops the oldest ones when too many wait. */
+  datagram(flow: number, message: Uint8Array): void {
+    if (this.#isClosed) return
+    this.#datagrams.push([flow, message])
+    this.#datagramBytes += message.length
+    while (this.#datagramBytes > maxDatagramBytes) this.#datagramBytes -= this.#datagrams.shift()?.[1].length ?? 0
+    this.#schedule()
+  }
+
+  /** Gives the sender its turns from now on, until it says that it has no more. */
+  ready(sender: Sender): void {
+    if (this.#isClosed) return
+    this.#ready.add(sender)
+    this.#schedule()
+  }
+
+  /** The sender has its turns elsewhere, or none. */
+  forget(sender: Sender): void {
+    this.#ready.delete(sender)
+  }
+
+  /** Asks the peer for a sign of life, and measures the round trip. */
+  probe(): void {
+    if (this.#pingSentMs !== undefined) return
+    this.#pingSentMs = performance.now()
+    this.control(frameType.ping, 0, encodeOffset(Math.trunc(this.#pingSentMs)))
+  }
+
+  /** Ends the link at once; the owner is told why, once. */
+  close(error: Error): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    this.#reader.stop()
+    this.#ready.clear()
+    this.#control = []
+    this.#datagrams = []
+    this.#socket.destroy()
+    this.#owner.onClosed(this, error)
+  }
+
+  onFrame(type: number, flow: number, payload: Buffer): void {
+    switch (type) {
+      case frameType.ping:
+        this.control(frameType.pong, 0, Buffer.from(payload.subarray(0, 8)))
+        return
+      case frameType.pong:
+        if (this.#pingSentMs !== undefined) this.roundTripMs = performance.now() - this.#pingSentMs
+        this.#pingSentMs = undefined
+        return
+      default:
+        this.#owner.onFrame(this, type, flow, payload)
+    }
+  }
+
+  onData(flow: number, bytes: Buffer): void {
+    this.#owner.onData(this, flow, bytes)
+  }
+
+  readonly #onBytes = (chunk: Buffer): void => {
+    this.lastHeardMs = performance.now()
+    try {
+      this.#reader.feed(chunk)
+    } catch (error) {
+      this.close(error instanceof Error ? error : new Error(String(error)))
+    }
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled) return
+    this.#isScheduled = true
+    setImmediate(this.#flush)
+  }
+
+  readonly #flush = (): void => {
+    this.#isScheduled = false
+    const socket = this.#socket
+    // Data that waits for the kernel does not keep control frames: there are few, and others wait for them.
+    if (this.#isClosed || (socket.writableNeedDrain && this.#control.length === 0)) return
+    this.#fillControl()
+    const room = socket.writableHighWaterMark - socket.writableLength
+    this.#fillDatagrams(room)
+    for (const sender of this.#ready) {
+      if (this.#batch.bytes >= room) break
+      this.#ready.delete(sender)
+      if (sender.fill(this.#batch, quantumBytes)) this.#ready.add(sender)
+    }
+    this.#write(this.#batch.take())
+    const hasMore = this.#ready.size > 0 || this.#datagrams.length > 0
+    if (hasMore && !this.#isClosed && !socket.writableNeedDrain) this.#schedule()
+  }
+
+  #fillControl(): void {
+    const frames = this.#control
+    if (frames.length === 0 || this.#socket.writableLength > maxControlBytes) return
+    this.#control = []
+    this.#controlBytes = 0
+    for (const [type, flow, payload] of frames) this.#batch.add(type, flow, payload)
+  }
+
+  #fillDatagrams(room: number): void {
+    const queue = this.#datagrams
+    let sent = 0
+    while (sent < queue.length && this.#batch.bytes < room) {
+      const [flow, message] = queue[sent] ?? [0, new Uint8Array()]
+      this.#batch.add(frameType.datagram, flow, message)
+      this.#datagramBytes -= message.length
+      sent += 1
+    }
+    queue.splice(0, sent)
+  }
+
+  #write(parts: readonly Buffer[]): void {
+    const [only] = parts
+    if (only === undefined) return
+    if (parts.length === 1) {
+      this.#socket.write(only)
+      return
+    }
+    this.#socket.cork()
+    for (const part of parts) this.#socket.write(part)
+    this.#socket.uncork()
+  }
+}

@@ -1,0 +1,356 @@
+import { type ByteStream, type DatagramChannel, DialError, PathLostError } from '../../net/index.ts'
+import type { IncomingFlow } from '../flows/incoming-flow.ts'
+import { encodeError, type OpenRequest, parseError, parseOpenRequest, requestMessageOf } from '../flows/open-message.ts'
+import { decodeOffset, frameType, LinkProtocolError } from './frame.ts'
+import type { LinkKind } from './hello.ts'
+import type { Link, LinkOwner } from './link.ts'
+import { type DatagramOwner, LinkDatagrams } from './link-datagrams.ts'
+import { type FlowOwner, LinkFlow } from './link-flow.ts'
+import type { WindowBudget } from './window-budget.ts'
+
+/** What the links to one peer need. */
+export interface PeerLinksOptions {
+  readonly peerId: string
+  /** Of the peer's process: another one knows none of our flows. */
+  readonly session: string
+  /** The end with the lower identity numbers its flows with odd numbers. */
+  readonly hasOddFlows: boolean
+  readonly budget: WindowBudget
+  onIncoming(flow: IncomingFlow, path: string): void
+  /** One more link of this kind would be of use. */
+  onWant(kind: LinkKind): void
+  /** A link is gone. */
+  onLost(link: Link, error: Error): void
+}
+
+interface PendingOpen {
+  readonly link: Link
+  readonly protocol: OpenRequest['protocol']
+  readonly resolve: (flow: LinkFlow | LinkDatagrams) => void
+  readonly reject: (error: unknown) => void
+}
+
+interface IncomingOpen {
+  readonly link: Link
+  readonly gone: AbortController
+}
+
+const maxBulkLinks = 4
+const lastFlowId = 0xffff_fffe
+
+/** All links to one peer, and the flows on them. */
+export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
+  readonly peerId: string
+  readonly session: string
+  readonly links = new Set<Link>()
+  readonly budget: WindowBudget
+  readonly #options: PeerLinksOptions
+  readonly #flows = new Map<number, LinkFlow | LinkDatagrams>()
+  readonly #pending = new Map<number, PendingOpen>()
+  readonly #incoming = new Map<number, IncomingOpen>()
+  /** Links that get no new flows, because one of the two ends wants to close them. */
+  readonly #retiring = new WeakSet<Link>()
+  /** Those that the peer wants to close: it does not use them any more, so we may. */
+  readonly #released = new WeakSet<Link>()
+  readonly #handlers: Readonly<Record<number, (link: Link, id: number, payload: Buffer) => void>> = {
+    [frameType.open]: (link, id, payload) => this.#onOpen(link, id, payload),
+    [frameType.ok]: (link, id) => this.#onOk(link, id),
+    [frameType.error]: (_, id, payload) => this.#onError(id, payload),
+    [frameType.fin]: (link, id) => this.#onFin(link, id),
+    [frameType.reset]: (_, id, payload) => this.#onReset(id, payload.toString('utf8')),
+    [frameType.credit]: (_, id, payload) => this.#stream(id)?.onCredit(decodeOffset(payload)),
+    [frameType.move]: (link, id, payload) => this.#stream(id)?.onMove(link, decodeOffset(payload)),
+    [frameType.datagram]: (_, id, payload) => this.#datagrams(id)?.onDatagram(payload),
+  }
+  #nextId: number
+  #bytesGone = { read: 0, written: 0 }
+
+  constructor(options: PeerLinksOptions) {
+    this.#options = options
+    this.peerId = options.peerId
+    this.session = options.session
+    this.budget = options.budget
+    this.#nextId = options.hasOddFlows ? 1 : 2
+  }
+
+  /** Flows that are open or being opened. */
+  get flowCount(): number {
+    return this.#flows.size + this.#pending.size + this.#incoming.size
+  }
+
+  /** Flows that wait for an answer on this link: a reason to doubt it soon. */
+  isWaitingOn(link: Link): boolean {
+    for (const pending of this.#pending.values()) if (pending.link === link) return true
+    return false
+  }
+
+  /** Bytes over all links so far. */
+  get bytes(): { readonly read: number; readonly written: number } {
+    let { read, written } = this.#bytesGone
+    for (const link of this.links) {
+      read += link.bytesRead
+      written += link.bytesWritten
+    }
+    return { read, written }
+  }
+
+  add(link: Link): void {
+    this.links.add(link)
+    link.probe()
+    if (link.kind === 'shared' && link.isDirect) this.#moveFromRelay(link)
+  }
+
+  /** Links of a kind that new flows may use, best first: direct before relayed, then the one with the fewest flows. */
+  usable(kind: LinkKind): Link[] {
+    const links = [...this.links].filter((link) => link.kind === kind && link.isOpen && !this.#retiring.has(link))
+    return links.sort((left, right) => Number(right.isDirect) - Number(left.isDirect) || left.flows - right.flows)
+  }
+
+  /** The link that the next flow begins on. */
+  best(): Link | undefined {
+    let best: Link | undefined
+    for (const link of this.links) {
+      if (link.kind !== 'shared' || !link.isOpen || this.#retiring.has(link)) continue
+      const isBetter =
+        best === undefined ||
+        (link.isDirect === best.isDirect ? link.flows < best.flows : link.isDirect && !best.isDirect)
+      if (isBetter) best = link
+    }
+    return best
+  }
+
+  datagramLink(): Link | undefined {
+    for (const link of this.links) if (link.kind === 'datagram' && link.isOpen) return link
+    return undefined
+  }
+
+  /** Asks the far end for a byte stream; rejects with its `DialError`, with a `PathLostError`, or the signal's reason. */
+  async open(request: OpenRequest, signal: AbortSignal): Promise<ByteStream> {
+    const flow = await this.#open(request, signal)
+    if (flow instanceof LinkFlow) return flow
+    throw new Error('not a byte stream')
+  }
+
+  /** Asks the far end for datagrams to a target; rejects as `open` does. */
+  async openDatagrams(request: OpenRequest, signal: AbortSignal): Promise<DatagramChannel> {
+    if (this.datagramLink() === undefined) this.#options.onWant('datagram')
+    const flow = await this.#open(request, signal)
+    if (flow instanceof LinkDatagrams) return flow
+    throw new Error('not datagrams')
+  }
+
+  /** Uses a link for nothing new; the far end closes it once nothing is left on it. */
+  retire(link: Link): void {
+    if (this.#retiring.has(link)) return
+    this.#retiring.add(link)
+    link.control(frameType.fin, 0)
+    link.probe()
+  }
+
+  isRetiring(link: Link): boolean {
+    return this.#retiring.has(link)
+  }
+
+  /** The peer has retired it, so that nothing can be under way on it once we have no flow there. */
+  isReleased(link: Link): boolean {
+    return this.#released.has(link)
+  }
+
+  close(error: Error): void {
+    for (const link of [...this.links]) link.close(error)
+  }
+
+  onFrame(link: Link, type: number, id: number, payload: Buffer): void {
+    // Types that are not in the table are those of later versions.
+    this.#handlers[type]?.(link, id, payload)
+  }
+
+  onData(link: Link, id: number, bytes: Buffer): void {
+    const flow = this.#flows.get(id)
+    // What was under way when the flow was reset.
+    if (flow instanceof LinkFlow) flow.onData(link, bytes)
+  }
+
+  onClosed(link: Link, error: Error): void {
+    this.links.delete(link)
+    this.#bytesGone.read += link.bytesRead
+    this.#bytesGone.written += link.bytesWritten
+    const lost = error instanceof PathLostError ? error : new PathLostError(error.message, { cause: error })
+    for (const [id] of [...this.#pending].filter(([, pending]) => pending.link === link)) {
+      this.#takePending(id)?.reject(lost)
+    }
+    for (const [id] of [...this.#incoming].filter(([, incoming]) => incoming.link === link)) {
+      this.#takeIncoming(id)?.gone.abort(lost)
+    }
+    for (const flow of [...this.#flows.values()].filter((candidate) => candidate.uses(link))) flow.onLost(lost)
+    this.#options.onLost(link, error)
+  }
+
+  onLong(flow: LinkFlow): void {
+    if (!flow.link.has('move')) return
+    const bulk = this.usable('bulk').filter((link) => link.isDirect === flow.link.isDirect)
+    const [best] = bulk
+    if (bulk.length < maxBulkLinks && (best?.flows ?? 1) > 0) this.#options.onWant('bulk')
+    if (best !== undefined) flow.moveTo(best)
+  }
+
+  onDone(flow: LinkFlow | LinkDatagrams): void {
+    if (this.#flows.get(flow.id) === flow) this.#flows.delete(flow.id)
+  }
+
+  #stream(id: number): LinkFlow | undefined {
+    const flow = this.#flows.get(id)
+    return flow instanceof LinkFlow ? flow : undefined
+  }
+
+  #datagrams(id: number): LinkDatagrams | undefined {
+    const flow = this.#flows.get(id)
+    return flow instanceof LinkDatagrams ? flow : undefined
+  }
+
+  /** A direct path has come up: what is on relayed links goes on there. */
+  #moveFromRelay(link: Link): void {
+    if (!link.has('move')) return
+    for (const flow of this.#flows.values()) if (flow instanceof LinkFlow && !flow.link.isDirect) flow.moveTo(link)
+  }
+
+  #open(request: OpenRequest, signal: AbortSignal): Promise<LinkFlow | LinkDatagrams> {
+    signal.throwIfAborted()
+    const link = this.best()
+    if (link === undefined) return Promise.reject(new PathLostError('no link to the peer stands'))
+    const id = this.#takeId()
+    return new Promise((resolve, reject) => {
+      const settle = () => signal.removeEventListener('abort', onAbort)
+      const onAbort = () => {
+        this.#takePending(id)
+        settle()
+        link.control(frameType.reset, id)
+        reject(signal.reason)
+      }
+      this.#pending.set(id, {
+        link,
+        protocol: request.protocol,
+        resolve: (flow) => {
+          settle()
+          resolve(flow)
+        },
+        reject: (error) => {
+          settle()
+          reject(error)
+        },
+      })
+      link.flows += 1
+      signal.addEventListener('abort', onAbort, { once: true })
+      link.control(frameType.open, id, Buffer.from(JSON.stringify(requestMessageOf(request))))
+    })
+  }
+
+  #takePending(id: number): PendingOpen | undefined {
+    const pending = this.#pending.get(id)
+    if (pending !== undefined) pending.link.flows -= 1
+    this.#pending.delete(id)
+    return pending
+  }
+
+  #takeIncoming(id: number): IncomingOpen | undefined {
+    const incoming = this.#incoming.get(id)
+    if (incoming !== undefined) incoming.link.flows -= 1
+    this.#incoming.delete(id)
+    return incoming
+  }
+
+  #takeId(): number {
+    for (;;) {
+      const id = this.#nextId
+      this.#nextId = id + 2 > lastFlowId ? 2 - (id % 2) : id + 2
+      if (!this.#flows.has(id) && !this.#pending.has(id)) return id
+    }
+  }
+
+  #onOpen(link: Link, id: number, payload: Buffer): void {
+    const isTheirs = id !== 0 && (id % 2 === 1) !== this.#options.hasOddFlows
+    if (!isTheirs || this.#flows.has(id) || this.#incoming.has(id)) {
+      throw new LinkProtocolError(`flow ${id} cannot be opened by the peer`)
+    }
+    const request = parseOpenRequest(parseJson(payload))
+    const gone = new AbortController()
+    this.#incoming.set(id, { link, gone })
+    link.flows += 1
+    this.#options.onIncoming(this.#incomingFlow(link, id, request, gone.signal), link.path)
+  }
+
+  #incomingFlow(link: Link, id: number, request: OpenRequest, gone: AbortSignal): IncomingFlow {
+    const answered = () => {
+      gone.throwIfAborted()
+      this.#takeIncoming(id)
+    }
+    return {
+      request,
+      gone,
+      accept: async () => {
+        answered()
+        const flow = new LinkFlow({ id, link }, this)
+        this.#flows.set(id, flow)
+        link.control(frameType.ok, id)
+        return flow
+      },
+      acceptDatagrams: async () => {
+        answered()
+        const flow = new LinkDatagrams(id, link, this)
+        this.#flows.set(id, flow)
+        link.control(frameType.ok, id)
+        if (this.datagramLink() === undefined) this.#options.onWant('datagram')
+        return flow
+      },
+      refuse: async (error) => {
+        answered()
+        link.control(frameType.error, id, encodeError(error))
+      },
+      abandon: (error) => {
+        if (this.#takeIncoming(id) === undefined) return
+        link.control(frameType.reset, id, Buffer.from(error.message.slice(0, 1024)))
+      },
+    }
+  }
+
+  #onOk(link: Link, id: number): void {
+    const pending = this.#takePending(id)
+    if (pending === undefined) return
+    const flow = pending.protocol === 'udp' ? new LinkDatagrams(id, link, this) : new LinkFlow({ id, link }, this)
+    this.#flows.set(id, flow)
+    pending.resolve(flow)
+  }
+
+  #onError(id: number, payload: Buffer): void {
+    const pending = this.#takePending(id)
+    if (pending === undefined) return
+    pending.reject(parseError(parseJson(payload)))
+  }
+
+  #onFin(link: Link, id: number): void {
+    if (id === 0) {
+      this.#retiring.add(link)
+      this.#released.add(link)
+      return
+    }
+    const flow = this.#flows.get(id)
+    if (flow instanceof LinkFlow) flow.onFin(link)
+    else flow?.onOver(undefined)
+  }
+
+  #onReset(id: number, reason: string): void {
+    const flow = this.#flows.get(id)
+    if (flow instanceof LinkFlow) flow.onReset(reason)
+    else flow?.onOver(new Error(reason))
+    this.#takeIncoming(id)?.gone.abort(new Error('the dialler went away'))
+    this.#takePending(id)?.reject(new DialError('unreachable', reason))
+  }
+}
+
+function parseJson(payload: Buffer): unknown {
+  try {
+    return JSON.parse(payload.toString('utf8'))
+  } catch (error) {
+    throw new LinkProtocolError('a message is not JSON', { cause: error })
+  }
+}

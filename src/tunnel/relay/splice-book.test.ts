@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict'
+import { mock, suite, test } from 'node:test'
+import type { TcpSocket } from '../../net/index.ts'
+import { SpliceBook, type SpliceTokens } from './splice-book.ts'
+
+const limits = { perNode: 2, total: 3, tokenLifetimeMs: 10_000 }
+const result = { bytesToUpstream: 10, bytesToDownstream: 5, ended: 'finished' } as const
+
+function createSocket(bytesRead = 0) {
+  const socket = {
+    bytesRead,
+    isDestroyed: false,
+    destroy() {
+      socket.isDestroyed = true
+    },
+  }
+  return socket as unknown as TcpSocket & { readonly isDestroyed: boolean }
+}
+
+function issue(book: SpliceBook, asker = 'a', peer = 'b'): SpliceTokens {
+  const tokens = book.issue(asker, peer)
+  if (typeof tokens === 'string') assert.fail(tokens)
+  return tokens
+}
+
+suite('tokens', () => {
+  test('join the two ends in any order, the asker first', () => {
+    const book = new SpliceBook(limits)
+    const tokens = issue(book)
+    assert.notEqual(tokens.asker, tokens.peer)
+    const [asker, peer] = [createSocket(), createSocket()]
+    assert.equal(book.redeem(tokens.peer, peer), undefined)
+    assert.deepEqual(book.redeem(tokens.asker, asker)?.sockets, [asker, peer])
+  })
+
+  test('are good once', () => {
+    const book = new SpliceBook(limits)
+    const { asker } = issue(book)
+    book.redeem(asker, createSocket())
+    const again = createSocket()
+    assert.equal(book.redeem(asker, again), undefined)
+    assert.ok(again.isDestroyed)
+  })
+
+  test('that nobody has given out join nobody', () => {
+    const socket = createSocket()
+    assert.equal(new SpliceBook(limits).redeem('guess', socket), undefined)
+    assert.ok(socket.isDestroyed)
+  })
+
+  test('expire, and the end that waited is closed', (context) => {
+    mock.timers.enable({ apis: ['setTimeout'] })
+    context.after(() => mock.timers.reset())
+    const book = new SpliceBook(limits)
+    const { asker, peer } = issue(book)
+    const waiting = createSocket()
+    book.redeem(asker, waiting)
+    mock.timers.tick(limits.tokenLifetimeMs)
+    assert.ok(waiting.isDestroyed)
+    assert.equal(book.count, 0)
+    const late = createSocket()
+    assert.equal(book.redeem(peer, late), undefined)
+    assert.ok(late.isDestroyed)
+  })
+})
+
+test('ends that wait are closed when the relay stops', () => {
+  const book = new SpliceBook(limits)
+  const { asker, peer } = issue(book)
+  const waiting = createSocket()
+  book.redeem(asker, waiting)
+  book.abandon()
+  assert.ok(waiting.isDestroyed)
+  assert.equal(book.count, 0)
+  const late = createSocket()
+  assert.equal(book.redeem(peer, late), undefined)
+  assert.ok(late.isDestroyed)
+})
+
+suite('quotas', () => {
+  test('hold for either end, and what has ended counts no more', () => {
+    const book = new SpliceBook(limits)
+    const first = issue(book, 'a', 'b')
+    issue(book, 'c', 'a')
+    assert.match(String(book.issue('d', 'a')), /^a has 2 connections/)
+    const sockets = [createSocket(), createSocket()] as const
+    book.redeem(first.asker, sockets[0])
+    const joined = book.redeem(first.peer, sockets[1])
+    assert.ok(joined)
+    book.close(joined.pair, joined.sockets, result)
+    issue(book, 'd', 'a')
+  })
+
+  test('hold for the relay as a whole', () => {
+    const book = new SpliceBook(limits)
+    for (const node of ['a', 'c', 'e']) issue(book, node, `${node}-peer`)
+    assert.match(String(book.issue('g', 'h')), /as many connections as it may/)
+  })
+})
+
+test('bytes are accounted to the pair, whoever asked, while it goes on and afterwards', () => {
+  const book = new SpliceBook({ ...limits, perNode: 10 })
+  for (const [asker, peer] of [
+    ['a', 'b'],
+    ['b', 'a'],
+  ] as const) {
+    const tokens = issue(book, asker, peer)
+    book.redeem(tokens.asker, createSocket(100))
+    const joined = book.redeem(tokens.peer, createSocket(20))
+    assert.ok(joined)
+    assert.deepEqual(book.pairs[0]?.open, 1)
+    if (asker === 'b') continue
+    assert.deepEqual(book.pairs, [{ peers: ['a', 'b'], open: 1, bytes: 120 }])
+    book.close(joined.pair, joined.sockets, result)
+    assert.deepEqual(book.pairs, [{ peers: ['a', 'b'], open: 0, bytes: 15 }])
+  }
+  assert.deepEqual(book.pairs, [{ peers: ['a', 'b'], open: 1, bytes: 135 }])
+  assert.equal(book.bytes, 135)
+})

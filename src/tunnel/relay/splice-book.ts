@@ -1,0 +1,186 @@
+import { randomBytes } from 'node:crypto'
+import type { SpliceResult, TcpSocket } from '../../net/index.ts'
+import { tokenBytes } from './splice-messages.ts'
+
+/** How much one node may ask of a relay. */
+export interface SpliceLimits {
+  /** Joined connections of one node. */
+  readonly perNode: number
+  /** Joined connections in total. */
+  readonly total: number
+  /** How long a token holds. */
+  readonly tokenLifetimeMs: number
+}
+
+/** More than the links that two nodes make need; a server of a few hundred nodes stays within its file descriptors. */
+export const spliceLimits: SpliceLimits = { perNode: 256, total: 8192, tokenLifetimeMs: 10_000 }
+
+/** What was relayed between two nodes. */
+export interface SplicedPair {
+  readonly peers: readonly [string, string]
+  readonly open: number
+  readonly bytes: number
+}
+
+/** The two tokens of one splice. */
+export interface SpliceTokens {
+  readonly asker: string
+  readonly peer: string
+}
+
+interface Waiting {
+  readonly pair: readonly [string, string]
+  readonly tokens: SpliceTokens
+  readonly timer: NodeJS.Timeout
+  first: { readonly token: string; readonly socket: TcpSocket } | undefined
+}
+
+interface Account {
+  open: number
+  bytes: number
+  readonly sockets: Set<TcpSocket>
+}
+
+/** Pairs whose traffic is told apart; what the least recent ones had is kept in the total alone. */
+const maxPairs = 4096
+
+/** Which splices are agreed, under way, or were: tokens, quotas and what each pair of nodes has used. */
+export class SpliceBook {
+  readonly #limits: SpliceLimits
+  readonly #waiting = new Map<string, Waiting>()
+  readonly #byNode = new Map<string, number>()
+  readonly #accounts = new Map<string, Account>()
+  #total = 0
+  #bytes = 0
+
+  constructor(limits: SpliceLimits = spliceLimits) {
+    this.#limits = limits
+  }
+
+  /** Splices that are open or agreed. */
+  get count(): number {
+    return this.#total
+  }
+
+  /** All bytes relayed so far. */
+  get bytes(): number {
+    let open = 0
+    for (const { sockets } of this.#accounts.values()) for (const socket of sockets) open += socket.bytesRead
+    return this.#bytes + open
+  }
+
+  /** What each pair has used, busiest first. */
+  get pairs(): SplicedPair[] {
+    return [...this.#accounts]
+      .map(([key, { open, bytes, sockets }]) => {
+        const [left = '', right = ''] = key.split(' ')
+        const live = [...sockets].reduce((sum, socket) => sum + socket.bytesRead, 0)
+        return { peers: [left, right] as const, open, bytes: bytes + live }
+      })
+      .sort((left, right) => right.bytes - left.bytes)
+  }
+
+  /** Two tokens for the pair, or why there are none. */
+  issue(asker: string, peer: string): SpliceTokens | string {
+    const { perNode, total, tokenLifetimeMs } = this.#limits
+    if (this.#total >= total) return 'the relay joins as many connections as it may'
+    for (const node of [asker, peer]) {
+      if ((this.#byNode.get(node) ?? 0) >= perNode)
+        return `${node} has ${perNode} connections through the relay already`
+    }
+    const tokens = { asker: newToken(), peer: newToken() }
+    const timer = setTimeout(() => this.#expire(tokens), tokenLifetimeMs)
+    const waiting: Waiting = { pair: [asker, peer], tokens, timer, first: undefined }
+    this.#waiting.set(tokens.asker, waiting)
+    this.#waiting.set(tokens.peer, waiting)
+    this.#count(waiting.pair, 1)
+    return tokens
+  }
+
+  /**
+   * Takes the socket of one end. Gives both sockets, asker's first, once the second one is there; undefined while it
+   * waits, or when the token is not good, in which case the socket is closed.
+   */
+  redeem(
+    token: string,
+    socket: TcpSocket,
+  ): { readonly sockets: [TcpSocket, TcpSocket]; readonly pair: readonly [string, string] } | undefined {
+    const waiting = this.#waiting.get(token)
+    // Each token is good once.
+    this.#waiting.delete(token)
+    if (waiting === undefined) {
+      socket.destroy()
+      return undefined
+    }
+    const { first, tokens, pair } = waiting
+    if (first === undefined) {
+      waiting.first = { token, socket }
+      return undefined
+    }
+    clearTimeout(waiting.timer)
+    this.#account(pair).sockets.add(socket).add(first.socket)
+    return { pair, sockets: token === tokens.asker ? [socket, first.socket] : [first.socket, socket] }
+  }
+
+  /** Notes that a splice has ended. */
+  close(
+    pair: readonly [string, string],
+    sockets: readonly TcpSocket[],
+    { bytesToUpstream, bytesToDownstream }: SpliceResult,
+  ): void {
+    const account = this.#account(pair)
+    for (const socket of sockets) account.sockets.delete(socket)
+    account.bytes += bytesToUpstream + bytesToDownstream
+    this.#bytes += bytesToUpstream + bytesToDownstream
+    this.#count(pair, -1)
+  }
+
+  /** Closes the ends that wait for their other end: nobody joins them any more. */
+  abandon(): void {
+    for (const { tokens, timer } of [...this.#waiting.values()]) {
+      clearTimeout(timer)
+      this.#expire(tokens)
+    }
+  }
+
+  #expire(tokens: SpliceTokens): void {
+    const waiting = this.#waiting.get(tokens.asker) ?? this.#waiting.get(tokens.peer)
+    this.#waiting.delete(tokens.asker)
+    this.#waiting.delete(tokens.peer)
+    if (waiting === undefined) return
+    waiting.first?.socket.destroy()
+    this.#count(waiting.pair, -1)
+  }
+
+  #count(pair: readonly [string, string], change: 1 | -1): void {
+    this.#total += change
+    this.#account(pair).open += change
+    for (const node of pair) {
+      const count = (this.#byNode.get(node) ?? 0) + change
+      if (count > 0) this.#byNode.set(node, count)
+      else this.#byNode.delete(node)
+    }
+  }
+
+  #account(pair: readonly [string, string]): Account {
+    const key = [...pair].sort().join(' ')
+    const account = this.#accounts.get(key) ?? { open: 0, bytes: 0, sockets: new Set() }
+    // The least recent one is the first.
+    this.#accounts.delete(key)
+    this.#accounts.set(key, account)
+    if (this.#accounts.size > maxPairs) this.#dropIdle()
+    return account
+  }
+
+  #dropIdle(): void {
+    for (const [key, { open }] of this.#accounts) {
+      if (open > 0) continue
+      this.#accounts.delete(key)
+      return
+    }
+  }
+}
+
+function newToken(): string {
+  return randomBytes(tokenBytes).toString('base64url')
+}

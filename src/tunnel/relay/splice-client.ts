@@ -1,0 +1,80 @@
+import { connectTcp, type TcpSocket } from '../../net/index.ts'
+import type { Logger } from '../../observability/index.ts'
+import { type TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import { readFrame, writeFrame } from '../frames.ts'
+import type { Host } from '../host/host.ts'
+import type { PeerConnection } from '../host/peer-connection.ts'
+import {
+  askAnswerSchema,
+  offerSchema,
+  spliceAskProtocol,
+  spliceFrameLimitBytes,
+  spliceMagic,
+  spliceOfferProtocol,
+} from './splice-messages.ts'
+
+/** What being joined through relays needs. */
+export interface SpliceClientOptions {
+  readonly host: Host
+  readonly tasks: TaskGroup
+  /** Takes the socket to a peer that asked to be joined to us. */
+  onSocket(socket: TcpSocket, relayPeerId: string): void
+  readonly logger: Logger
+}
+
+const offerTimeoutMs = 5000
+const maxOffersPerConnection = 64
+
+/** Answers the offers of relays that this node is connected to. */
+export async function acceptSplices({ host, tasks, onSocket, logger }: SpliceClientOptions): Promise<void> {
+  await host.handle({
+    protocol: spliceOfferProtocol,
+    maxStreams: maxOffersPerConnection,
+    onStream(stream, relay) {
+      tasks.run('splice offer', async (stopping) => {
+        using limit = new TimeLimit(offerTimeoutMs, stopping)
+        try {
+          const { token } = offerSchema.parse(await readFrame(stream, spliceFrameLimitBytes, limit.signal))
+          await writeFrame(stream, { ok: true }, limit.signal)
+          stream.end()
+          stream.resume()
+          onSocket(await connectToSplice(relay, token, limit.signal), relay.peerId)
+        } catch (error) {
+          logger.debug({ peer: relay.peerId, error }, 'splice offer not taken')
+          stream.destroy()
+        }
+      })
+    },
+  })
+}
+
+/** Asks a relay to be joined to the peer; resolves with the socket, in which the peer will be found. */
+export async function askForSplice(relay: PeerConnection, peer: string, signal: AbortSignal): Promise<TcpSocket> {
+  const stream = await relay.openStream(spliceAskProtocol, signal)
+  try {
+    await writeFrame(stream, { peer }, signal)
+    const answer = askAnswerSchema.parse(await readFrame(stream, spliceFrameLimitBytes, signal))
+    if ('error' in answer) throw new Error(answer.error)
+    return await connectToSplice(relay, answer.token, signal)
+  } finally {
+    stream.end()
+    stream.resume()
+  }
+}
+
+async function connectToSplice(relay: PeerConnection, token: string, signal: AbortSignal): Promise<TcpSocket> {
+  const { host, port } = socketAddressOf(relay)
+  const socket = await connectTcp(host, port, signal)
+  socket.write(Buffer.concat([Buffer.from(spliceMagic), Buffer.from(token, 'base64url')]))
+  return socket
+}
+
+/** Where a peer that we have dialled listens; throws for a connection that we have not made over TCP. */
+export function socketAddressOf({ address, isOutbound }: PeerConnection): {
+  readonly host: string
+  readonly port: number
+} {
+  const [, host, port] = /^\/(?:ip4|ip6|dns|dns4|dns6)\/([^/]+)\/tcp\/(\d+)(?:\/p2p\/[^/]+)?$/.exec(address) ?? []
+  if (host === undefined || !isOutbound) throw new Error(`${address} is no address that we have dialled`)
+  return { host, port: Number(port) }
+}

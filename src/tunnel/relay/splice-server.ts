@@ -1,0 +1,133 @@
+import { splice, type TcpSocket } from '../../net/index.ts'
+import { describeError, type Logger, type Metrics } from '../../observability/index.ts'
+import { TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import { readBytes, readFrame, writeFrame } from '../frames.ts'
+import type { Host } from '../host/host.ts'
+import type { PeerConnection } from '../host/peer-connection.ts'
+import { SpliceBook, type SplicedPair, type SpliceLimits } from './splice-book.ts'
+import {
+  askSchema,
+  offerAnswerSchema,
+  spliceAskProtocol,
+  spliceFrameLimitBytes,
+  spliceMagic,
+  spliceOfferProtocol,
+  tokenBytes,
+} from './splice-messages.ts'
+
+/** What relaying by splices needs. */
+export interface SpliceServerOptions {
+  readonly host: Host
+  readonly logger: Logger
+  readonly metrics: Metrics
+  readonly limits?: SpliceLimits
+}
+
+/** The relay at work; disposal ends what it joins. */
+export interface SpliceServer extends AsyncDisposable {
+  readonly pairs: readonly SplicedPair[]
+  readonly open: number
+}
+
+const answerTimeoutMs = 5000
+const tokenTimeoutMs = 5000
+const maxAsksPerConnection = 64
+
+/**
+ * Relays for those who are connected to this node: joins two TCP connections to its public port byte for byte, after both
+ * ends have shown a token that it gave to the pair. What it sees is TLS between the two; what waits is in the sockets'
+ * own bounded buffers.
+ */
+export async function serveSplices(options: SpliceServerOptions): Promise<SpliceServer> {
+  const { host, logger, metrics } = options
+  const book = new SpliceBook(options.limits)
+  const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
+  await host.handle({
+    protocol: spliceAskProtocol,
+    maxStreams: maxAsksPerConnection,
+    onStream(stream, from) {
+      tasks.run('splice request', async (stopping) => {
+        using limit = new TimeLimit(answerTimeoutMs, stopping)
+        try {
+          const { peer } = askSchema.parse(await readFrame(stream, spliceFrameLimitBytes, limit.signal))
+          await writeFrame(stream, await answerTo(options, book, from, peer, limit.signal), limit.signal)
+          stream.end()
+          stream.resume()
+        } catch (error) {
+          logger.debug({ peer: from.peerId, error }, 'splice request failed')
+          stream.destroy()
+        }
+      })
+    },
+  })
+  tasks.signal.addEventListener('abort', () => book.abandon(), { once: true })
+  const raw = host.handleRaw(spliceMagic, (socket) => {
+    if (tasks.signal.aborted) socket.destroy()
+    else tasks.run('splice', (stopping) => join(options, book, socket, stopping))
+  })
+  metrics.observe('relay_splices', 'Connections of two nodes that this relay joins', [], () => [{ value: book.count }])
+  metrics.observe('relay_spliced_bytes', 'Bytes relayed between nodes since the start', [], () => [
+    { value: book.bytes },
+  ])
+  return {
+    get pairs() {
+      return book.pairs
+    },
+    get open() {
+      return book.count
+    },
+    async [Symbol.asyncDispose]() {
+      raw[Symbol.dispose]()
+      await host.unhandle(spliceAskProtocol)
+      await tasks[Symbol.asyncDispose]()
+    },
+  }
+}
+
+async function answerTo(
+  { host }: SpliceServerOptions,
+  book: SpliceBook,
+  from: PeerConnection,
+  peer: string,
+  signal: AbortSignal,
+): Promise<object> {
+  const connection = host.connectionsTo(peer).find(({ relayPeerId }) => relayPeerId === undefined)
+  if (connection === undefined) return { error: 'the peer is not connected to this relay' }
+  const tokens = book.issue(from.peerId, peer)
+  if (typeof tokens === 'string') return { error: tokens }
+  try {
+    const stream = await connection.openStream(spliceOfferProtocol, signal)
+    await writeFrame(stream, { from: from.peerId, token: tokens.peer }, signal)
+    const answer = offerAnswerSchema.parse(await readFrame(stream, spliceFrameLimitBytes, signal))
+    stream.end()
+    stream.resume()
+    return 'error' in answer ? answer : { token: tokens.asker }
+  } catch (error) {
+    return { error: `the peer cannot be asked: ${describeError(error)}` }
+  }
+}
+
+async function join(
+  { logger }: SpliceServerOptions,
+  book: SpliceBook,
+  socket: TcpSocket,
+  stopping: AbortSignal,
+): Promise<void> {
+  socket.on('error', () => {})
+  using limit = new TimeLimit(tokenTimeoutMs, stopping)
+  const token = await readBytes(socket, tokenBytes, limit.signal).catch(() => undefined)
+  if (token === undefined) {
+    socket.destroy()
+    return
+  }
+  // Both ends must be able to say their last word.
+  socket.allowHalfOpen = true
+  socket.setNoDelay(true)
+  socket.setKeepAlive(true, 60_000)
+  socket.pause()
+  const joined = book.redeem(token.toString('base64url'), socket)
+  if (joined === undefined) return
+  const { pair, sockets } = joined
+  logger.debug({ peer: pair.join(' and ') }, 'connections joined')
+  book.close(pair, sockets, await splice(...sockets, stopping))
+}
