@@ -1,0 +1,48 @@
+import { networkInterfaces } from 'node:os'
+
+/** How long the kernel remembers closed connections, during which their ports towards the same target are taken. */
+const usedUpMs = 60_000
+
+/** Other source addresses for targets towards which the usual one has no port left. */
+export interface SpareSources {
+  /** The source to dial the target from; undefined for the kernel's choice. */
+  sourceFor(target: string): string | undefined
+  /** All ports of the last source were taken; false when there is no other to try. */
+  usedUp(target: string): boolean
+}
+
+/** Makes the choice; `addresses` are looked at only when ports run out. */
+export function createSpareSources(
+  addresses: () => readonly string[] = ownAddresses,
+  nowMs: () => number = () => performance.now(),
+): SpareSources {
+  const spread = new Map<string, { readonly sources: readonly string[]; untilMs: number; turn: number }>()
+  const known = (target: string) => {
+    const entry = spread.get(target)
+    if (entry === undefined || entry.untilMs > nowMs()) return entry
+    spread.delete(target)
+    return undefined
+  }
+  return {
+    sourceFor(target) {
+      const entry = known(target)
+      if (entry === undefined) return undefined
+      entry.turn += 1
+      return entry.sources[entry.turn % entry.sources.length]
+    },
+    usedUp(target) {
+      const entry = known(target) ?? { sources: addresses(), untilMs: 0, turn: 0 }
+      entry.untilMs = nowMs() + usedUpMs
+      if (entry.sources.length > 0) spread.set(target, entry)
+      return entry.sources.length > 0
+    },
+  }
+}
+
+/** IPv4 addresses of this node that packets can come from. */
+function ownAddresses(): readonly string[] {
+  return Object.values(networkInterfaces())
+    .flatMap((addresses) => addresses ?? [])
+    .filter(({ family, internal }) => family === 'IPv4' && !internal)
+    .map(({ address }) => address)
+}
