@@ -105,6 +105,22 @@ test('where datagrams are carried UDP is planned like TCP', () => {
   assert.deepEqual(planServicePorts(remote, carried)[0]?.userspace.length, 1)
 })
 
+test('endpoints that do not accept are left out, unless none would be left', () => {
+  const web = snapshotOf(
+    [service('web')],
+    [slices('web', ['edge-a1/10.244.1.2', 'edge-a1/10.244.1.3', 'edge-b1/10.244.2.2'])],
+  )
+  const planWithout = (...ids: readonly string[]) => {
+    const [planned] = planServicePorts(web, { ...options, withdrawn: new Set(ids) })
+    return [planned?.direct, planned?.userspace].map((part) => part?.map(({ address }) => address).join())
+  }
+  assert.deepEqual(planWithout('edge-a1/10.244.1.2:8080'), ['10.244.1.3', '10.244.2.2'])
+  assert.deepEqual(planWithout('edge-a1/10.244.1.2:8080', 'edge-a1/10.244.1.3:8080'), ['', '10.244.2.2'])
+  const all = ['edge-a1/10.244.1.2:8080', 'edge-a1/10.244.1.3:8080', 'edge-b1/10.244.2.2:8080']
+  assert.deepEqual(planWithout(...all), ['10.244.1.2,10.244.1.3', '10.244.2.2'])
+  assert.deepEqual(planWithout('edge-b1/10.244.1.2:8080'), ['10.244.1.2,10.244.1.3', '10.244.2.2'])
+})
+
 test('UDP is planned with the endpoints here, and left out when all are elsewhere', () => {
   const udp = service('udp', { protocol: 'udp' })
   const mixed = slices('udp', ['edge-a1/10.244.1.2', 'edge-b1/10.244.2.2'], 'udp')

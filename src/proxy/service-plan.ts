@@ -86,6 +86,8 @@ export interface PlanOptions {
   readonly balancing: 'round-robin' | 'random'
   /** The userspace proxy carries UDP as well. */
   readonly carriesDatagrams?: boolean
+  /** Ids of endpoints that do not accept connections; left out where others are left. */
+  readonly withdrawn?: ReadonlySet<string>
   readonly syntheticNetwork: Ipv4Network
   /** Addresses never intercepted: our own API server, metaServer, servers and relays. */
   readonly excludedAddresses: ReadonlySet<string>

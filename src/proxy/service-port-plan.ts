@@ -2,6 +2,7 @@ import type { Snapshot } from '../catalog/index.ts'
 import { eligibleBackends, resolvePolicy, type ServicePortPolicy } from '../loadbalancer/index.ts'
 import {
   type Backend,
+  backendIdOf,
   type Ipv4Network,
   ipv4ToNumber,
   numberToIpv4,
@@ -76,7 +77,8 @@ export function planServicePort(
   options: PlanOptions,
 ): PlannedServicePort | undefined {
   const { id, service, port, destinations } = frame
-  const backends = snapshot.backendsOf(service, port).filter(({ address }) => isUsable(address, options))
+  const usable = snapshot.backendsOf(service, port).filter(({ address }) => isUsable(address, options))
+  const backends = port.protocol === 'tcp' ? withoutWithdrawn(usable, options) : usable
   const isElsewhere = ({ nodeName }: Backend) => nodeName !== options.nodeName
   const staysHere = port.protocol === 'udp' && options.carriesDatagrams !== true
   if (staysHere && backends.length > 0 && backends.every(isElsewhere)) return undefined
@@ -93,6 +95,12 @@ export function planServicePort(
   const isLocalOnly = service.externalTrafficPolicy === 'Local'
   const local = isLocalOnly && { local: backends.filter((backend) => !isElsewhere(backend)) }
   return { ...spread, destinations, policy, external: { ...frame.external, spread: outside, ...local } }
+}
+
+function withoutWithdrawn(backends: readonly Backend[], { withdrawn }: PlanOptions): readonly Backend[] {
+  if (withdrawn === undefined || withdrawn.size === 0) return backends
+  const left = backends.filter((backend) => !withdrawn.has(backendIdOf(backend)))
+  return left.length > 0 ? left : backends
 }
 
 /** Splits backends by how they are reached. What only userspace can do, it does for all of them. */

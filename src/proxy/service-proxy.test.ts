@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { createCatalog } from '../catalog/index.ts'
 import { AddressTakenError, type Kernel } from '../linux/index.ts'
 import type { EndpointSlice, Service } from '../model/index.ts'
-import { AddressInUseError, type Dialer } from '../net/index.ts'
+import { AddressInUseError, DialError, type Dialer } from '../net/index.ts'
 import { createHealth, createMetrics, type LogFields, silentLogger } from '../observability/index.ts'
 import { proxySchema } from './config.ts'
 import { createFakeNft } from './kernel/fake-nft.fixture.ts'
@@ -268,4 +268,24 @@ test('a bridge address on another device fails the start', async () => {
   failures.device = new AddressTakenError('169.254.96.16', 'edgemesh0', 'br7')
   await assert.rejects(startServiceProxy(options), /device br7 holds that address; remove it from br7/)
   assert.deepEqual(events, [])
+})
+
+test('an endpoint here that refuses a dial gets no new packets from the kernel within a second', async () => {
+  const { events, happened, catalog, options } = setUp()
+  const dialers: Dialer[] = []
+  const refusing: Dialer = { dial: () => Promise.reject(new DialError('refused', 'connect ECONNREFUSED')) }
+  const startUserspaceProxy: ServiceProxyOptions['startUserspaceProxy'] = (asked) => {
+    dialers.push(asked.dialer)
+    return options.startUserspaceProxy?.(asked) ?? assert.fail()
+  }
+  await using _proxy = await startServiceProxy({ ...options, dialer: refusing, startUserspaceProxy })
+  catalog.replace('nodes', [])
+  catalog.replace('endpointSlices', [slice(['edge-a1', '10.244.1.2'], ['edge-a1', '10.244.1.3'])])
+  catalog.replace('services', [service])
+  await happened(/^apply .*10\.244\.1\.2.*10\.244\.1\.3/)
+  const target = { protocol: 'tcp', nodeName: 'edge-a1', address: '10.244.1.2', port: 8080 } as const
+  await assert.rejects(dialers[0]?.dial(target, new AbortController().signal) ?? assert.fail(), DialError)
+  const before = events.length
+  await happened(/^apply 10\.244\.1\.3$/)
+  assert.ok(!events.slice(before).some((event) => event.includes('10.244.1.2')))
 })

@@ -13,6 +13,7 @@ import { SyntheticRangeFullError } from './errors.ts'
 import { createHealthChecks, type HealthChecks } from './health-checks.ts'
 import { type NetworkFacts, networkFactsOf } from './kernel/network-facts.ts'
 import { createKernelReconciler, type DesiredKernelState, type KernelReconciler } from './kernel/reconciler.ts'
+import { createEndpointProbe, createSuspectingDialer, type EndpointProbe } from './l4/endpoint-probe.ts'
 import { listenPortCandidates } from './listen-port.ts'
 import { createServicePlanner, type PlannedServicePort, type PlanOptions, type ServicePlan } from './service-plan.ts'
 import { createSyntheticAddresses, type SyntheticAddresses } from './synthetic-addresses.ts'
@@ -80,9 +81,12 @@ export async function startServiceProxy(options: ServiceProxyOptions): Promise<S
   if (network === undefined) throw new Error(`Cannot use ${config.syntheticRange} as synthetic range: not a network`)
   await kernel.applier.probe(booting)
   await kernel.network.ensureDevice(deviceOf(options), booting)
-  const userspace = await listen(options)
+  let proxy: RunningServiceProxy | undefined
+  const onChange = () => proxy?.endpointsChanged()
+  const probe = createEndpointProbe({ dialer: options.dialer, logger: options.logger, onChange })
+  const userspace = await listen(options, createSuspectingDialer(options.dialer, options.nodeName, probe))
   try {
-    const proxy = new RunningServiceProxy(options, userspace, network)
+    proxy = new RunningServiceProxy(options, { userspace, probe }, network)
     await proxy.start(booting)
     return proxy
   } catch (error) {
@@ -97,8 +101,8 @@ const deviceOf = ({ common, config }: ServiceProxyOptions) => ({
   syntheticRange: config.syntheticRange,
 })
 
-async function listen(options: ServiceProxyOptions): Promise<UserspaceProxy> {
-  const { config, dialer, logger, metrics } = options
+async function listen(options: ServiceProxyOptions, dialer: Dialer): Promise<UserspaceProxy> {
+  const { config, logger, metrics } = options
   const start = options.startUserspaceProxy ?? startUserspaceProxy
   const candidates = listenPortCandidates(config.listenPort, await readEphemeralPorts())
   let failure: unknown
@@ -137,9 +141,16 @@ interface WantedState {
   readonly routes: ReadonlyMap<string, UserspaceRoute>
 }
 
+/** What the proxy owns from the start. */
+interface CarryingParts {
+  readonly userspace: UserspaceProxy
+  readonly probe: EndpointProbe
+}
+
 class RunningServiceProxy implements ServiceProxy {
   readonly #options: ServiceProxyOptions
   readonly #userspace: UserspaceProxy
+  readonly #probe: EndpointProbe
   readonly #reconciler: KernelReconciler
   readonly #syntheticNetwork: Ipv4Network
   readonly #synthetic: SyntheticAddresses
@@ -167,10 +178,11 @@ class RunningServiceProxy implements ServiceProxy {
   #working: Promise<void> = Promise.resolve()
   #ready: Disposable
 
-  constructor(options: ServiceProxyOptions, userspace: UserspaceProxy, network: Ipv4Network) {
+  constructor(options: ServiceProxyOptions, { userspace, probe }: CarryingParts, network: Ipv4Network) {
     const { logger, kernel, common, health } = options
     this.#options = options
     this.#userspace = userspace
+    this.#probe = probe
     this.#reconciler = createKernelReconciler(kernel, common.bridgeDeviceName, { logger })
     this.#syntheticNetwork = network
     this.#healthChecks = createHealthChecks(logger)
@@ -214,6 +226,11 @@ class RunningServiceProxy implements ServiceProxy {
     return id === undefined ? undefined : this.#endpointAddresses.assign([id]).get(id)
   }
 
+  /** The probe withdrew an endpoint, or took one back. */
+  endpointsChanged(): void {
+    this.#wake(0)
+  }
+
   async drain(signal: AbortSignal): Promise<void> {
     this.#isDraining = true
     await this.#tryReconcile(signal)
@@ -230,6 +247,7 @@ class RunningServiceProxy implements ServiceProxy {
     if (config.onStop === 'keep') await this.#tryReconcile(soon)
     await this.#healthChecks[Symbol.asyncDispose]()
     await this.#userspace[Symbol.asyncDispose]()
+    await this.#probe[Symbol.asyncDispose]()
     this.#ready[Symbol.dispose]()
     if (config.onStop === 'remove') await kernel.cleanUp(soon)
   }
@@ -288,6 +306,9 @@ class RunningServiceProxy implements ServiceProxy {
     this.#current = wanted
     await this.#userspace.setRoutes(wanted.routes)
     this.#healthChecks.set(wanted.isDraining ? [] : wanted.plan.healthChecks)
+    this.#probe.keepOnly(
+      (endpoint) => catalog.current.servicePortOfTarget({ protocol: 'tcp', ...endpoint }) !== undefined,
+    )
     const inUse = new Set([...wanted.routes.values()].map(({ id }) => id))
     this.#synthetic.releaseAllBut(inUse)
     this.#endpointAddresses.releaseAllBut(new Set([...inUse, ...wanted.far.map(({ id }) => id)]))
@@ -334,10 +355,12 @@ class RunningServiceProxy implements ServiceProxy {
   #currentPlanOptions(): PlanOptions {
     const { config, nodeName } = this.#options
     const excludedAddresses = this.#options.excludedAddresses?.() ?? noAddresses
-    if (this.#planOptions?.excludedAddresses === excludedAddresses) return this.#planOptions
+    const { withdrawn } = this.#probe
+    const last = this.#planOptions
+    if (last?.excludedAddresses === excludedAddresses && last.withdrawn === withdrawn) return last
     const carriesDatagrams = this.#options.datagramDialer !== undefined
     const syntheticNetwork = this.#syntheticNetwork
-    this.#planOptions = { ...config, nodeName, carriesDatagrams, syntheticNetwork, excludedAddresses }
+    this.#planOptions = { ...config, nodeName, carriesDatagrams, withdrawn, syntheticNetwork, excludedAddresses }
     return this.#planOptions
   }
 
