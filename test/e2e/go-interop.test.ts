@@ -2,11 +2,12 @@
  * Our agent in a mesh of derived identities, among nodes that speak the Go system's protocols and have no records.
  * Real agents of the Go system meet ours in test/interop, by hand.
  *
- *            cloud-1 relay of the Go kind
- *        ┌────────┴─────────┐
+ *     cloud-1 relay of the Go kind    cloud-2 relay of ours
+ *        ┌──────────────────┬────────────────┘
  *    router-a            router-b
- *     edge-a1 ours        edge-b1 Go kind, behind a NAT
- *     edge-a2 Go kind, found by mDNS
+ *     edge-a1 ours        edge-b1 Go kind, reserves at cloud-1
+ *     edge-a2 Go kind,    edge-b2 Go kind, reserves at cloud-2
+ *       found by mDNS
  */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
@@ -19,17 +20,23 @@ import { bodyFrom, eventually, fetchFrom, statusOf, writeService } from './suppo
 const script = join(import.meta.dirname, 'support', 'go-peer.ts')
 const tunnelPort = 20_006
 const podPort = 8080
-const clusterIPs = { 'cloud-1': '10.96.0.1', 'edge-a1': '10.96.0.2', 'edge-a2': '10.96.0.3', 'edge-b1': '10.96.0.4' }
+const clusterIPs = {
+  'cloud-1': '10.96.0.1',
+  'edge-a1': '10.96.0.2',
+  'edge-a2': '10.96.0.3',
+  'edge-b1': '10.96.0.4',
+  'edge-b2': '10.96.0.5',
+}
 const rendezvous = 'EDGEMESH_PLAYGOUND'
 
 let lab: Lab
 let across: LabProcess
 before(async () => {
   lab = await createLab({
-    cloud: { 'cloud-1': { pods: ['web-cloud-1'] } },
+    cloud: { 'cloud-1': { pods: ['web-cloud-1'] }, 'cloud-2': {} },
     lans: {
       a: { nodes: { 'edge-a1': { pods: ['web-edge-a1'] }, 'edge-a2': { pods: ['web-edge-a2'] } } },
-      b: { nodes: { 'edge-b1': { pods: ['web-edge-b1'] } } },
+      b: { nodes: { 'edge-b1': { pods: ['web-edge-b1'] }, 'edge-b2': { pods: ['web-edge-b2'] } } },
     },
   })
   for (const [node, clusterIP] of Object.entries(clusterIPs)) {
@@ -38,14 +45,15 @@ before(async () => {
     await writeService(lab, `web-${node}`, clusterIP, [{ node, host: pod, port: podPort }])
   }
   await startGoPeer('cloud-1', { isRelay: true })
-  await startAgent()
-  const relay = { name: 'cloud-1', address: `${lab.node('cloud-1').address}/tcp/${tunnelPort}` }
+  await Promise.all(['cloud-2', 'edge-a1'].map(startAgent))
+  const relayOf = (name: string) => ({ name, address: `${lab.node(name).address}/tcp/${tunnelPort}` })
   const { address } = lab.pod('web-edge-a1')
   const requests = [
     { nodeName: 'edge-a1', address, port: podPort },
     { nodeName: 'edge-a1', address, port: 9 },
   ]
-  across = await startGoPeer('edge-b1', { relay, requests })
+  across = await startGoPeer('edge-b1', { relay: relayOf('cloud-1'), requests })
+  await startGoPeer('edge-b2', { relay: relayOf('cloud-2') })
   await startGoPeer('edge-a2', { rendezvous })
 })
 after(() => lab?.[Symbol.asyncDispose]())
@@ -59,9 +67,11 @@ async function startGoPeer(name: string, changes: Partial<GoPeerSettings>): Prom
   return started
 }
 
-async function startAgent(): Promise<void> {
-  const relayNodes = [{ nodeName: 'cloud-1', advertiseAddress: [lab.node('cloud-1').address] }]
-  await lab.startAgent('edge-a1', {
+async function startAgent(name: string): Promise<void> {
+  const relayNodes = ['cloud-1', 'cloud-2'].map((nodeName) => {
+    return { nodeName, advertiseAddress: [lab.node(nodeName).address] }
+  })
+  await lab.startAgent(name, {
     modules: { edgeTunnel: { enable: true, identity: 'derived', servers: [], relayNodes } },
   })
 }
@@ -69,6 +79,12 @@ async function startAgent(): Promise<void> {
 test('a node of the Go kind behind another NAT is reached through the relay named in relayNodes', async () => {
   await eventually(30_000, async () => {
     assert.match(await bodyFrom(lab.node('edge-a1'), `http://${clusterIPs['edge-b1']}/`), /web-edge-b1/)
+  })
+})
+
+test('and through a relay of ours', async () => {
+  await eventually(30_000, async () => {
+    assert.match(await bodyFrom(lab.node('edge-a1'), `http://${clusterIPs['edge-b2']}/`), /web-edge-b2/)
   })
 })
 

@@ -18,7 +18,7 @@ export interface ServerLinkOptions {
   readonly book: RecordBook
   readonly ownRecord: OwnRecord
   readonly hasPreSharedKey: boolean
-  /** A relay of the Go system will do: it has no directory, and any node may be behind it. */
+  /** A relay of the Go system will do: it has no directory. Any node may be behind a relay: those of the Go system tell none. */
   readonly isDirectoryOptional: boolean
   /** Links by the peer ID of the server they stand to; two addresses of one server share a link. */
   readonly standing: Map<string, ServerLink>
@@ -54,8 +54,6 @@ export class ServerLink {
   readonly #connected = new Set<string>()
   #peerId: string | undefined
   #isUp = false
-  /** It only relays. */
-  #isBare = false
   #lastError: string | undefined
   #lastLogged = { text: '', at: 0 }
   #failedHandshakes = 0
@@ -78,7 +76,7 @@ export class ServerLink {
 
   /** True when the server says that the node is connected to it, and so can be reached through its relay. */
   reaches(nodeName: string): boolean {
-    return this.#isUp && (this.#isBare || this.#connected.has(nodeName))
+    return this.#isUp && (this.#options.isDirectoryOptional || this.#connected.has(nodeName))
   }
 
   status(): ServerStatus {
@@ -130,7 +128,6 @@ export class ServerLink {
       await host.reserve(connection.peerId)
       const stream = await this.#openDirectory(connection, signal)
       this.#isUp = true
-      this.#isBare = stream === undefined
       this.#lastError = undefined
       this.#lastLogged = { text: '', at: 0 }
       onUp()
