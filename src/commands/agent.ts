@@ -1,7 +1,13 @@
 import { type Catalog, createCatalog, type RememberedCatalog } from '../catalog/index.ts'
 import { type DnsOptions, startDns } from '../dns/index.ts'
 import { type AddressWatch, type Kernel, openKernel, watchAddresses } from '../linux/index.ts'
-import { createDirectDialer, createNodeAwareDialer, type Dialer } from '../net/index.ts'
+import {
+  createDirectDatagramDialer,
+  createDirectDialer,
+  createNodeAwareDatagramDialer,
+  createNodeAwareDialer,
+  type Dialer,
+} from '../net/index.ts'
 import {
   type ServiceProxy,
   type ServiceProxyOptions,
@@ -43,7 +49,9 @@ export async function run(configFile: string, context: CommandContext): Promise<
 
   const reach = await beginReach(running, base, kernel, catalog)
   const tunnel = await beginTunnel(running, base, reach)
-  const dialer = createNodeAwareDialer(config.nodeName, reach.local, tunnel?.dialer ?? noTunnel)
+  const remote = tunnel?.dialer ?? noTunnel
+  const dialer = createNodeAwareDialer(config.nodeName, reach.local, remote)
+  const datagramDialer = createNodeAwareDatagramDialer(config.nodeName, createDirectDatagramDialer(), remote)
 
   // A node that cannot hold the rules shall not be left with a device.
   if (edgeProxy.enable) await kernel.applier.probe(signal)
@@ -59,7 +67,7 @@ export async function run(configFile: string, context: CommandContext): Promise<
     ? running.use(await startDns({ config: edgeDNS, address: bridgeDeviceIP, ...named, logger: dnsLogger, metrics }))
     : undefined
   const { excludedAddresses } = running.use(startAgentReload(base, context.env, tunnel))
-  const proxied = { kernel, catalog, dialer, excludedAddresses }
+  const proxied = { kernel, catalog, dialer, datagramDialer, excludedAddresses }
   proxy = edgeProxy.enable ? running.use(await beginProxy(base, proxied)) : undefined
   const socks5 = await beginSocks5(running, base, reach, dialer)
   const metricsServer = running.use(startMetricsServer(base))
@@ -167,7 +175,7 @@ async function beginSocks5(
 
 async function beginProxy(
   base: Boot<'agent'>,
-  parts: Pick<ServiceProxyOptions, 'kernel' | 'catalog' | 'dialer' | 'excludedAddresses'>,
+  parts: Pick<ServiceProxyOptions, 'kernel' | 'catalog' | 'dialer' | 'datagramDialer' | 'excludedAddresses'>,
 ): Promise<ServiceProxy> {
   const { config, metrics, health } = base
   const { edgeDNS, edgeProxy } = config.modules

@@ -16,7 +16,7 @@ export function datagramsOver(stream: ByteStream): DatagramChannel {
       rest = rest.subarray(end)
     }
   })
-  stream.once('end', () => stream.destroy())
+  stream.once('end', () => stream.end())
   stream.once('close', () => resolve(stream.errored ?? undefined))
   stream.resume()
   return {

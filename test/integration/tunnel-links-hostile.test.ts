@@ -1,0 +1,340 @@
+/**
+ * What a peer that holds the pre-shared key can do to us over links, and what peers of other keys and versions meet:
+ *
+ *     attacker ---- raw frames in TLS ----> link table of `victim` ---- flows ----> a target that counts
+ */
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import process from 'node:process'
+import { test } from 'node:test'
+import type { TLSSocket } from 'node:tls'
+import { generateKeyPair } from '@libp2p/crypto/keys'
+import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+import { type ByteStream, connectTcp, startTcpListener } from '../../src/net/index.ts'
+import { createMetrics, type LogFields, type Logger, silentLogger } from '../../src/observability/index.ts'
+import { TaskGroup } from '../../src/runtime/index.ts'
+import type { IncomingFlow } from '../../src/tunnel/flows/incoming-flow.ts'
+import { encodeOffset, FrameBatch, frameType } from '../../src/tunnel/links/frame.ts'
+import { greet } from '../../src/tunnel/links/handshake.ts'
+import { type Hello, type LinkCredentials, linkVersions, type VersionRange } from '../../src/tunnel/links/hello.ts'
+import { LinkTable } from '../../src/tunnel/links/link-table.ts'
+import { createLinkTls } from '../../src/tunnel/links/tls.ts'
+import { WindowBudget } from '../../src/tunnel/links/window-budget.ts'
+import { eventually } from './tunnel-mesh.ts'
+
+const secret = randomBytes(32)
+const megabyte = 1024 * 1024
+const signal = AbortSignal.timeout(120_000)
+
+interface End extends AsyncDisposable {
+  readonly table: LinkTable
+  readonly credentials: LinkCredentials
+  readonly port: number
+  /** Flows that peers asked for, in order. */
+  readonly incoming: IncomingFlow[]
+  readonly log: string[]
+}
+
+interface EndOptions {
+  readonly versions?: VersionRange
+  readonly capabilities?: readonly string[]
+  readonly preSharedKey?: Uint8Array
+  readonly budget?: WindowBudget
+  readonly owners?: Readonly<Record<string, string>>
+}
+
+async function createCredentials(preSharedKey: Uint8Array = secret): Promise<LinkCredentials> {
+  const privateKey = await generateKeyPair('Ed25519')
+  return { identity: { privateKey, peerId: peerIdFromPrivateKey(privateKey).toString() }, preSharedKey }
+}
+
+async function startEnd(name: string, options: EndOptions = {}): Promise<End> {
+  const stack = new AsyncDisposableStack()
+  const credentials = await createCredentials(options.preSharedKey)
+  const incoming: IncomingFlow[] = []
+  const log: string[] = []
+  const tasks = stack.use(new TaskGroup(() => {}))
+  const table = stack.use(
+    new LinkTable({
+      credentials,
+      self: { name, role: 'agent', sequence: 1 },
+      tasks,
+      nameConflictOf: (claimed, peerId) =>
+        (options.owners?.[claimed] ?? peerId) === peerId
+          ? undefined
+          : `the name ${claimed} belongs to another identity`,
+      onIncoming: (flow) => void incoming.push(flow),
+      onWant() {},
+      onChange() {},
+      logger: recording(log),
+      metrics: createMetrics(),
+      ...options,
+    }),
+  )
+  const listener = stack.use(
+    await startTcpListener({
+      host: '127.0.0.1',
+      port: 0,
+      onConnection: (socket) => table.accept({ socket, path: 'direct' }),
+    }),
+  )
+  const { port } = listener
+  return { table, credentials, port, incoming, log, [Symbol.asyncDispose]: () => stack.disposeAsync() }
+}
+
+function recording(lines: string[]): Logger {
+  const note = (fields: LogFields, text: string) =>
+    void lines.push(`${text}: ${String((fields.error as Error | undefined)?.message ?? '')}; ${fields.remedy ?? ''}`)
+  return { ...silentLogger, warn: note, error: note, child: () => recording(lines) }
+}
+
+async function join(from: End, to: End): Promise<void> {
+  const socket = await connectTcp('127.0.0.1', to.port, signal)
+  await from.table.dial({ socket, path: 'direct' }, to.credentials.identity.peerId, 'shared', signal)
+}
+
+/** Opens a flow from one end and accepts it at the other. */
+async function openFlow(from: End, to: End): Promise<[ByteStream, ByteStream]> {
+  const request = { protocol: 'tcp', nodeName: 'x', address: '10.1.1.1', port: 80 } as const
+  const before = to.incoming.length
+  const opening = from.table.peer(to.credentials.identity.peerId)?.open(request, signal)
+  await eventually('the flow arrives', () => to.incoming.length > before)
+  const accepted = await to.incoming.at(-1)?.accept(signal)
+  const opened = await opening
+  assert.ok(opened && accepted)
+  return [opened, accepted]
+}
+
+/** A member of the mesh that sends whatever it likes. */
+class Attacker {
+  readonly socket: TLSSocket
+  received = 0
+  #nextId: number
+
+  private constructor(socket: TLSSocket, firstId: number) {
+    this.socket = socket
+    this.#nextId = firstId
+    socket.on('error', () => {})
+    socket.on('data', (chunk: Buffer) => {
+      this.received += chunk.length
+    })
+  }
+
+  static async join(victim: End, claims: Partial<Hello> = {}): Promise<Attacker> {
+    const credentials = await createCredentials()
+    const { peerId } = credentials.identity
+    const victimId = victim.credentials.identity.peerId
+    const raw = await connectTcp('127.0.0.1', victim.port, signal)
+    const socket = await createLinkTls().secure(raw, 'client', signal)
+    const session = randomBytes(8).toString('hex')
+    const own = {
+      versions: linkVersions,
+      capabilities: ['move', 'datagrams'],
+      name: 'attacker',
+      role: 'agent',
+    } as const
+    const hello: Hello = { ...own, peerId, sequence: 1, session, kind: 'shared', ...claims }
+    await greet(socket, victimId, { credentials, versions: linkVersions, hello, refusalOf: () => undefined }, signal)
+    return new Attacker(socket, peerId < victimId ? 1 : 2)
+  }
+
+  send(...frames: readonly (readonly [number, number, Uint8Array?])[]): void {
+    const batch = new FrameBatch()
+    for (const [type, flow, payload] of frames) batch.add(type, flow, payload)
+    for (const part of batch.take()) this.socket.write(part)
+  }
+
+  async open(victim: End): Promise<{ readonly id: number; readonly stream: ByteStream }> {
+    const id = this.#nextId
+    this.#nextId += 2
+    const before = victim.incoming.length
+    const open = { protocol: 'tcp', nodeName: 'x', address: '10.1.1.1', port: 80 }
+    this.send([frameType.open, id, Buffer.from(JSON.stringify({ open }))])
+    await eventually('the flow arrives', () => victim.incoming.length > before)
+    const stream = await victim.incoming.at(-1)?.accept(signal)
+    assert.ok(stream)
+    return { id, stream }
+  }
+
+  async closed(): Promise<void> {
+    await eventually('the link is closed', () => this.socket.closed, 20_000)
+  }
+}
+
+test('a flow that sends more than it has credit for ends the link, and what it sent stays within the credit', async () => {
+  await using victim = await startEnd('victim')
+  const attacker = await Attacker.join(victim)
+  const { id, stream } = await attacker.open(victim)
+  stream.pause()
+  const piece = Buffer.alloc(64 * 1024)
+  attacker.send(...Array.from({ length: 64 }, () => [frameType.data, id, piece] as const))
+  await attacker.closed()
+  assert.ok(stream.destroyed)
+  assert.ok(victim.table.heldBytes <= megabyte, `${victim.table.heldBytes} bytes are held`)
+})
+
+for (const [what, frames] of Object.entries({
+  'a flow number that is ours': (id: number) => [[frameType.open, id + 1, Buffer.from('{}')]],
+  'a flow number twice': (id: number) => [[frameType.open, id, Buffer.from('{}')]],
+  'a request that is not JSON': (id: number) => [[frameType.open, id + 2, Buffer.from('x')]],
+  'a request for what cannot be': (id: number) => [[frameType.open, id + 2, Buffer.from('{"open":{"port":0}}')]],
+  'a move backwards': (id: number) => [
+    [frameType.data, id, Buffer.alloc(10)],
+    [frameType.move, id, encodeOffset(3)],
+  ],
+  'five moves ahead of the bytes': (id: number) =>
+    [1, 2, 3, 4, 5].map((offset) => [frameType.move, id, encodeOffset(offset)]),
+  'a damaged credit': (id: number) => [[frameType.credit, id, Buffer.alloc(3)]],
+  'bytes after the end': (id: number) => [
+    [frameType.fin, id],
+    [frameType.data, id, Buffer.alloc(1)],
+  ],
+} satisfies Record<string, (id: number) => (readonly [number, number, Uint8Array?] | (number | Buffer)[])[]>)) {
+  test(`${what} ends the link, and the node lives on`, async () => {
+    await using victim = await startEnd('victim')
+    const attacker = await Attacker.join(victim)
+    const { id } = await attacker.open(victim)
+    attacker.send(...(frames(id) as [number, number, Uint8Array?][]))
+    await attacker.closed()
+    const next = await Attacker.join(victim)
+    await next.open(victim)
+    next.socket.destroy()
+  })
+}
+
+test('frames of unknown types and for unknown flows are skipped', async () => {
+  await using victim = await startEnd('victim')
+  const attacker = await Attacker.join(victim)
+  attacker.send([99, 1, Buffer.alloc(100)], [frameType.data, 7777, Buffer.alloc(1000)], [frameType.reset, 7778])
+  attacker.send([frameType.credit, 7779, encodeOffset(1)], [frameType.datagram, 7780, Buffer.alloc(9)])
+  const { stream } = await attacker.open(victim)
+  assert.ok(!stream.destroyed)
+  attacker.socket.destroy()
+})
+
+test('a peer that makes us answer but reads nothing is cut off', async () => {
+  await using victim = await startEnd('victim')
+  const attacker = await Attacker.join(victim)
+  attacker.socket.pause()
+  const pings = Array.from({ length: 20_000 }, () => [frameType.ping, 0, Buffer.alloc(8)] as const)
+  const before = process.memoryUsage().arrayBuffers
+  for (let round = 0; round < 60 && !attacker.socket.destroyed; round++) {
+    attacker.send(...pings)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+  await attacker.closed()
+  assert.ok(process.memoryUsage().arrayBuffers - before < 64 * megabyte)
+})
+
+test('many flows with readers that are stuck cannot hold more than the budget', async () => {
+  const limits = { growthBytes: 4 * megabyte, pressureBytes: megabyte, maxHeldBytes: 2 * megabyte }
+  await using victim = await startEnd('victim', { budget: new WindowBudget(limits) })
+  const attacker = await Attacker.join(victim)
+  const streams: ByteStream[] = []
+  let highest = 0
+  for (let count = 0; count < 100; count++) {
+    const { id, stream } = await attacker.open(victim)
+    stream.pause()
+    streams.push(stream)
+    attacker.send([frameType.data, id, Buffer.alloc(60 * 1024)])
+    await new Promise((resolve) => setImmediate(resolve))
+    highest = Math.max(highest, victim.table.heldBytes)
+  }
+  await eventually('all has arrived', () => streams.some(({ destroyed }) => destroyed))
+  assert.ok(highest <= limits.maxHeldBytes, `${highest} bytes were held`)
+  assert.ok(
+    streams.some(({ destroyed }) => !destroyed),
+    'those that fit live on',
+  )
+  attacker.socket.destroy()
+})
+
+test('a peer gets so many links and no more', async () => {
+  await using victim = await startEnd('victim')
+  await using friend = await startEnd('friend')
+  for (let count = 0; count < 6; count++) await join(friend, victim)
+  await assert.rejects(join(friend, victim), /there are 6 shared links already/)
+})
+
+test('a name that belongs to another identity is refused, also with the pre-shared key', async () => {
+  await using victim = await startEnd('victim', { owners: { 'edge-a': 'somebody else' } })
+  await assert.rejects(Attacker.join(victim, { name: 'edge-a' }), /the name edge-a belongs to another identity/)
+  assert.match(victim.log.join(), /link refused: the name edge-a belongs/)
+})
+
+test('another pre-shared key is refused, and both logs name it with a remedy', async () => {
+  await using left = await startEnd('left')
+  await using right = await startEnd('right', { preSharedKey: randomBytes(32) })
+  await assert.rejects(join(left, right), { name: 'HelloError', isKeyMismatch: true })
+  for (const { log } of [left, right]) {
+    await eventually('it is logged', () => log.length > 0)
+    assert.match(log.join(), /link refused: pre-shared key mismatch: .*pre-shared keys.*sha256sum/)
+  }
+})
+
+test('a node speaks with one of the version before, and with one that knows no moves', async () => {
+  const ours = { lowest: 1, highest: 2 }
+  await using newer = await startEnd('newer', { versions: ours })
+  await using older = await startEnd('older', { versions: { lowest: 1, highest: 1 }, capabilities: [] })
+  for (const [from, to] of [
+    [newer, older],
+    [older, newer],
+  ] as const) {
+    await join(from, to)
+    const [opened, accepted] = await openFlow(from, to)
+    // Longer than what makes a flow move where both ends can.
+    const sent = randomBytes(9 * megabyte)
+    opened.end(sent)
+    const received = Buffer.concat(await accepted.toArray())
+    assert.ok(received.equals(sent))
+    opened.destroy()
+    accepted.destroy()
+  }
+})
+
+test('nodes without a version in common refuse each other and say so', async () => {
+  await using left = await startEnd('left', { versions: { lowest: 3, highest: 4 } })
+  await using right = await startEnd('right')
+  await assert.rejects(join(left, right), /no version of the link protocol in common: here 1, there 3 to 4/)
+})
+
+test('five hundred idle flows cost two connections and little memory', async () => {
+  await using left = await startEnd('left')
+  await using right = await startEnd('right')
+  for (let count = 0; count < 2; count++) await join(left, right)
+  await openFlow(left, right)
+  const before = process.memoryUsage()
+  const flows: ByteStream[] = []
+  for (let count = 0; count < 500; count++) {
+    const [opened, accepted] = await openFlow(left, right)
+    opened.write('hello')
+    await once(accepted, 'data')
+    flows.push(opened, accepted)
+  }
+  const after = process.memoryUsage()
+  // Both ends live in this process, and garbage is counted as well.
+  const cost = after.heapUsed + after.external - before.heapUsed - before.external
+  assert.ok(cost < 2 * 20 * megabyte, `${(cost / megabyte).toFixed(1)} MB`)
+  assert.equal([...(left.table.peer(right.credentials.identity.peerId)?.links ?? [])].length, 2)
+  for (const flow of flows) flow.destroy()
+})
+
+test('idle links are let go by both ends, and no flow is lost by that', async () => {
+  await using left = await startEnd('left')
+  await using right = await startEnd('right')
+  await join(left, right)
+  const peer = left.table.peer(right.credentials.identity.peerId)
+  const [link] = peer?.links ?? []
+  assert.ok(peer && link)
+  const [opened, accepted] = await openFlow(left, right)
+  peer.retire(link)
+  await new Promise((resolve) => setTimeout(resolve, 1500))
+  assert.ok(link.isOpen, 'a link with a flow on it stays')
+  opened.end('last words')
+  accepted.end()
+  assert.equal(String(Buffer.concat(await accepted.toArray())), 'last words')
+  opened.resume()
+  await eventually('the link is closed', () => !link.isOpen, 10_000)
+  assert.equal(peer.links.size, 0)
+})
