@@ -1,9 +1,10 @@
-import type { ByteStream, TcpSocket } from '../../net/index.ts'
+import type { ByteStream } from '../../net/index.ts'
 import { type BodyDecoder, createBodyDecoder } from './body-decoder.ts'
 import type { ClientInfo, Exchange, ExchangeListener } from './exchange.ts'
 import { gather } from './gather.ts'
 import type { RequestHead } from './head.ts'
 import type { HeaderFields } from './header-fields.ts'
+import { gatherWrites } from './write-turn.ts'
 
 /** What is read of a body that nobody wants, so that the connection can go on. */
 const mostDiscarded = 65_536
@@ -25,7 +26,7 @@ export class Http1Exchange implements Exchange {
   readonly request: RequestHead
   readonly client: ClientInfo
   readonly #connection: ExchangeOwner
-  readonly #socket: TcpSocket
+  readonly #socket: ByteStream
   readonly #decoder: BodyDecoder
   #listener: ExchangeListener | undefined
   /** What came before anybody listened. */
@@ -40,7 +41,7 @@ export class Http1Exchange implements Exchange {
   #isGone = false
   hasResponded = false
 
-  constructor(connection: ExchangeOwner, socket: TcpSocket, request: RequestHead, client: ClientInfo) {
+  constructor(connection: ExchangeOwner, socket: ByteStream, request: RequestHead, client: ClientInfo) {
     this.#connection = connection
     this.#socket = socket
     this.request = request
@@ -77,6 +78,10 @@ export class Http1Exchange implements Exchange {
 
   listen(listener: ExchangeListener): void {
     this.#listener = listener
+    if (this.#isGone) {
+      listener.onGone()
+      return
+    }
     for (const chunk of this.#early.splice(0)) listener.onData(chunk)
     this.#tellEnd()
   }
@@ -182,19 +187,19 @@ export class Http1Exchange implements Exchange {
   #sendText(text: string): void {
     const head = this.#head ?? ''
     this.#head = undefined
-    if (!this.#isGone) this.#socket.write(head + text, 'latin1')
+    if (this.#isGone) return
+    gatherWrites(this.#socket)
+    this.#socket.write(head + text, 'latin1')
   }
 
   #send(before: string, chunk: Buffer, after: string): boolean {
     const prefix = (this.#head ?? '') + before
     this.#head = undefined
+    gatherWrites(this.#socket)
     if (prefix === '' && after === '') return this.#socket.write(chunk)
     if (chunk.length <= largestGathered) return this.#socket.write(gather(prefix, chunk, after))
-    this.#socket.cork()
     if (prefix !== '') this.#socket.write(prefix, 'latin1')
-    let mayGoOn = this.#socket.write(chunk)
-    if (after !== '') mayGoOn = this.#socket.write(after, 'latin1')
-    this.#socket.uncork()
-    return mayGoOn
+    const mayGoOn = this.#socket.write(chunk)
+    return after === '' ? mayGoOn : this.#socket.write(after, 'latin1')
   }
 }

@@ -1,4 +1,4 @@
-import type { TcpSocket } from '../../net/index.ts'
+import type { ByteStream } from '../../net/index.ts'
 import type { ClientInfo, ExchangeHandler } from './exchange.ts'
 import { MessageError, type RequestHead } from './head.ts'
 import { type ExchangeOwner, Http1Exchange } from './http1-exchange.ts'
@@ -32,7 +32,7 @@ const mostAhead = 65_536
  *                                          └─── the answer may begin and end while the body still comes
  */
 export class Http1ServerConnection implements ExchangeOwner {
-  readonly #socket: TcpSocket
+  readonly #socket: ByteStream
   readonly #options: Http1ServerOptions
   #pending: Buffer | undefined
   #exchange: Http1Exchange | undefined
@@ -43,7 +43,7 @@ export class Http1ServerConnection implements ExchangeOwner {
   #isParsing = false
   #hasEnded = false
 
-  constructor(socket: TcpSocket, options: Http1ServerOptions) {
+  constructor(socket: ByteStream, options: Http1ServerOptions) {
     this.#socket = socket
     this.#options = options
     socket.on('data', (chunk: Buffer) => this.#onData(chunk))

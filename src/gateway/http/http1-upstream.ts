@@ -12,6 +12,7 @@ import {
   type UpstreamListener,
   type UpstreamRequest,
 } from './upstream.ts'
+import { gatherWrites } from './write-turn.ts'
 
 const headEnd = Buffer.from('\r\n\r\n')
 const longestHead = 262_144
@@ -249,12 +250,15 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
     if (this.#out === '') return
     const text = this.#out
     this.#out = ''
-    if (!this.#isClosed) this.#stream.write(text, 'latin1')
+    if (this.#isClosed) return
+    gatherWrites(this.#stream)
+    this.#stream.write(text, 'latin1')
   }
 
   #put(before: string, chunk: Buffer, after: string): boolean {
     const prefix = this.#out + before
     this.#out = ''
+    gatherWrites(this.#stream)
     if (prefix === '' && after === '') return this.#stream.write(chunk)
     if (chunk.length <= largestGathered) return this.#stream.write(gather(prefix, chunk, after))
     if (prefix !== '') this.#stream.write(prefix, 'latin1')

@@ -106,6 +106,10 @@ class Http2Exchange implements Exchange {
   listen(listener: ExchangeListener): void {
     this.#listener = listener
     const stream = this.#stream
+    if (!this.#isOpen()) {
+      this.#onClose()
+      return
+    }
     stream.on('close', () => this.#onClose())
     stream.on('drain', () => this.#listener?.onDrain())
     if (!this.hasBody) {

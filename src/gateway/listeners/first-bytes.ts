@@ -1,4 +1,4 @@
-import type { TcpSocket } from '../../net/index.ts'
+import type { ByteStream } from '../../net/index.ts'
 
 /** What reading the first bytes led to. */
 export interface FirstBytes<T> {
@@ -12,7 +12,7 @@ export interface FirstBytes<T> {
  * connection is paused afterwards. Undefined when it ended, or took too long or too much.
  */
 export function readFirstBytes<T>(
-  socket: TcpSocket,
+  socket: ByteStream,
   understand: (bytes: Buffer) => T | undefined,
   limits: { readonly timeoutMs: number; readonly maxBytes: number; readonly already?: Buffer },
 ): Promise<FirstBytes<T> | undefined> {

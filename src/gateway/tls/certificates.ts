@@ -1,4 +1,3 @@
-import { X509Certificate } from 'node:crypto'
 import type { Secret } from '../../model/index.ts'
 
 /** Certificate, key and the CAs of client certificates, as PEM. */
@@ -29,15 +28,6 @@ export function serverCertificateOf(
   if (privateKey === undefined) throw new SecretError(`Secret ${key} has no tls.key`)
   const ca = dataOf(secret, 'ca.crt', 'cacert') ?? (caSecret && dataOf(caSecret, 'ca.crt', 'cacert', 'tls.crt'))
   return { cert, key: privateKey, ca }
-}
-
-/** When the certificate ends; undefined when it cannot be read. */
-export function expiryOf({ cert }: ServerCertificate): Date | undefined {
-  try {
-    return new X509Certificate(cert).validToDate
-  } catch {
-    return undefined
-  }
 }
 
 function dataOf({ data }: Secret, ...names: readonly string[]): Buffer | undefined {

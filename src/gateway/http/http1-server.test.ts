@@ -1,0 +1,195 @@
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
+import type { ByteStream } from '../../net/index.ts'
+import { createMemoryStreamPair } from '../../net/index.ts'
+import type { Exchange } from './exchange.ts'
+import { HeaderFields } from './header-fields.ts'
+import { Http1ServerConnection } from './http1-server.ts'
+
+const client = { address: '192.0.2.1', port: 1, localAddress: '192.0.2.2', localPort: 80, isTls: false }
+const limits = { maxHeadBytes: 1024, headTimeoutMs: 60_000, idleTimeoutMs: 60_000 }
+
+interface Served {
+  readonly far: ByteStream
+  readonly exchanges: Exchange[]
+  readonly refused: string[]
+  readonly connection: Http1ServerConnection
+  received(): string
+}
+
+function serve(onExchange: (exchange: Exchange) => void = answerOk): Served {
+  const [near, far] = createMemoryStreamPair()
+  const exchanges: Exchange[] = []
+  const refused: string[] = []
+  let text = ''
+  far.on('data', (chunk: Buffer) => {
+    text += chunk.toString('latin1')
+  })
+  far.on('error', () => {})
+  near.on('error', () => {})
+  const connection = new Http1ServerConnection(near, {
+    client,
+    limits,
+    onExchange(exchange) {
+      exchanges.push(exchange)
+      onExchange(exchange)
+    },
+    onRefused: ({ message }) => refused.push(message),
+  })
+  return { far, exchanges, refused, connection, received: () => text }
+}
+
+function answerOk(exchange: Exchange): void {
+  exchange.respond(200, 'OK', HeaderFields.of({ 'x-target': exchange.request.target }), 2)
+  exchange.write(Buffer.from('ok'))
+  exchange.end()
+}
+
+/** Lets everything that is under way in memory arrive. */
+async function settle(): Promise<void> {
+  for (let turns = 0; turns < 20; turns++) await turn()
+}
+
+const get = (target: string, ...fields: readonly string[]) =>
+  `GET ${target} HTTP/1.1\r\nHost: a\r\n${fields.join('')}\r\n`
+
+suite('a connection of a client', () => {
+  test('serves requests that were sent ahead one after the other, in order', async () => {
+    const { far, received } = serve()
+    far.write(get('/1') + get('/2') + get('/3'))
+    await settle()
+    assert.deepEqual(
+      [...received().matchAll(/x-target: (\S+)/g)].map(([, target]) => target),
+      ['/1', '/2', '/3'],
+    )
+  })
+
+  test('takes a head in any pieces, also with an empty line before it', async () => {
+    const { far, exchanges } = serve()
+    for (const byte of `\r\n${get('/slow')}`) {
+      far.write(byte)
+      await turn()
+    }
+    await settle()
+    assert.equal(exchanges[0]?.request.target, '/slow')
+  })
+
+  test('answers what is no request, and ends', async () => {
+    const { far, received, refused } = serve()
+    far.write(`GET / HTTP/1.1\r\n\r\n${get('/smuggled')}`)
+    await settle()
+    assert.match(
+      received(),
+      /^HTTP\/1\.1 400 Bad Request\r\n[\s\S]*edgemesh gateway: 400 Bad Request: there is no Host field\n$/,
+    )
+    assert.deepEqual(refused, ['there is no Host field'])
+  })
+
+  test('refuses a head that is too long before it is complete', async () => {
+    const { far, received } = serve()
+    far.write(`GET / HTTP/1.1\r\nHost: a\r\nX: ${'a'.repeat(2000)}`)
+    await settle()
+    assert.match(received(), /^HTTP\/1\.1 431 /)
+  })
+
+  test('ends after the request that asks for it', async () => {
+    const { far, received } = serve()
+    far.write(get('/1', 'Connection: close\r\n') + get('/2'))
+    await settle()
+    assert.equal([...received().matchAll(/x-target/g)].length, 1)
+    assert.match(received(), /connection: close\r\n/)
+  })
+
+  test('that drains ends when it is idle, or after the request under way', async () => {
+    const idle = serve()
+    idle.connection.drain()
+    await settle()
+    assert.ok(idle.far.readableEnded)
+    const busy = serve(() => {})
+    busy.far.write(get('/'))
+    await settle()
+    busy.connection.drain()
+    await settle()
+    assert.ok(!busy.far.readableEnded)
+    for (const exchange of busy.exchanges) answerOk(exchange)
+    await settle()
+    assert.ok(busy.far.readableEnded)
+  })
+
+  test('delivers a body, and its trailers, to whoever listens late', async () => {
+    const { far, exchanges } = serve(() => {})
+    far.write('POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n')
+    await settle()
+    let body = ''
+    let trailers = ''
+    exchanges[0]?.listen({
+      onData: (chunk) => {
+        body += chunk
+      },
+      onEnd: (fields) => {
+        trailers = fields?.render() ?? ''
+      },
+      onGone: () => {},
+      onDrain: () => {},
+    })
+    assert.deepEqual([body, trailers], ['abc', 'X-T: 1\r\n'])
+  })
+
+  test('tells a listener that the client went away, also one that comes later', async () => {
+    for (const isLate of [false, true]) {
+      const { far, exchanges } = serve(() => {})
+      far.write(get('/'))
+      await settle()
+      let isGone = false
+      const listen = () => {
+        exchanges[0]?.listen({
+          onData() {},
+          onEnd() {},
+          onDrain() {},
+          onGone: () => {
+            isGone = true
+          },
+        })
+      }
+      if (!isLate) listen()
+      far.destroy()
+      await settle()
+      if (isLate) listen()
+      assert.ok(isGone, `late: ${isLate}`)
+    }
+  })
+
+  test('is cut in the middle of a body that is broken', async () => {
+    const { far, received, refused } = serve(() => {})
+    far.write('POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n')
+    await settle()
+    far.write('zz\r\n')
+    await settle()
+    assert.match(received(), /^HTTP\/1\.1 400 /)
+    assert.deepEqual(refused.length > 0, true)
+  })
+
+  test('ends an answer of unknown length with a chunk, and gives trailers', async () => {
+    const { far, received } = serve((exchange) => {
+      exchange.respond(200, 'OK', new HeaderFields(), undefined)
+      exchange.write(Buffer.from('abc'))
+      exchange.end(HeaderFields.of({ 'x-t': '1' }))
+    })
+    far.write(get('/'))
+    await settle()
+    assert.equal(received(), 'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-t: 1\r\n\r\n')
+  })
+
+  test('sends no body for HEAD, 204 and 304', async () => {
+    const { far, received } = serve((exchange) => {
+      exchange.respond(Number(exchange.request.target.slice(1)), '', new HeaderFields(), 5)
+      exchange.write(Buffer.from('xxxxx'))
+      exchange.end()
+    })
+    far.write(`HEAD /200 HTTP/1.1\r\nHost: a\r\n\r\n${get('/204')}${get('/304')}`)
+    await settle()
+    assert.ok(!received().includes('xxxxx'))
+    assert.equal(received().split('\r\n\r\n').length, 4)
+  })
+})

@@ -1,0 +1,139 @@
+/**
+ * The gateway while its objects change: no request is lost, and many routes are no burden.
+ *
+ *     gateway-client.ts steady ──500/s──► edgemesh gateway ──► backends one and two
+ *                                              ▲ routes, endpoints and certificates flip
+ */
+import assert from 'node:assert/strict'
+import process from 'node:process'
+import { after, before, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import { stringify } from 'yaml'
+import { createLab, edgemeshBinary, type Host, type Lab, type LabProcess } from '../lab/index.ts'
+import {
+  backendScript,
+  certificate,
+  clientScript,
+  curl,
+  gatewayConfig,
+  kube,
+  nodeProcess,
+  secretOf,
+  serviceWith,
+} from './support/gateway-site.ts'
+import { eventually } from './support/site.ts'
+
+let lab: Lab
+let host: Host
+let gateway: LabProcess
+
+before(async () => {
+  lab = await createLab({ cloud: ['edge'] })
+  host = lab.node('edge')
+  for (const name of ['first', 'second']) await certificate(host, name, ['*.test'])
+  for (const [name, port] of [
+    ['one', '9000'],
+    ['two', '9100'],
+  ] as const) {
+    await nodeProcess(host, [backendScript, name, port]).waitForLine(/ready/, 10_000)
+  }
+  await writeRoutes('one')
+  await writeCertificate('first')
+  const config = await gatewayConfig(host, lab, { accessLog: { mode: 'off' } })
+  gateway = host.spawn([edgemeshBinary(), 'gateway', '--config', config])
+  await gateway.waitForLine(/"msg":"gateway ready"/, 20_000)
+  await eventually(10_000, async () => assert.equal((await curl(host, 'http://a.test:8080/')).status, 200))
+})
+after(() => lab?.[Symbol.asyncDispose]())
+
+const ports = [{ name: 'http', port: 80 }]
+const istio = (kind: string, name: string, spec: object) =>
+  kube('networking.istio.io/v1beta1', kind, 'shop', name, spec)
+
+/** Everything goes to that backend; another port of the same Gateway comes and goes with it. */
+async function writeRoutes(to: 'one' | 'two'): Promise<void> {
+  const servers = [
+    { port: { number: 8080, name: 'http', protocol: 'HTTP' }, hosts: ['*'] },
+    {
+      port: { number: 8443, name: 'https', protocol: 'HTTPS' },
+      hosts: ['*'],
+      tls: { mode: 'SIMPLE', credentialName: 'cert' },
+    },
+    ...(to === 'two' ? [{ port: { number: 8081, name: 'more', protocol: 'HTTP' }, hosts: ['*'] }] : []),
+  ]
+  const objects = [
+    ...serviceWith('shop', 'one', ports, [{ pod: 'one', base: 9000 }], host.name),
+    ...serviceWith('shop', 'two', ports, [{ pod: 'two', base: 9100 }], host.name),
+    istio('Gateway', 'front', { servers }),
+    istio('VirtualService', 'steady', {
+      hosts: ['*'],
+      gateways: ['front'],
+      http: [{ route: [{ destination: { host: to } }] }],
+    }),
+  ]
+  await lab.writeManifest('routes.yaml', objects.map((object) => stringify(object)).join('---\n'))
+}
+
+async function writeCertificate(name: string): Promise<void> {
+  await lab.writeManifest('certificate.yaml', stringify(await secretOf(host, name, 'cert')))
+}
+
+async function subjectNow(): Promise<string> {
+  const { stdout } = await host.exec(['openssl', 's_client', '-connect', '127.0.0.1:8443', '-servername', 'a.test'])
+  return /subject=CN = (\w+)/.exec(stdout)?.[1] ?? ''
+}
+
+const rounds = 20
+const roundMs = 900
+
+test(`${rounds} changes of routes and certificates under load cost no request`, async () => {
+  const seconds = String(Math.ceil((rounds * roundMs) / 1000) + 3)
+  const clients = ['http://127.0.0.1:8080', 'https://127.0.0.1:8443'].map((origin) =>
+    host.exec([process.execPath, clientScript, 'steady', origin, '250', seconds], { timeoutMs: 120_000 }),
+  )
+  await delay(1_000)
+  for (let round = 1; round <= rounds; round++) {
+    await writeRoutes(round % 2 === 0 ? 'one' : 'two')
+    await writeCertificate(round % 2 === 0 ? 'first' : 'second')
+    await delay(roundMs)
+  }
+  for (const { stdout, stderr } of await Promise.all(clients)) {
+    assert.notEqual(stdout, '', stderr)
+    const { statuses, backends } = JSON.parse(stdout)
+    assert.deepEqual(Object.keys(statuses), ['200'], stdout)
+    assert.ok(statuses['200'] >= 250 * Number(seconds))
+    assert.deepEqual(backends, ['one', 'two'])
+  }
+  await eventually(5_000, async () => assert.equal(await subjectNow(), 'first'))
+  await writeCertificate('second')
+  await eventually(5_000, async () => assert.equal(await subjectNow(), 'second'))
+})
+
+test('3,000 routes are loaded, and one more is seen soon', async () => {
+  const many = Array.from({ length: 3000 }, (_, index) =>
+    istio('VirtualService', `many-${index}`, {
+      hosts: [`h${index}.test`],
+      gateways: ['front'],
+      http: [{ match: [{ uri: { prefix: '/' } }], directResponse: { status: 200, body: { string: `h${index}` } } }],
+    }),
+  )
+  const writtenAt = performance.now()
+  await lab.writeManifest('many.json', JSON.stringify({ apiVersion: 'v1', kind: 'List', items: many }))
+  await eventually(15_000, async () => assert.equal((await curl(host, 'http://h2999.test:8080/')).body, 'h2999'))
+  const loadedMs = performance.now() - writtenAt
+  const times: number[] = []
+  for (let index = 0; index < 5; index++) {
+    const addedAt = performance.now()
+    const more = istio('VirtualService', `more-${index}`, {
+      hosts: [`more${index}.test`],
+      gateways: ['front'],
+      http: [{ directResponse: { status: 200, body: { string: `more${index}` } } }],
+    })
+    await lab.writeManifest(`more-${index}.yaml`, stringify(more))
+    await eventually(10_000, async () => {
+      assert.equal((await curl(host, `http://more${index}.test:8080/`)).body, `more${index}`)
+    })
+    times.push(Math.round(performance.now() - addedAt))
+  }
+  console.log(`3,000 routes visible after ${Math.round(loadedMs)} ms; one more after ${times.join(', ')} ms`)
+})
