@@ -28,12 +28,13 @@ let edge: Host
 let relay: Host
 let file = ''
 let original = ''
+let server: LabProcess
 before(async () => {
   const spec = { cloud: { relay: {} }, lans: { a: { nodes: { 'edge-a1': { pods: ['web-edge-a1'] } } } } } as const
   lab = await createSite(spec, ['edge-a1'])
   edge = lab.node('edge-a1')
   relay = lab.node('relay')
-  await lab.startServer('relay')
+  server = await lab.startServer('relay')
   await lab.startAgent('edge-a1').then((agent) => agent.stop())
   file = configFileOf(edge)
   original = await readFile(file, 'utf8')
@@ -182,4 +183,22 @@ test('an agent named in relayNodes relays at the port of all agents, on and off 
   t.diagnostic(`the relay is used again ${backMs.toFixed(0)} ms after it is named again`)
   await writeFile(file, render([]))
   await waitForServers([])
+})
+
+test('a server names mistakes in its file and keys that wait for a restart, and serves on', async () => {
+  const serverFile = configFileOf(relay, 'server')
+  const text = await readFile(serverFile, 'utf8')
+  await writeFile(serverFile, text.replace('advertiseAddress', 'advertiseAdress'))
+  const told = await server.waitForLine(/"msg":"the configuration file is not valid; what is in force stays"/)
+  assert.match(told, /modules\.edgeTunnel\.advertiseAdress.*advertiseAddress/)
+  const document = parse(text)
+  document.modules.edgeTunnel.listenPort = 20014
+  await writeFile(serverFile, stringify(document))
+  await server.waitForLine(
+    /"reason":"modules\.edgeTunnel\.listenPort","msg":"changed keys .* take effect at the next start"/,
+  )
+  await writeFile(serverFile, text)
+  await writeFile(file, render([right()]))
+  await using _agent = await startAgent()
+  await waitForServers([[right(), true]])
 })
