@@ -94,7 +94,7 @@ test('connections that have ended no longer count for least request', () => {
   assert.equal(new Set(Array.from({ length: 50 }, () => pick(balancer))).size, 2)
 })
 
-test('the hash of the source goes by address', () => {
+test('the hash of the source goes by address, not by port (D-11)', () => {
   const { balancer } = createFixture(bySource)
   const first = ten.map((_, index) => pick(balancer, { address: `10.1.0.${index}` }))
   for (let round = 0; round < 20; round++) {
@@ -186,7 +186,7 @@ test('a client whose backend fails keeps the one that took over', () => {
   assert.equal(pick(balancer, client), second.address)
 })
 
-test('a changed timeout of the affinity takes effect, also after clients were remembered', () => {
+test('a changed timeout of the affinity takes effect, also after clients were remembered (D-17)', () => {
   const { balancer, clock } = createFixture({ balancing: { kind: 'round-robin' }, affinitySeconds: 10_800 })
   const client = { address: '10.1.0.1' }
   pick(balancer, client)

@@ -37,6 +37,8 @@ interface Fixture {
   serve(name: string, listener: RequestListener): Promise<void>
   listen(name: string, onConnection: (socket: TcpSocket) => void): Promise<void>
   readonly proxy: ReturnType<typeof createHttpProxy>
+  /** Of clients. */
+  openConnections(): number
 }
 
 async function createFixture(resources: AsyncDisposableStack, limits: Partial<HttpLimits> = {}): Promise<Fixture> {
@@ -64,8 +66,19 @@ async function createFixture(resources: AsyncDisposableStack, limits: Partial<Ht
     onFailure: (_request, error) => fixture.failures.push(error),
   })
   resources.defer(() => proxy[Symbol.dispose]())
+  let open = 0
   const front = resources.use(
-    await startTcpListener({ host: '127.0.0.1', port: 0, onConnection: (socket) => proxy.accept(socket) }),
+    await startTcpListener({
+      host: '127.0.0.1',
+      port: 0,
+      onConnection(socket) {
+        open += 1
+        socket.once('close', () => {
+          open -= 1
+        })
+        proxy.accept(socket)
+      },
+    }),
   )
   const listen = async (name: string, onConnection: (socket: TcpSocket) => void) => {
     const { address, port } = resources.use(await startTcpListener({ host: '127.0.0.1', port: 0, onConnection }))
@@ -74,6 +87,7 @@ async function createFixture(resources: AsyncDisposableStack, limits: Partial<Ht
   return Object.assign(fixture, {
     proxy,
     listen,
+    openConnections: () => open,
     async connect() {
       const client = await direct.dial({ protocol: 'tcp', address: front.address, port: front.port }, never)
       resources.defer(() => void client.destroy())
@@ -370,10 +384,16 @@ test('a client that pipelines more than it may is reset', async () => {
   assert.ok(asked <= 1)
 })
 
-test('CONNECT is refused', async () => {
+test('CONNECT is refused, and what the client sends after it keeps nothing open', async () => {
   await using resources = new AsyncDisposableStack()
   const fixture = await createFixture(resources)
-  assert.match(await talk(fixture, 'CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n'), /^HTTP\/1.1 405 /)
+  const client = await fixture.connect()
+  client.write('CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\nhello')
+  assert.match(await text(client), /^HTTP\/1.1 405 /)
+  const closed = once(client, 'close')
+  client.end('more')
+  await closed
+  await until(() => fixture.openConnections() === 0)
 })
 
 test('a backend that is lost in the middle of its response resets the client', async () => {

@@ -3,7 +3,7 @@ import { type ByteStream, ignoreError, resetStream } from '../../net/index.ts'
 import { NoBackendError } from '../l4/dial-first-reachable.ts'
 import { answer, type DecideHttp, type HttpAnswer, type HttpForward } from './decision.ts'
 import { exchange, hasBody, isRepeatable, UpstreamFailedError, UpstreamTimeoutError } from './exchange.ts'
-import { exchangeUpgrade, lastResponse } from './upgrade.ts'
+import { endSoon, exchangeUpgrade, lastResponse } from './upgrade.ts'
 import type { HttpUpstream } from './upstream-pool.ts'
 
 /** Bounds of what one client may ask for. */
@@ -65,9 +65,11 @@ export function createHttpProxy(options: HttpProxyOptions): HttpProxy {
     socket.on('error', ignoreError)
     queueOf(queues, incoming.socket).run(() => serveUpgrade(incoming, head, options))
   })
-  server.on('connect', (_incoming, socket) =>
-    socket.end('HTTP/1.1 405 Method Not Allowed\r\nConnection: close\r\n\r\n'),
-  )
+  server.on('connect', (_incoming, socket) => {
+    socket.on('error', ignoreError)
+    socket.write('HTTP/1.1 405 Method Not Allowed\r\nConnection: close\r\n\r\n')
+    endSoon(socket)
+  })
   return {
     accept(client, head) {
       if (head !== undefined && head.length > 0) client.unshift(head)

@@ -25,7 +25,7 @@ test('a parameter of the query is the key', () => {
   for (const url of ['/a', '/a?', '/a?ids=1', '/id=1', '/a#?id=1']) assert.deepEqual(keyOf(byId, { url }), {}, url)
 })
 
-test('a cookie is the key', () => {
+test('a cookie is the key (D-11)', () => {
   const byCookie: HashKey = { kind: 'http-cookie', name: 'user' }
   assert.deepEqual(keyOf(byCookie, { headers: { cookie: 'a=b; user=alice; c=d' } }), { key: 'alice' })
   assert.deepEqual(keyOf(byCookie, { headers: { cookie: 'user=a=b' } }), { key: 'a=b' })

@@ -54,10 +54,20 @@ export function lastResponse(incoming: IncomingMessage): ServerResponse {
   const response = new ServerResponse(incoming)
   response.shouldKeepAlive = false
   response.assignSocket(socket)
-  response.once('finish', () => socket.end())
+  response.once('finish', () => endSoon(socket))
   socket.resume()
   return response
 }
+
+/** Ends a connection that nobody reads any more, and closes it when the client does not do so itself. */
+export function endSoon(socket: ByteStream): void {
+  socket.resume()
+  socket.end()
+  const timer = setTimeout(() => socket.destroy(), lingerMs)
+  socket.once('close', () => clearTimeout(timer))
+}
+
+const lingerMs = 5_000
 
 function renderSwitch(answer: IncomingMessage, forward: HttpForward): string {
   const kept = endToEndHeaders(answer.rawHeaders)

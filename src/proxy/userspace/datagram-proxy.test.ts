@@ -126,7 +126,7 @@ test('the address names the ServicePort, and each client keeps its backend and i
   assert.equal(proxy.sessions, 3)
 })
 
-test('borders of datagrams are kept, from empty ones to the longest', async () => {
+test('borders of datagrams are kept, from empty ones to the longest (D-8)', async () => {
   await using resources = new AsyncDisposableStack()
   const { proxy, backend, client } = await createFixture(resources)
   const web = await backend('')
@@ -168,7 +168,7 @@ test('a backend that stops listening ends the session, and the next datagram beg
   assert.equal(await ask('again'), 'other:again')
 })
 
-test('a session without datagrams is over after its idle time, and one that is used is not', async () => {
+test('a session without datagrams is over after its idle time, and one that is used is not (D-8)', async () => {
   await using resources = new AsyncDisposableStack()
   const { proxy, clock, backend, client } = await createFixture(resources, { idleTimeoutMs: 400 })
   const web = await backend('web')

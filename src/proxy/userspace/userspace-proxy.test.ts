@@ -262,7 +262,7 @@ test('a backend that refuses is replaced by the next one, preferred or not', asy
   assert.match(await metrics.render(), /edgemesh_userspace_dial_failures_total\{reason="refused"\} 1/)
 })
 
-test('a backend that does not answer costs the time limit of one attempt, and no other connection waits for it', async () => {
+test('a backend that does not answer delays one connection a little, and no other waits for it (D-7)', async () => {
   await using resources = new AsyncDisposableStack()
   const silent: Backend = { address: '127.0.0.1', port: 1 }
   const { backend, connect, route } = await createFixture(resources, {
@@ -336,7 +336,7 @@ test('a client that resets while its backend is dialled ends the dial', async ()
   assert.deepEqual(warnings, [])
 })
 
-test('a client that ended its direction while its backend is dialled still gets the answer', async () => {
+test('a client that ended its direction while its backend is dialled still gets the answer (D-9)', async () => {
   await using resources = new AsyncDisposableStack()
   const gate = Promise.withResolvers<void>()
   const dialer: Dialer = { dial: async (target, signal) => gate.promise.then(() => direct.dial(target, signal)) }
