@@ -41,6 +41,11 @@ export async function findBinaries(): Promise<ControlPlaneBinaries> {
   return { etcd, apiServer, controllerManager }
 }
 
+/** Finds kube-proxy as the others. */
+export async function findKubeProxy(): Promise<string> {
+  return await findBinary('kube-proxy')
+}
+
 async function findBinary(name: string): Promise<string> {
   const assets = process.env['KUBEBUILDER_ASSETS'] ?? ''
   const folders = [...(assets === '' ? [] : [assets]), unpackedDir, ...(process.env['PATH'] ?? '').split(delimiter)]

@@ -32,6 +32,7 @@ export interface ManifestPort {
   readonly port: number
   readonly targetPort?: number
   readonly protocol?: 'TCP' | 'UDP'
+  readonly nodePort?: number
 }
 
 /** What a Service's manifest says. */
@@ -42,6 +43,8 @@ export interface ServiceManifest {
   readonly clusterIP: string
   readonly ports: readonly ManifestPort[]
   readonly labels?: Readonly<Record<string, string>>
+  /** Default ClusterIP. */
+  readonly type?: 'ClusterIP' | 'NodePort' | 'LoadBalancer'
 }
 
 /** What an EndpointSlice's manifest says. */
@@ -61,20 +64,22 @@ export interface EndpointSliceManifest {
 }
 
 /** YAML of a v1 Service. */
-export function serviceManifest({ namespace = 'default', name, clusterIP, ports, labels }: ServiceManifest): string {
+export function serviceManifest(service: ServiceManifest): string {
+  const { namespace = 'default', name, clusterIP, ports, labels, type = 'ClusterIP' } = service
   return stringify({
     apiVersion: 'v1',
     kind: 'Service',
     metadata: { namespace, name, ...(labels && { labels }) },
     spec: {
-      type: 'ClusterIP',
+      type,
       clusterIP,
       clusterIPs: [clusterIP],
-      ports: ports.map(({ name: portName, port, targetPort = port, protocol = 'TCP' }) => ({
+      ports: ports.map(({ name: portName, port, targetPort = port, protocol = 'TCP', nodePort }) => ({
         ...(portName !== undefined && { name: portName }),
         port,
         targetPort,
         protocol,
+        ...(nodePort !== undefined && { nodePort }),
       })),
     },
   })
