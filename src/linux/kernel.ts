@@ -4,6 +4,7 @@ import { type Conntrack, createConntrack } from './conntrack.ts'
 import { createForeignFirewalls, type ForeignFirewalls } from './foreign-firewall.ts'
 import { createRulesetApplier } from './nft-ruleset-applier.ts'
 import type { NodeNetwork } from './node-network.ts'
+import { sweepPortalChains } from './portal-chains.ts'
 import { createNodeNetwork } from './rt-node-network.ts'
 import type { RulesetApplier } from './ruleset-applier.ts'
 
@@ -13,6 +14,8 @@ export interface Kernel extends Disposable {
   readonly network: NodeNetwork
   readonly firewalls: ForeignFirewalls
   readonly conntrack: Conntrack
+  /** Removes what an agent of the Go system left; see `sweepPortalChains`. */
+  sweepPortalChains(bridgeAddress: string, signal: AbortSignal): Promise<readonly string[]>
   /** Removes everything of ours; see `cleanUp`. */
   cleanUp(signal: AbortSignal): Promise<void>
 }
@@ -30,6 +33,7 @@ export async function openKernel(
     network,
     conntrack,
     firewalls: createForeignFirewalls(names.table),
+    sweepPortalChains,
     cleanUp: (signal) => cleanUp(names, signal),
     [Symbol.dispose]() {
       conntrack[Symbol.dispose]()

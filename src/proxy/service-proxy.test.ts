@@ -110,6 +110,7 @@ function fakeKernel(
       watch: async () => ({ [Symbol.dispose]() {} }),
       [Symbol.dispose]() {},
     },
+    sweepPortalChains: async () => [],
     conntrack: { forgetUdpFlows: async () => 0, [Symbol.dispose]() {} },
     firewalls: { ensureAccepts: async () => [], removeAccepts: async () => {} },
     cleanUp: async () => tell('cleaned up'),

@@ -1,8 +1,8 @@
 import type { Catalog, Snapshot } from '../catalog/index.ts'
 import type { CommonConfig } from '../linux/config.ts'
-import { type Kernel, readBridgeNetfilter, readEphemeralPorts } from '../linux/index.ts'
+import { type Kernel, readBridgeNetfilter } from '../linux/index.ts'
 import { type Endpoint, type Ipv4Network, parseIpv4Network, type Service } from '../model/index.ts'
-import { AddressInUseError, type DatagramDialer, type Dialer } from '../net/index.ts'
+import type { DatagramDialer, Dialer } from '../net/index.ts'
 import { describeError, type Health, type Logger, type Metrics } from '../observability/index.ts'
 import { backoffDelayMs, sleep, TaskGroup } from '../runtime/index.ts'
 import type { ProxyConfig } from './config.ts'
@@ -10,14 +10,15 @@ import { createDepartedDestinations } from './departed-destinations.ts'
 import { createDesiredStateMaker, userspaceIdsOf, userspaceRoutesOf } from './desired-state.ts'
 import { createFarEndpointPlanner, createFarServicePorts, type FarEndpoint, farEndpointIdOf } from './endpoint-plan.ts'
 import { SyntheticRangeFullError } from './errors.ts'
+import { sweepFormerAgent } from './former-agent.ts'
 import { createHealthChecks, type HealthChecks } from './health-checks.ts'
 import { type NetworkFacts, networkFactsOf } from './kernel/network-facts.ts'
 import { createKernelReconciler, type DesiredKernelState, type KernelReconciler } from './kernel/reconciler.ts'
 import { createEndpointProbe, createSuspectingDialer, type EndpointProbe } from './l4/endpoint-probe.ts'
-import { listenPortCandidates } from './listen-port.ts'
+import { listenOnFreePort } from './listen-on-free-port.ts'
 import { createServicePlanner, type PlannedServicePort, type PlanOptions, type ServicePlan } from './service-plan.ts'
 import { createSyntheticAddresses, type SyntheticAddresses } from './synthetic-addresses.ts'
-import { startUserspaceProxy, type UserspaceProxy, type UserspaceRoute } from './userspace/userspace-proxy.ts'
+import type { startUserspaceProxy, UserspaceProxy, UserspaceRoute } from './userspace/userspace-proxy.ts'
 
 /** What the proxy needs. The kernel stays the caller's. */
 export interface ServiceProxyOptions {
@@ -81,10 +82,11 @@ export async function startServiceProxy(options: ServiceProxyOptions): Promise<S
   if (network === undefined) throw new Error(`Cannot use ${config.syntheticRange} as synthetic range: not a network`)
   await kernel.applier.probe(booting)
   await kernel.network.ensureDevice(deviceOf(options), booting)
+  await sweepFormerAgent(kernel, { ...options.common, logger: options.logger }, booting)
   let proxy: RunningServiceProxy | undefined
   const onChange = () => proxy?.endpointsChanged()
   const probe = createEndpointProbe({ dialer: options.dialer, logger: options.logger, onChange })
-  const userspace = await listen(options, createSuspectingDialer(options.dialer, options.nodeName, probe))
+  const userspace = await listenOnFreePort(options, createSuspectingDialer(options.dialer, options.nodeName, probe))
   try {
     proxy = new RunningServiceProxy(options, { userspace, probe }, network)
     await proxy.start(booting)
@@ -100,33 +102,6 @@ const deviceOf = ({ common, config }: ServiceProxyOptions) => ({
   address: common.bridgeDeviceIP,
   syntheticRange: config.syntheticRange,
 })
-
-async function listen(options: ServiceProxyOptions, dialer: Dialer): Promise<UserspaceProxy> {
-  const { config, logger, metrics } = options
-  const start = options.startUserspaceProxy ?? startUserspaceProxy
-  const candidates = listenPortCandidates(config.listenPort, await readEphemeralPorts())
-  let failure: unknown
-  for (const port of candidates) {
-    try {
-      const { balancing, dialTimeoutMs, udpIdleTimeoutMs, loadBalancer } = config
-      const ways = { dialer, datagramDialer: options.datagramDialer, hashRing: loadBalancer.consistentHash }
-      return await start({
-        host: '0.0.0.0',
-        port,
-        ...ways,
-        balancing,
-        dialTimeoutMs,
-        udpIdleTimeoutMs,
-        logger,
-        metrics,
-      })
-    } catch (error) {
-      if (!(error instanceof AddressInUseError)) throw error
-      failure = error
-    }
-  }
-  throw failure
-}
 
 /** What follows from a snapshot and the state of the node. */
 interface WantedState {

@@ -50,11 +50,28 @@ before(async () => {
   web1 = { node: 'edge-a1', address: lab.pod('web1').address, port: 8080 }
   web2 = { node: 'edge-a1', address: lab.pod('web2').address, port: 8080 }
   there = { node: 'cloud-1', address: lab.node('cloud-1').address, port: 8080 }
+  await leaveChainsOfGoAgent()
   await write({ services: [marker] })
   running = node.spawn([process.execPath, script, file])
   await running.waitForLine(/^ready/, 30_000)
 })
 after(() => lab?.[Symbol.asyncDispose]())
+
+/** What an agent of the Go system leaves in both kinds of iptables, beside a chain of somebody else. */
+async function leaveChainsOfGoAgent(): Promise<void> {
+  for (const command of ['iptables-nft', 'iptables-legacy']) {
+    const rules = [
+      '-N KUBE-PORTALS-CONTAINER',
+      '-N KUBE-PORTALS-HOST',
+      '-N OTHERS',
+      '-A PREROUTING -j KUBE-PORTALS-CONTAINER',
+      '-A PREROUTING -j OTHERS',
+      '-A KUBE-PORTALS-CONTAINER -d 10.96.0.10/32 -p tcp --dport 80 -j DNAT --to-destination 169.254.96.16:40001',
+    ]
+    const script = rules.map((rule) => `${command} -t nat ${rule}`).join(' && ')
+    assert.equal((await node.exec(['sh', '-c', script])).code, 0)
+  }
+}
 
 const write = (scene: Omit<ProxyScene, 'nodeName'>) =>
   writeFile(file, JSON.stringify({ nodeName: 'edge-a1', ...scene }))
@@ -104,6 +121,14 @@ async function shares(from: Host, authority: string, times: number): Promise<Rec
 
 const isRefused = async (from: Host, authority: string) => (await get(from, authority)).code === 7
 const isDropped = async (from: Host, authority: string) => (await get(from, authority)).code === 28
+
+test('chains that an agent of the Go system left are gone, those of others are not', async () => {
+  for (const command of ['iptables-nft', 'iptables-legacy']) {
+    const { stdout } = await node.exec([command, '-t', 'nat', '-S'])
+    assert.doesNotMatch(stdout, /KUBE-PORTALS/)
+    assert.match(stdout, /-A PREROUTING -j OTHERS/)
+  }
+})
 
 suite('spreading', () => {
   const service = (backends: readonly Backend[], fields: SceneService['fields'] = {}): SceneService => ({

@@ -67,6 +67,7 @@ function fakeKernel() {
       watch: async () => ({ [Symbol.dispose]() {} }),
       [Symbol.dispose]() {},
     },
+    sweepPortalChains: async () => [],
     conntrack: { forgetUdpFlows: async () => 0, [Symbol.dispose]() {} },
     firewalls: {
       async ensureAccepts({ clusterNetworks }) {
