@@ -8,6 +8,7 @@ import type { CatalogMemory } from './catalog-memory.ts'
 import type { BuildInfo } from './command.ts'
 import { startControl } from './control.ts'
 import type { MetricsServer } from './metrics-server.ts'
+import { pingTargets } from './ping-targets.ts'
 import { headOf, type MetadataStatus, type StatusDocument } from './status-document.ts'
 
 /** The parts of a running agent; absent ones are off. */
@@ -32,6 +33,7 @@ export function startAgentControl(base: Boot<'agent'>, build: BuildInfo, parts: 
     health,
     status: () => agentStatusOf(base, build, parts),
     unpin: parts.tunnel?.unpin,
+    ping: (target) => pingTargets({ target, nodeName: config.nodeName, ...parts }),
   })
 }
 

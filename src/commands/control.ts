@@ -3,6 +3,7 @@ import { defaultConfigFileOf, isRole, type Role, runtimeDirOf } from '../config/
 import { type ControlResponse, startControlServer } from '../net/index.ts'
 import type { Health, Metrics } from '../observability/index.ts'
 import type { CommandContext, CommandInput } from './command.ts'
+import type { PingResult } from './ping-targets.ts'
 import type { StatusDocument } from './status-document.ts'
 
 /** The control socket of a role, in its `runtimeDir`. */
@@ -40,9 +41,11 @@ export interface ControlOptions {
   readonly health: Health
   /** Forgets who a name or server address belongs to; false when it is not known. Absent without a tunnel. */
   readonly unpin: ((name: string) => boolean) | undefined
+  /** Measures the way to the nodes that a person means; absent where nothing is dialled. */
+  readonly ping?: ((target: string) => Promise<readonly PingResult[]>) | undefined
 }
 
-/** Serves `/status`, `/metrics`, `/readyz`, `/livez` and, for POST, `/unpin?name=NAME` on the control socket. */
+/** Serves `/status`, `/ping?target=NODE`, `/metrics`, `/readyz`, `/livez` and, for POST, `/unpin?name=NAME` on the control socket. */
 export function startControl(options: ControlOptions): Promise<AsyncDisposable> {
   const path = controlSocketOf(options.runtimeDir)
   return startControlServer({
@@ -52,13 +55,16 @@ export function startControl(options: ControlOptions): Promise<AsyncDisposable> 
 }
 
 async function answer(
-  { status, metrics, health, unpin }: ControlOptions,
+  { status, metrics, health, unpin, ping }: ControlOptions,
   method: 'GET' | 'POST',
   { pathname, searchParams }: URL,
 ): Promise<ControlResponse | undefined> {
+  const target = searchParams.get('target') ?? ''
   switch (`${method} ${pathname}`) {
     case 'GET /status':
       return { status: 200, contentType: 'application/json', body: JSON.stringify(status()) }
+    case 'GET /ping':
+      return ping && { status: 200, contentType: 'application/json', body: JSON.stringify(await ping(target)) }
     case 'POST /unpin':
       return unpin?.(searchParams.get('name') ?? '') === true ? text(200, 'unpinned\n') : text(404, 'not pinned\n')
     default:

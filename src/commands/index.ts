@@ -40,6 +40,18 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./status.ts'),
   },
   {
+    name: 'ping',
+    group: 'Look',
+    summary: 'show how the agent reaches a node, or the nodes of a Service, and how long it takes',
+    arguments: [{ syntax: '<target>', description: 'node name, or Service as NAME or NAMESPACE/NAME' }],
+    options: [
+      { syntax: '--count <n>', description: 'probes, one a second (default: 5)' },
+      { syntax: '--config <file>', description: 'configuration file of the agent' },
+    ],
+    example: 'edgemesh ping edge-b1',
+    load: () => import('./ping.ts'),
+  },
+  {
     name: 'peer-id',
     group: 'Look',
     summary: 'print the peer ID of this node, or the one the Go system derives from a name',

@@ -116,7 +116,8 @@ function renderTunnel(tunnel: TunnelStatus): string[] {
     return `server    ${server.address}: ${state}${reasonOf(server.lastError)}`
   })
   const peers = tunnel.peers.map((peer) => {
-    return `peer      ${peer.name.padEnd(20)} ${renderPath(peer.path)}, ${peer.openFlows} flows${reasonOf(peer.lastError)}`
+    const facts = `${renderPath(peer.path)}${renderLinks(peer.links)}, ${peer.openFlows} flows`
+    return `peer      ${peer.name.padEnd(20)} ${facts}${reasonOf(peer.lastError)}`
   })
   return [`tunnel    ${tunnel.peerId}, listens on ${listOf(tunnel.listen)}`, ...servers, ...peers]
 }
@@ -137,6 +138,14 @@ function renderServer(server: TunnelServerStatus): string[] {
 
 function renderMetrics({ address, problem }: MetricsServerStatus): string[] {
   return [`metrics   ${problem === undefined ? `on http://${address}/metrics` : `not served: ${problem}`}`]
+}
+
+function renderLinks(links: TunnelStatus['peers'][number]['links']): string {
+  if (links === undefined) return ''
+  const { count, roundTripMs, bytesSent, bytesReceived } = links
+  const roundTrip = roundTripMs === undefined ? '' : `, ${roundTripMs.toFixed(1)} ms`
+  const sent = (bytesSent / 1e6).toFixed(1)
+  return `, ${count} links${roundTrip}, ${sent} MB sent, ${(bytesReceived / 1e6).toFixed(1)} MB received`
 }
 
 function renderPath(path: TunnelStatus['peers'][number]['path']): string {

@@ -16,7 +16,30 @@ export interface PeerStatus {
   readonly peerId: string
   readonly path: PeerPath
   readonly openFlows: number
+  /** TLS connections to it; absent without any. */
+  readonly links?: LinkFacts
+  /** Attempts to connect directly that have failed since the last one that did not. */
+  readonly failedAttempts: number
   readonly lastError?: string
+}
+
+/** What is known of the links to one peer. */
+export interface LinkFacts {
+  readonly count: number
+  /** Of the fastest link, when it was measured last. */
+  readonly roundTripMs?: number
+  /** Since the first of them, on the wire. */
+  readonly bytesSent: number
+  readonly bytesReceived: number
+}
+
+/** One measured round trip to a peer. */
+export interface PingAnswer {
+  /** `direct` or `relayed via NAME`. */
+  readonly path: string
+  /** On a TLS link, or on a libp2p connection while no link stands. */
+  readonly carrier: 'link' | 'libp2p'
+  readonly roundTripMs: number
 }
 
 /** What is known of one server or relay. */
@@ -47,6 +70,8 @@ export interface Tunnel extends AsyncDisposable {
    * `ServerAddressError`, and changes nothing, when an entry is no address.
    */
   reload(servers: Pick<TunnelConfig, 'servers' | 'relayNodes'>): Promise<void>
+  /** Measures the round trip to a node on the path that flows take now; rejects with a `DialError` without one. */
+  ping(nodeName: string, signal: AbortSignal): Promise<PingAnswer>
   /** Waits until no peer has a flow to this node any more, or the signal aborts. */
   drain(signal: AbortSignal): Promise<void>
   /** Forgets the identity that a node name or a server address (`host:port`) is bound to; false when none was. */

@@ -248,3 +248,21 @@ for (const links of [true, false]) {
 function openFlowsOf(agent: TestAgent): number {
   return agent.tunnel.status().peers.reduce((sum, { openFlows }) => sum + openFlows, 0)
 }
+
+test('ping and status tell the path, the round trip and the bytes of a peer', async () => {
+  await using mesh = await startMesh(lan)
+  await using target = await greeting()
+  mesh.b.serve('10.1.1.1', target.port)
+  const first = await mesh.a.tunnel.ping('edge-b', AbortSignal.timeout(10_000))
+  assert.deepEqual([first.path, first.roundTripMs > 0], ['direct', true])
+  await untilLinks(mesh.a, 'shared direct', 1)
+  const second = await mesh.a.tunnel.ping('edge-b', AbortSignal.timeout(10_000))
+  assert.deepEqual([second.path, second.carrier], ['direct', 'link'])
+  await helloOver(mesh.a, target.port)
+  const peer = mesh.a.tunnel.status().peers.find(({ name }) => name === 'edge-b')
+  assert.ok(peer?.links && peer.links.count >= 1)
+  assert.ok((peer.links.roundTripMs ?? 0) > 0)
+  assert.ok(peer.links.bytesSent > 0 && peer.links.bytesReceived > 0)
+  assert.equal(peer.failedAttempts, 0)
+  await assert.rejects(mesh.a.tunnel.ping('edge-nowhere', AbortSignal.timeout(10_000)), { failure: 'no-path' })
+})

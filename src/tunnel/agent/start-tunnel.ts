@@ -232,6 +232,7 @@ function tunnelOf(parts: Parts, reload: Tunnel['reload'], running: AsyncDisposab
     dialer: createFlowDialer({ carriers: paths, open: outbound, timeoutMs: flowTimeoutMs, logger, metrics }),
     status: () => statusOf(parts),
     reload,
+    ping: (nodeName, signal) => paths.ping(nodeName, signal),
     drain: (signal) => inbound.idle(signal),
     unpin: (name) => book.unpin(name) || book.unpinServer(name),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
@@ -249,7 +250,7 @@ function observe({ options: { metrics }, links, inbound, outbound }: Parts): voi
 }
 
 function statusOf(parts: Parts): TunnelStatus {
-  const { options, host, links, ownRelay, book, paths, goPeers, inbound, outbound } = parts
+  const { options, host, links, ownRelay, book, direct, paths, goPeers, inbound, outbound } = parts
   const agents = ownRelay.connected
   const records = book.records.map(({ record }) => record)
   const strangers = goPeers?.known.filter(({ name }) => book.recordOf(name) === undefined) ?? []
@@ -261,11 +262,14 @@ function statusOf(parts: Parts): TunnelStatus {
     servers: links.map((link) => link.status()),
     peers: others.map(({ name, peerId }) => {
       const lastError = paths.lastErrorOf(name)
+      const linkFacts = paths.linkFactsOf(peerId)
       return {
         name,
         peerId,
         path: paths.pathOf(peerId),
         openFlows: inbound.ofPeer(peerId) + outbound.ofPeer(peerId),
+        failedAttempts: direct.failedAttemptsOf(name),
+        ...(linkFacts !== undefined && { links: linkFacts }),
         ...(lastError === undefined ? {} : { lastError }),
       }
     }),

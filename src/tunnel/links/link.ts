@@ -64,6 +64,7 @@ export class Link implements FrameSink {
   #isScheduled = false
   #isClosed = false
   #pingSentMs: number | undefined
+  #onPong: (() => void)[] = []
 
   constructor(socket: TLSSocket, origin: LinkOrigin, owner: LinkOwner) {
     this.kind = origin.kind
@@ -144,6 +145,15 @@ export class Link implements FrameSink {
     this.control(frameType.ping, 0, encodeOffset(Math.trunc(this.#pingSentMs)))
   }
 
+  /** Measures the round trip now, in milliseconds; resolves with undefined when the link ends before. */
+  ping(): Promise<number | undefined> {
+    const { promise, resolve } = Promise.withResolvers<number | undefined>()
+    this.#onPong.push(() => resolve(this.#isClosed ? undefined : this.roundTripMs))
+    this.probe()
+    if (this.#isClosed) this.#answerPings()
+    return promise
+  }
+
   /** Ends the link at once; the owner is told why, once. */
   close(error: Error): void {
     if (this.#isClosed) return
@@ -153,6 +163,7 @@ export class Link implements FrameSink {
     this.#control = []
     this.#datagrams = []
     this.#socket.destroy()
+    this.#answerPings()
     this.#owner.onClosed(this, error)
   }
 
@@ -164,6 +175,7 @@ export class Link implements FrameSink {
       case frameType.pong:
         if (this.#pingSentMs !== undefined) this.roundTripMs = performance.now() - this.#pingSentMs
         this.#pingSentMs = undefined
+        this.#answerPings()
         return
       default:
         this.#owner.onFrame(this, type, flow, payload)
@@ -181,6 +193,10 @@ export class Link implements FrameSink {
     } catch (error) {
       this.close(error instanceof Error ? error : new Error(String(error)))
     }
+  }
+
+  #answerPings(): void {
+    for (const answer of this.#onPong.splice(0)) answer()
   }
 
   #schedule(): void {

@@ -67,6 +67,11 @@ export class DirectConnector {
     this.#wake()
   }
 
+  /** Attempts that have failed since the last one that did not. */
+  failedAttemptsOf(name: string): number {
+    return this.#attempts.get(name)?.failed ?? 0
+  }
+
   lastErrorOf(name: string): string | undefined {
     return this.#attempts.get(name)?.lastError
   }

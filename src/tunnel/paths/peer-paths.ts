@@ -11,7 +11,7 @@ import { createLinkCarrier } from '../links/link-carrier.ts'
 import type { LinkTable } from '../links/link-table.ts'
 import type { NameRecord } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
-import type { PeerPath, ServerStatus } from '../tunnel.ts'
+import type { LinkFacts, PeerPath, PingAnswer, ServerStatus } from '../tunnel.ts'
 import { type DirectConnector, isDirect } from './direct-connector.ts'
 
 /** A server that may relay for us. */
@@ -133,6 +133,31 @@ export class PeerPaths implements CarrierSource {
   /** How what this relay joins travels, for logs. */
   describeRelayed(relayPeerId: string): string {
     return `relayed via ${this.#relayNameOf(relayPeerId)}`
+  }
+
+  /** What is known of the links to the peer; undefined without any. */
+  linkFactsOf(peerId: string): LinkFacts | undefined {
+    const peer = this.#links?.table.peer(peerId)
+    if (peer === undefined || peer.links.size === 0) return undefined
+    const { read: bytesReceived, written: bytesSent } = peer.bytes
+    const roundTrips = [...peer.links].flatMap(({ roundTripMs }) => roundTripMs ?? [])
+    const measured = roundTrips.length === 0 ? {} : { roundTripMs: Math.min(...roundTrips) }
+    return { count: peer.links.size, bytesSent, bytesReceived, ...measured }
+  }
+
+  /** Measures the round trip to a node as flows would travel now; makes links come, as flows do. */
+  async ping(nodeName: string, signal: AbortSignal): Promise<PingAnswer> {
+    const { peerId, path } = await this.carrierTo(nodeName, signal)
+    const startMs = performance.now()
+    const link = this.#links?.table.peer(peerId)?.best()
+    if (link?.path === path) {
+      const roundTripMs = await abortable(link.ping(), signal)
+      if (roundTripMs !== undefined) return { path, carrier: 'link', roundTripMs }
+    }
+    const connection = this.#best(peerId)
+    if (connection === undefined) throw this.#noPath(nodeName)
+    await abortable(connection.probe(signal), signal)
+    return { path: this.describe(connection), carrier: 'libp2p', roundTripMs: performance.now() - startMs }
   }
 
   lastErrorOf(name: string): string | undefined {
