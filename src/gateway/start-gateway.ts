@@ -1,5 +1,5 @@
 import type { Catalog, Snapshot } from '../catalog/index.ts'
-import type { ObjectKey, VirtualService } from '../model/index.ts'
+import type { VirtualService } from '../model/index.ts'
 import type { Dialer } from '../net/index.ts'
 import type { Logger, Metrics } from '../observability/index.ts'
 import { sleep, TaskGroup } from '../runtime/index.ts'
@@ -37,8 +37,6 @@ export interface Gateway extends AsyncDisposable {
   status(): GatewayStatus
   /** Takes no new connections; resolves when the last request is answered, or the signal aborts. */
   drain(signal: AbortSignal): Promise<void>
-  /** Secrets that Gateways name now; calls back with each change until disposed, and at once. */
-  onSecrets(listener: (keys: ReadonlySet<ObjectKey>) => void): Disposable
 }
 
 /** State of a gateway at one moment. */
@@ -65,7 +63,6 @@ class RunningGateway implements Gateway {
   readonly #listeners: ListenerSet
   readonly #tasks: TaskGroup
   readonly #subscription: Disposable
-  readonly #secretListeners = new Set<(keys: ReadonlySet<ObjectKey>) => void>()
   #table: RouteTable
   #source: Pick<Snapshot, 'gateways' | 'virtualServices'> | undefined
   #told: ReadonlySet<string> = new Set()
@@ -97,12 +94,6 @@ class RunningGateway implements Gateway {
     await this.#listeners.drain(signal)
   }
 
-  onSecrets(listener: (keys: ReadonlySet<ObjectKey>) => void): Disposable {
-    this.#secretListeners.add(listener)
-    listener(this.#table.secrets)
-    return { [Symbol.dispose]: () => void this.#secretListeners.delete(listener) }
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     this.#subscription[Symbol.dispose]()
     await this.#tasks[Symbol.asyncDispose]()
@@ -120,7 +111,6 @@ class RunningGateway implements Gateway {
       this.#table = buildRouteTable({ gateways: gateways.values(), virtualServices: virtualServices.values(), labels })
       this.#listen()
       this.#terminator.keepOnly(terminationsOf(this.#table))
-      for (const listener of this.#secretListeners) listener(this.#table.secrets)
     }
     this.#destinations.prune()
     const wanted = this.#destinations.backendIds()

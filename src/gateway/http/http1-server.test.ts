@@ -86,6 +86,15 @@ suite('a connection of a client', () => {
     assert.deepEqual(refused, ['there is no Host field'])
   })
 
+  test('tells a client at once that speaks something else', async () => {
+    for (const bytes of ['\x16\x03\x01', ' GET', '\0', '\n']) {
+      const { far, received } = serve()
+      far.write(Buffer.from(bytes, 'latin1'))
+      await settle()
+      assert.match(received(), /^HTTP\/1\.1 400 [\s\S]*this is no HTTP/, JSON.stringify(bytes))
+    }
+  })
+
   test('refuses a head that is too long before it is complete', async () => {
     const { far, received } = serve()
     far.write(`GET / HTTP/1.1\r\nHost: a\r\nX: ${'a'.repeat(2000)}`)

@@ -117,28 +117,33 @@ export class Http1ServerConnection implements ExchangeOwner {
 
   #parseOne(bytes: Buffer): boolean {
     // One empty line before a request is an old client's habit (RFC 9112 2.2).
-    const start = bytes[0] === 13 && bytes[1] === 10 ? 2 : 0
+    const start = bytes[0] === carriageReturn && bytes[1] === lineFeed ? 2 : 0
     const end = bytes.indexOf(headEnd, start)
-    const { maxHeadBytes, headTimeoutMs } = this.#options.limits
-    if (end === -1) {
-      if (bytes.length > maxHeadBytes)
-        this.#refuse(new MessageError(431, `the head is longer than ${maxHeadBytes} bytes`))
-      else if (!this.#isHeadTimer) this.#wait(headTimeoutMs, true)
-      return false
-    }
-    if (end - start > maxHeadBytes) {
-      this.#refuse(new MessageError(431, `the head is longer than ${maxHeadBytes} bytes`))
-      return false
-    }
+    const problem = this.#problemOf(bytes, start, end)
+    if (problem !== undefined) this.#refuse(problem)
+    if (problem !== undefined || end === -1) return false
     try {
       const scheme = this.#options.client.isTls ? 'https' : 'http'
       this.#begin(parseRequestHead(bytes.toString('latin1', start, end), scheme), bytes, end + 4)
+      return true
     } catch (error) {
       if (!(error instanceof MessageError)) throw error
       this.#refuse(error)
       return false
     }
-    return true
+  }
+
+  /** What is wrong with a head that may not be complete; when nothing is, the rest of it is waited for. */
+  #problemOf(bytes: Buffer, start: number, end: number): MessageError | undefined {
+    const { maxHeadBytes, headTimeoutMs } = this.#options.limits
+    if (!mayBeginRequest(bytes[start])) {
+      return new MessageError(400, 'this is no HTTP; is it TLS, which this port does not speak?')
+    }
+    if ((end === -1 ? bytes.length : end) - start > maxHeadBytes) {
+      return new MessageError(431, `the head is longer than ${maxHeadBytes} bytes`)
+    }
+    if (end === -1 && !this.#isHeadTimer) this.#wait(headTimeoutMs, true)
+    return undefined
   }
 
   #begin(request: RequestHead, bytes: Buffer, offset: number): void {
@@ -238,3 +243,11 @@ export class Http1ServerConnection implements ExchangeOwner {
     this.#isHeadTimer = false
   }
 }
+
+/** Told at once, because a client that begins with something else waits for an answer instead of sending a head. */
+function mayBeginRequest(byte: number | undefined): boolean {
+  return byte === undefined || byte === carriageReturn || (byte > 0x20 && byte < 0x7f)
+}
+
+const carriageReturn = 13
+const lineFeed = 10

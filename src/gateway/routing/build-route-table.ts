@@ -38,7 +38,6 @@ export function buildRouteTable({ gateways, virtualServices, labels }: RouteTabl
   const listeners = [...builders.values()].map((builder) => builder.build())
   return {
     listeners,
-    secrets: new Set(listeners.flatMap(secretsOf)),
     problems: uniqueProblems(problems),
     counts: {
       gateways: selected.length,
@@ -218,13 +217,6 @@ function isCatchAll({ matchers }: HttpRoute): boolean {
 /** Whether VirtualServices of that namespace may serve a host of a server. */
 export function mayServe(namespace: string, gateway: Gateway, service: VirtualService): boolean {
   return namespace === '*' || service.namespace === (namespace === '.' ? gateway.namespace : namespace)
-}
-
-function secretsOf(plan: ListenerPlan): ObjectKey[] {
-  if (plan.kind !== 'tls') return []
-  return [...plan.servers.entries()].flatMap(([, server]) => {
-    return server.mode === 'terminate' ? [server.tls.secret, `${server.tls.secret}-cacert`] : []
-  })
 }
 
 function uniqueProblems(problems: readonly ObjectProblem[]): ObjectProblem[] {

@@ -5,8 +5,6 @@ import type { HttpMatcher } from './http-matcher.ts'
 /** Everything that Gateways and VirtualServices ask of this gateway; derived, immutable. */
 export interface RouteTable {
   readonly listeners: readonly ListenerPlan[]
-  /** Secrets that listeners need. */
-  readonly secrets: ReadonlySet<ObjectKey>
   readonly problems: readonly ObjectProblem[]
   readonly counts: { readonly gateways: number; readonly virtualServices: number; readonly rules: number }
 }
