@@ -10,6 +10,7 @@ const options: PlanOptions = {
   serviceFilterMode: 'FilterIfLabelExists',
   interceptKubernetesService: false,
   balancing: 'random',
+  carriesDatagrams: false,
   syntheticNetwork: parseIpv4Network('169.254.64.0/19') ?? assert.fail(),
   excludedAddresses: new Set(),
 }
@@ -105,4 +106,12 @@ test('each port leads to that very endpoint, at the address of the endpoint', ()
   )
   assert.equal(servicePorts(found, synthetic)[0], planned[0])
   assert.deepEqual(servicePorts(found, new Map()), [])
+})
+
+test('ports of UDP are carried where datagrams are', () => {
+  const snapshot = snapshotOf([db], [slice('db', ['edge-b1', '10.244.1.2'])])
+  const portsOf = (carriesDatagrams: boolean) =>
+    createFarEndpointPlanner()(snapshot, { ...options, carriesDatagrams })[0]?.ports.map(({ port }) => port)
+  assert.deepEqual(portsOf(false), [5432, 9187])
+  assert.deepEqual(portsOf(true), [5432, 9187, 7946])
 })

@@ -72,16 +72,16 @@ function farEndpointsOf(service: Service, slices: readonly EndpointSlice[], opti
       const id = nodeName === '' ? undefined : farEndpointIdOf(service, { nodeName, address }, options)
       if (id === undefined) continue
       const known = found.get(id)?.ports ?? []
-      found.set(id, { id, nodeName, address, ports: withIds(id, [...known, ...ports]) })
+      found.set(id, { id, nodeName, address, ports: withIds(id, [...known, ...ports], options) })
     }
   }
   return [...found.values()]
 }
 
-/** Each protocol and port once; TCP only, until datagrams are carried for single endpoints. */
-function withIds(id: string, ports: readonly EndpointPort[]): FarEndpoint['ports'] {
+/** Each protocol and port once, of those that the userspace proxy carries. */
+function withIds(id: string, ports: readonly EndpointPort[], { carriesDatagrams }: PlanOptions): FarEndpoint['ports'] {
   const distinct = new Map(ports.map((port) => [`${port.protocol}/${port.port}`, port]))
-  const carried = [...distinct].filter(([, { protocol }]) => protocol === 'tcp')
+  const carried = [...distinct].filter(([, { protocol }]) => protocol === 'tcp' || carriesDatagrams)
   return carried.map(([key, port], at) => ({ ...port, id: at === 0 ? id : `${id} ${key}` }))
 }
 
