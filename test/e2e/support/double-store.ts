@@ -18,7 +18,7 @@ const pathsByKind: Readonly<Record<string, string>> = {
 export interface DoubleStore extends ManifestStore {
   /** Ends it as a power cut does. */
   kill(): Promise<void>
-  /** Starts it with nothing in it, and then puts everything there again. */
+  /** Starts it again with what it held. */
   restart(): Promise<void>
 }
 
@@ -29,8 +29,9 @@ export async function startDoubleStore(
   kubeAPIConfig: ManifestStore['kubeAPIConfig'],
 ): Promise<DoubleStore> {
   const script = join(import.meta.dirname, '../../integration/support/api-double-process.ts')
-  const start = async (): Promise<LabProcess> => {
-    const started = host.spawn([process.execPath, script, JSON.stringify(settings)])
+  const start = async (held: readonly KubeObject[] = []): Promise<LabProcess> => {
+    const objects = held.map((object) => ({ path: pathOf(object), object }))
+    const started = host.spawn([process.execPath, script, JSON.stringify({ ...settings, objects })])
     await started.waitForLine(/^listening$/)
     return started
   }
@@ -50,8 +51,7 @@ export async function startDoubleStore(
       await double.stop('SIGKILL')
     },
     async restart() {
-      double = await start()
-      for (const objects of files.values()) await put(objects)
+      double = await start([...files.values()].flat())
     },
     async write(name, yamlText) {
       const objects = readObjects(yamlText)

@@ -12,6 +12,8 @@ export interface DoubleSettings {
   readonly port: number
   readonly served: readonly string[]
   readonly habits?: DoubleHabits
+  /** Held before it listens. */
+  readonly objects?: readonly Required<Pick<DoubleChange, 'path' | 'object'>>[]
 }
 
 /** A change of what the double holds. */
@@ -22,8 +24,10 @@ export interface DoubleChange {
   readonly namespace?: string
 }
 
-const { port, served, habits = {} }: DoubleSettings = JSON.parse(process.argv[2] ?? '')
-const double = await new ApiDouble({ served, habits, port }).start()
+const { port, served, habits = {}, objects = [] }: DoubleSettings = JSON.parse(process.argv[2] ?? '')
+const double = new ApiDouble({ served, habits, port })
+for (const { path, object } of objects) double.put(path, object)
+await double.start()
 
 const control = createServer((request, response) => {
   text(request)
