@@ -74,6 +74,7 @@ function hostOf(created: CreatedNode, { listenPort: port, isRelay, rawHandlers }
   const { node, internals, relay } = created
   const watching = new DisposableStack()
   const relays = new Set<string>()
+  const peerIdOf = createPeerIdParser()
   node.addEventListener('peer:disconnect', ({ detail }) => dropReservation(relay, detail))
   const listening = () => internals.transportManager.getAddrs().map(String)
   return {
@@ -111,7 +112,7 @@ function hostOf(created: CreatedNode, { listenPort: port, isRelay, rawHandlers }
     listeningPort: () => Number(/\/tcp\/(\d+)/.exec(listening()[0] ?? '')?.[1] ?? 0),
     dial: (multiaddress, signal) => dial(created, multiaddress, signal),
     connectionsTo(peerId) {
-      return node.getConnections(peerIdFromString(peerId)).map(peerConnectionOf).filter(isOpen)
+      return node.getConnections(peerIdOf(peerId)).map(peerConnectionOf).filter(isOpen)
     },
     onConnection: (listener) => onConnection(created, listener),
     onFound: (listener) => onFound(node, listener),
@@ -173,6 +174,19 @@ function reasonOf(error: unknown, port: number): unknown {
   const code = /\b(?:EADDRINUSE|EADDRNOTAVAIL|EACCES)\b/.exec(String(error))?.[0]
   if (code === undefined) return error
   return listenErrorOf(Object.assign(new Error(code), { code }), 'tcp', '0.0.0.0', port)
+}
+
+const maxParsedPeerIds = 10_000
+
+/** Peers are asked for with every flow, and to parse an identity costs more than all the rest of the question. */
+function createPeerIdParser(): (text: string) => PeerId {
+  const known = new Map<string, PeerId>()
+  return (text) => {
+    const parsed = known.get(text) ?? peerIdFromString(text)
+    if (known.size >= maxParsedPeerIds) known.clear()
+    known.set(text, parsed)
+    return parsed
+  }
 }
 
 function isOpen(connection: PeerConnection): boolean {

@@ -54,6 +54,9 @@ export interface PeerPathsOptions {
 
 /** A connection on which a stream could not be opened is passed over for this long; its own probes end it if it is dead. */
 const suspectMs = 10_000
+
+/** With so many direct links to a peer, flows ask for no more. */
+const enoughLinks = 2
 const relayTimeoutMs = 5000
 
 /** A flow that waits for a path looks again at least this often. */
@@ -171,7 +174,7 @@ export class PeerPaths implements CarrierSource {
     const peer = this.#links.table.peer(peerId)
     const link = peer?.best()
     if (peer === undefined || link === undefined) return undefined
-    this.#links.want(peerId)
+    if (!link.isDirect || peer.links.size < enoughLinks) this.#links.want(peerId)
     const connection = link.isDirect ? undefined : this.#best(peerId)
     const isBest = connection === undefined || !isDirect(connection)
     return isBest ? createLinkCarrier(peer, link) : undefined
