@@ -290,3 +290,20 @@ test('an endpoint here that refuses a dial gets no new packets from the kernel w
   await happened(/^apply 10\.244\.1\.3$/)
   assert.ok(!events.slice(before).some((event) => event.includes('10.244.1.2')))
 })
+
+test('the zone of this node decides among endpoints with hints, also when it changes', async () => {
+  const { happened, catalog, options } = setUp()
+  await using _proxy = await startServiceProxy(options)
+  const hinted = slice(['edge-a1', '10.244.1.2'], ['edge-a1', '10.244.1.3'])
+  const zones = [['za'], ['zb']]
+  const endpoints = hinted.endpoints.map((endpoint, index) => ({ ...endpoint, forZones: zones[index] ?? [] }))
+  const node = (zone: string) => {
+    return { name: 'edge-a1', labels: { 'topology.kubernetes.io/zone': zone }, internalIPs: [], podCIDRs: [] }
+  }
+  catalog.replace('nodes', [node('za')])
+  catalog.replace('endpointSlices', [{ ...hinted, endpoints }])
+  catalog.replace('services', [service])
+  await happened(/^apply 10\.244\.1\.2$/)
+  catalog.replace('nodes', [node('zb')])
+  await happened(/^apply 10\.244\.1\.3$/)
+})

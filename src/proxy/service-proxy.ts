@@ -16,6 +16,7 @@ import { type NetworkFacts, networkFactsOf } from './kernel/network-facts.ts'
 import { createKernelReconciler, type DesiredKernelState, type KernelReconciler } from './kernel/reconciler.ts'
 import { createEndpointProbe, createSuspectingDialer, type EndpointProbe } from './l4/endpoint-probe.ts'
 import { listenOnFreePort } from './listen-on-free-port.ts'
+import { createPlanOptionsMaker, type PlanOptionsMaker, zoneOf } from './plan-options.ts'
 import { createServicePlanner, type PlannedServicePort, type PlanOptions, type ServicePlan } from './service-plan.ts'
 import { createSyntheticAddresses, type SyntheticAddresses } from './synthetic-addresses.ts'
 import type { startUserspaceProxy, UserspaceProxy, UserspaceRoute } from './userspace/userspace-proxy.ts'
@@ -127,7 +128,6 @@ class RunningServiceProxy implements ServiceProxy {
   readonly #userspace: UserspaceProxy
   readonly #probe: EndpointProbe
   readonly #reconciler: KernelReconciler
-  readonly #syntheticNetwork: Ipv4Network
   readonly #synthetic: SyntheticAddresses
   readonly #endpointAddresses: SyntheticAddresses
   readonly #farEndpoints = createFarEndpointPlanner()
@@ -139,7 +139,7 @@ class RunningServiceProxy implements ServiceProxy {
   readonly #tasks: TaskGroup
   readonly #held = new DisposableStack()
 
-  #planOptions: PlanOptions | undefined
+  readonly #planOptions: PlanOptionsMaker
   #facts: { readonly basis: string; readonly facts: NetworkFacts } | undefined
   /** What the kernel should hold, and what it holds. */
   #wanted: WantedState | undefined
@@ -159,7 +159,9 @@ class RunningServiceProxy implements ServiceProxy {
     this.#userspace = userspace
     this.#probe = probe
     this.#reconciler = createKernelReconciler(kernel, common.bridgeDeviceName, { logger })
-    this.#syntheticNetwork = network
+    const carriesDatagrams = options.datagramDialer !== undefined
+    const fixed = { ...options.config, nodeName: options.nodeName, carriesDatagrams, syntheticNetwork: network }
+    this.#planOptions = createPlanOptionsMaker(fixed)
     this.#healthChecks = createHealthChecks(logger)
     this.#synthetic = createSyntheticAddresses(network, servicePortShare)
     this.#endpointAddresses = createSyntheticAddresses(network, endpointShare)
@@ -328,15 +330,10 @@ class RunningServiceProxy implements ServiceProxy {
 
   /** The same object until the excluded addresses change. */
   #currentPlanOptions(): PlanOptions {
-    const { config, nodeName } = this.#options
+    const { nodeName, catalog } = this.#options
+    const zone = zoneOf(catalog.current.nodes.get(nodeName))
     const excludedAddresses = this.#options.excludedAddresses?.() ?? noAddresses
-    const { withdrawn } = this.#probe
-    const last = this.#planOptions
-    if (last?.excludedAddresses === excludedAddresses && last.withdrawn === withdrawn) return last
-    const carriesDatagrams = this.#options.datagramDialer !== undefined
-    const syntheticNetwork = this.#syntheticNetwork
-    this.#planOptions = { ...config, nodeName, carriesDatagrams, withdrawn, syntheticNetwork, excludedAddresses }
-    return this.#planOptions
+    return this.#planOptions({ zone, withdrawn: this.#probe.withdrawn, excludedAddresses })
   }
 
   /** The same object until the network of this node changes. */

@@ -1,0 +1,27 @@
+import type { PlanOptions } from './service-plan.ts'
+
+/** What may change while the proxy runs. */
+export type ChangingPlanOptions = Pick<PlanOptions, 'zone' | 'withdrawn' | 'excludedAddresses'>
+
+/** Completes the options of planning; the same object until one that may change has changed. */
+export type PlanOptionsMaker = (changing: ChangingPlanOptions) => PlanOptions
+
+/** Where a node says in which zone it is. */
+const zoneLabel = 'topology.kubernetes.io/zone'
+
+/** Remembers the last options. */
+export function createPlanOptionsMaker(fixed: Omit<PlanOptions, keyof ChangingPlanOptions>): PlanOptionsMaker {
+  let last: PlanOptions | undefined
+  return ({ zone, withdrawn, excludedAddresses }) => {
+    const isSame = last?.zone === zone && last?.withdrawn === withdrawn && last?.excludedAddresses === excludedAddresses
+    if (last === undefined || !isSame) {
+      last = { ...fixed, excludedAddresses, ...(withdrawn === undefined ? {} : { withdrawn }), zone }
+    }
+    return last
+  }
+}
+
+/** The zone of a node; undefined when it is not known, or says nothing. */
+export function zoneOf(node: { readonly labels: Readonly<Record<string, string>> } | undefined): string | undefined {
+  return node?.labels[zoneLabel]
+}
