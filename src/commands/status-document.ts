@@ -152,6 +152,8 @@ function renderPath(path: TunnelStatus['peers'][number]['path']): string {
   switch (path.kind) {
     case 'direct':
       return `direct via ${path.address}`
+    case 'punched':
+      return `punched via ${path.address}`
     case 'relayed':
       return `relayed via ${path.via}`
     case 'none':

@@ -23,6 +23,9 @@ export class MetInTheMiddleError extends Error {
   readonly code = 'EDGEMESH_MET'
 }
 
+/** A server that listens on a TCP port. */
+export type TcpServer = Server
+
 /**
  * Dials IPv4 from the port that the server listens on, so that a NAT shows the same port for what we dial and for what
  * others dial. The server must listen with `reusePort`. When both ends do this at the same moment the connection stands
@@ -45,7 +48,7 @@ export function dialFromListener(server: Server, target: SocketAddress, signal: 
     socket.once('error', (error) => settle(() => reject(explain(error, target))))
     // It may fail before its next owner listens, and that must not end the process.
     socket.on('error', ignoreError)
-    socket.connect({ host: target.address, port: target.port }, () => {
+    socket.connect({ host: target.address, port: target.port, family: 4 }, () => {
       socket.setNoDelay(true)
       socket.setKeepAlive(true, keepAliveDelayMs)
       settle(() => resolve(socket))

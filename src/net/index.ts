@@ -26,7 +26,7 @@ export {
   timeoutError,
 } from './datagram.ts'
 export * from './datagram-dialer.ts'
-export { MetInTheMiddleError } from './dial-from-listener.ts'
+export * from './dial-from-listener.ts'
 export * from './dialer.ts'
 export * from './direct-dialer.ts'
 export * from './exchange-datagrams.ts'

@@ -7,6 +7,8 @@ import type { TunnelConfig } from './config.ts'
 /** How traffic to a peer travels now. */
 export type PeerPath =
   | { readonly kind: 'direct'; readonly address: string }
+  /** Through NATs that both ends have opened by dialling at the same moment. */
+  | { readonly kind: 'punched'; readonly address: string }
   | { readonly kind: 'relayed'; readonly via: string }
   | { readonly kind: 'none' }
 

@@ -4,6 +4,14 @@ export type Nat =
   | 'port-preserving'
   /** Masquerades with a random source port for each connection; lets nothing in that was not asked for. */
   | 'randomising'
+  /** As `port-preserving`, but answers what was not asked for with a reset. */
+  | 'resetting'
+  /** As `port-preserving`, behind another router that does the same, as that of a carrier. */
+  | 'double'
+  /** As `port-preserving`, and lets nothing out but TCP to port 443 and DNS. */
+  | 'only-443'
+  /** Routes without translation; lets nothing in that was not asked for. */
+  | 'no-inbound'
   /** Routes both ways without a filter. */
   | 'none'
 
@@ -155,8 +163,8 @@ function planLan(draft: Draft, { name, lan, index }: { name: string; lan: LanSpe
   const wanAddress = `203.0.113.${10 + index}`
   const nat = lan.nat ?? 'port-preserving'
   const nodes = nodesOf(lan.nodes)
-  draft.uplinks[name] = plugIntoWan(draft, { host: router, link: 'wan0' })
-  if (nat === 'none') draft.wanRoutes.push(`${network.base}.0/24 via ${wanAddress}`)
+  const outside = nat === 'double' ? planCarrier(draft, name, wanAddress, index) : planUplink(draft, name, wanAddress)
+  if (nat === 'none' || nat === 'no-inbound') draft.wanRoutes.push(`${network.base}.0/24 via ${wanAddress}`)
   const ports = nodes.map(([nodeName, node], nodeIndex) => {
     const port = { host: router, link: `port${nodeIndex}` }
     draft.cables.push([port, { host: nodeName, link: 'eth0' }])
@@ -171,35 +179,72 @@ function planLan(draft: Draft, { name, lan, index }: { name: string; lan: LanSpe
   draft.hosts.push({
     name: router,
     kind: 'router',
-    address: wanAddress,
+    address: outside.address,
     sysctls: ['net.ipv4.ip_forward=1'],
-    ip: [
-      ...bridgeLines('lan0', ports, [`${network.base}.1/24`]),
-      `addr add ${wanAddress}/24 dev wan0`,
-      'link set wan0 up',
-      `route add default via ${wanGateway}`,
-    ],
+    ip: [...bridgeLines('lan0', ports, [`${network.base}.1/24`]), ...outsideLines(outside)],
     nft: renderRouterRules(nat),
     commands: [bridgeNfOff],
   })
 }
 
+/** What a router has on its interface `wan0`. */
+interface Outside {
+  readonly address: string
+  readonly gateway: string
+}
+
+function outsideLines({ address, gateway }: Outside): string[] {
+  return [`addr add ${address}/24 dev wan0`, 'link set wan0 up', `route add default via ${gateway}`]
+}
+
+function planUplink(draft: Draft, name: string, address: string): Outside {
+  draft.uplinks[name] = plugIntoWan(draft, { host: `router-${name}`, link: 'wan0' })
+  return { address, gateway: wanGateway }
+}
+
+/** Plans the router `carrier-NAME` between the LAN's own router and the WAN. */
+function planCarrier(draft: Draft, name: string, wanAddress: string, index: number): Outside {
+  const carrier = `carrier-${name}`
+  const base = `100.64.${index + 1}`
+  draft.uplinks[name] = plugIntoWan(draft, { host: carrier, link: 'wan0' })
+  draft.cables.push([
+    { host: carrier, link: 'port0' },
+    { host: `router-${name}`, link: 'wan0' },
+  ])
+  draft.hosts.push({
+    name: carrier,
+    kind: 'router',
+    address: wanAddress,
+    sysctls: ['net.ipv4.ip_forward=1'],
+    ip: [
+      ...bridgeLines('lan0', ['port0'], [`${base}.1/24`]),
+      ...outsideLines({ address: wanAddress, gateway: wanGateway }),
+    ],
+    nft: renderRouterRules('port-preserving'),
+    commands: [bridgeNfOff],
+  })
+  return { address: `${base}.2`, gateway: `${base}.1` }
+}
+
 function renderRouterRules(nat: Nat): string {
   if (nat === 'none') return ''
+  const outbound = nat === 'only-443' ? 'iifname "lan0" th dport { 53, 443 } accept' : 'iifname "lan0" accept'
+  const unasked = nat === 'resetting' ? 'meta l4proto tcp reject with tcp reset' : 'drop'
+  const masquerade = `chain postrouting {
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname "wan0" masquerade${nat === 'randomising' ? ' random,fully-random' : ''}
+  }`
   return `table inet router {
   chain forward {
     type filter hook forward priority filter; policy drop;
     ct state established,related accept
-    iifname "lan0" accept
+    ${outbound}
   }
   chain input {
     type filter hook input priority filter; policy accept;
-    iifname "wan0" ct state new drop
+    iifname "wan0" ct state new ${unasked}
   }
-  chain postrouting {
-    type nat hook postrouting priority srcnat; policy accept;
-    oifname "wan0" masquerade${nat === 'randomising' ? ' random,fully-random' : ''}
-  }
+  ${nat === 'no-inbound' ? '' : masquerade}
 }
 `
 }

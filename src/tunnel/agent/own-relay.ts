@@ -1,6 +1,7 @@
 import type { Logger, Metrics } from '../../observability/index.ts'
 import { type ServedDirectory, serveDirectory } from '../directory/serve-directory.ts'
 import type { Host } from '../host/host.ts'
+import { serveObservations } from '../punch/observation.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import { type SpliceServer, serveSplices } from '../relay/splice-server.ts'
 
@@ -17,6 +18,7 @@ export class OwnRelay implements AsyncDisposable {
   readonly #options: OwnRelayOptions
   #directory: ServedDirectory | undefined
   #splices: SpliceServer | undefined
+  #observations: Disposable | undefined
   #last: Promise<void> = Promise.resolve()
 
   constructor(options: OwnRelayOptions) {
@@ -45,12 +47,14 @@ export class OwnRelay implements AsyncDisposable {
     if (isOn) {
       this.#directory = await serveDirectory(this.#options)
       this.#splices = await serveSplices(this.#options)
+      this.#observations = serveObservations(host)
       logger.info({ peer: host.peerId }, 'relays for others now')
       return
     }
     const [directory, splices] = [this.#directory, this.#splices]
     this.#directory = undefined
     this.#splices = undefined
+    this.#observations?.[Symbol.dispose]()
     await splices?.[Symbol.asyncDispose]()
     await directory?.[Symbol.asyncDispose]()
     logger.info({ peer: host.peerId }, 'no longer relays for others')

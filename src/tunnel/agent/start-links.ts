@@ -1,3 +1,4 @@
+import type { InterfaceAddress } from '../../linux/index.ts'
 import type { Logger, Metrics } from '../../observability/index.ts'
 import type { TaskGroup } from '../../runtime/index.ts'
 import type { FlowAcceptor } from '../flows/flow-acceptor.ts'
@@ -6,9 +7,12 @@ import type { Membership } from '../identity/load-membership.ts'
 import { LinkConnector } from '../links/link-connector.ts'
 import { LinkTable } from '../links/link-table.ts'
 import type { PeerPaths } from '../paths/peer-paths.ts'
+import { AppearanceWatch } from '../punch/appearance.ts'
+import { Puncher } from '../punch/puncher.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import { acceptSplices } from '../relay/splice-client.ts'
 import type { OwnRecord } from './own-record.ts'
+import type { ServerLink } from './server-link.ts'
 
 /** What the links of an agent are made of. */
 export interface LinksOptions {
@@ -19,6 +23,9 @@ export interface LinksOptions {
   readonly acceptor: FlowAcceptor
   readonly ownRecord: OwnRecord
   readonly tasks: TaskGroup
+  /** Servers, some of which tell how this node is seen. */
+  readonly links: readonly ServerLink[]
+  readonly interfaceAddresses: () => readonly InterfaceAddress[]
   readonly logger: Logger
   readonly metrics: Metrics
 }
@@ -53,9 +60,47 @@ export async function startLinks(options: LinksOptions): Promise<AsyncDisposable
     onSocket: (socket, relayPeerId) => table.accept({ socket, path: paths.describeRelayed(relayPeerId) }),
     logger,
   })
-  paths.useLinks({ table, want: (peerId) => connector.want(peerId, 'shared') })
+  const puncher = createPuncher(options, table)
+  await puncher.serve()
+  tasks.signal.addEventListener('abort', () => puncher[Symbol.dispose](), { once: true })
+  ownRecord.onChange(() => puncher.changed())
+  paths.useLinks({
+    table,
+    want(peerId) {
+      connector.want(peerId, 'shared')
+      puncher.want(peerId)
+    },
+    lastErrorOf: (peerId) => puncher.lastErrorOf(peerId),
+  })
   observe(table, metrics)
   return table
+}
+
+function createPuncher(
+  { host, book, paths, tasks, links, interfaceAddresses, logger }: LinksOptions,
+  table: LinkTable,
+): Puncher {
+  const servers = () =>
+    links.flatMap(({ isUp, peerId }) => {
+      if (!isUp || peerId === undefined) return []
+      return host
+        .connectionsTo(peerId)
+        .filter(({ isOutbound, relayPeerId }) => isOutbound && relayPeerId === undefined)
+        .slice(0, 1)
+    })
+  const appearance = new AppearanceWatch({ host, servers, interfaceAddresses })
+  return new Puncher({
+    host,
+    table,
+    tasks,
+    relayedConnection(peerId) {
+      const connection = paths.bestConnectionTo(peerId)
+      return connection?.relayPeerId === undefined ? undefined : connection
+    },
+    appearance: (signal) => appearance.current(signal),
+    nameOf: (peerId) => book.nameOf(peerId),
+    logger,
+  })
 }
 
 function nameConflictOf(book: RecordBook, name: string, peerId: string): string | undefined {
@@ -67,8 +112,8 @@ function observe(table: LinkTable, metrics: Metrics): void {
   metrics.observe('tunnel_links', 'TLS links to peers, by kind and path', ['kind', 'path'], () => {
     const counts = new Map<string, number>()
     for (const { links } of table.all) {
-      for (const { kind, isDirect } of links) {
-        const key = `${kind} ${isDirect ? 'direct' : 'relayed'}`
+      for (const link of links) {
+        const key = `${link.kind} ${link.path.split(' ', 1)[0]}`
         counts.set(key, (counts.get(key) ?? 0) + 1)
       }
     }

@@ -64,7 +64,8 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   const ownRecord = await createOwnRecord(parts)
   if (options.config.links) {
     const { logger, metrics } = options
-    starting.use(await startLinks({ ...parts, acceptor, ownRecord, logger, metrics }))
+    const interfaceAddresses = () => announcedAddressesOf(options.interfaceAddresses(), options.config)
+    starting.use(await startLinks({ ...parts, acceptor, ownRecord, interfaceAddresses, logger, metrics }))
   }
   starting.use(host.onConnection(() => paths.changed()))
   starting.use(

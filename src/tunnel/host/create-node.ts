@@ -12,7 +12,7 @@ import { createHandshakeWatch } from './handshake-watch.ts'
 import { createSilentLibraryLogger } from './library-logger.ts'
 import { privateNetwork } from './private-network.ts'
 import { relayServer } from './relay-server.ts'
-import { type RawHandlers, sharedPort } from './shared-port.ts'
+import { type SharedPort, sharedPortTransport } from './shared-port.ts'
 
 /** How a node of the peer-to-peer network is made. */
 export interface NodeOptions {
@@ -28,7 +28,7 @@ export interface NodeOptions {
   /** Makes the node findable for nodes of the Go system in its LAN, by mDNS under this name; absent without such nodes. */
   readonly rendezvous?: string | undefined
   /** Who else is served on the listening port; may be added to at any time. */
-  readonly rawHandlers: RawHandlers
+  readonly port: SharedPort
   readonly logger: Logger
 }
 
@@ -87,7 +87,7 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
       ...(options.rendezvous === undefined && { announceFilter: () => [] }),
     },
     transports: [
-      sharedPort(options.rawHandlers),
+      sharedPortTransport(options.port),
       (components) => {
         const transport = relayTransport(components)
         Object.assign(internals, {

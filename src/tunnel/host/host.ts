@@ -2,10 +2,10 @@ import type { CircuitRelayService } from '@libp2p/circuit-relay-v2'
 import type { Connection, Libp2p, PeerId, PeerInfo } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
-import { type ByteStream, listenErrorOf, type TcpSocket } from '../../net/index.ts'
+import { type ByteStream, listenErrorOf, type SocketAddress, type TcpSocket } from '../../net/index.ts'
 import { type CreatedNode, createNode, type NodeOptions } from './create-node.ts'
 import { type PeerConnection, peerConnectionOf } from './peer-connection.ts'
-import type { RawHandlers } from './shared-port.ts'
+import { SharedPort } from './shared-port.ts'
 import { agentSilence, serverSilence, watchSilence } from './silence.ts'
 
 /** Who takes the streams of a protocol that peers open; the handler owns the stream. */
@@ -31,6 +31,8 @@ export interface Host extends AsyncDisposable {
   unhandle(protocol: string): Promise<void>
   /** Who takes the connections to our port that begin with these bytes, which are taken off, until disposed. */
   handleRaw(magic: string, onSocket: (socket: TcpSocket) => void): Disposable
+  /** Dials IPv4 from the listening port; rejects with a `MetInTheMiddleError` when the peer's dial was first. */
+  dialFromPort(target: SocketAddress, signal: AbortSignal): Promise<TcpSocket>
   /** Starts listening; rejects with a `TunnelListenError`. */
   listen(): Promise<void>
   /** Multiaddresses of the listening sockets. */
@@ -64,13 +66,12 @@ export class TunnelListenError extends Error {
 const libraryKeepAliveTag = 'keep-alive-circuit-relay'
 
 /** Makes the host; it neither listens nor dials before `listen`. */
-export async function createHost(options: Omit<NodeOptions, 'rawHandlers'>): Promise<Host> {
-  const rawHandlers: RawHandlers = new Map()
-  const nodeOptions = { ...options, rawHandlers }
+export async function createHost(options: Omit<NodeOptions, 'port'>): Promise<Host> {
+  const nodeOptions = { ...options, port: new SharedPort() }
   return hostOf(await createNode(nodeOptions), nodeOptions)
 }
 
-function hostOf(created: CreatedNode, { listenPort: port, isRelay, rawHandlers }: NodeOptions): Host {
+function hostOf(created: CreatedNode, { listenPort, isRelay, port }: NodeOptions): Host {
   const { node, internals, relay } = created
   const watching = new DisposableStack()
   const relays = new Set<string>()
@@ -92,9 +93,10 @@ function hostOf(created: CreatedNode, { listenPort: port, isRelay, rawHandlers }
     unhandle: (protocol) => node.unhandle(protocol),
     setRelaying: (isOn) => setRelaying(created, isOn),
     handleRaw(magic, onSocket) {
-      rawHandlers.set(magic, onSocket)
-      return { [Symbol.dispose]: () => void rawHandlers.delete(magic) }
+      port.handlers.set(magic, onSocket)
+      return { [Symbol.dispose]: () => void port.handlers.delete(magic) }
     },
+    dialFromPort: (target, signal) => port.dialFrom(target, signal),
     async listen() {
       try {
         await node.start()
@@ -103,8 +105,8 @@ function hostOf(created: CreatedNode, { listenPort: port, isRelay, rawHandlers }
         const restingUseOf = (peerId: string) => (relays.has(peerId) ? 'kept' : servedOrIdle(peerIdFromString(peerId)))
         watching.use(watchSilence({ policy: isRelay ? serverSilence : agentSilence, connections, restingUseOf }))
       } catch (error) {
-        throw new TunnelListenError(`Cannot listen on TCP port ${port} for the tunnel`, {
-          cause: reasonOf(error, port),
+        throw new TunnelListenError(`Cannot listen on TCP port ${listenPort} for the tunnel`, {
+          cause: reasonOf(error, listenPort),
         })
       }
     },

@@ -1,10 +1,33 @@
 import type { Listener, Transport } from '@libp2p/interface'
 import { tcp } from '@libp2p/tcp'
-import type { TcpSocket } from '../../net/index.ts'
+import {
+  dialFromListener,
+  type SocketAddress,
+  startTcpListener,
+  type TcpServer,
+  type TcpSocket,
+} from '../../net/index.ts'
 import { tcpOptions } from './tcp-options.ts'
 
 /** Takers of connections by their first bytes; all of these are `magicBytes` long. */
-export type RawHandlers = Map<string, (socket: TcpSocket) => void>
+type RawHandlers = ReadonlyMap<string, (socket: TcpSocket) => void>
+
+/** The listening port, and who else is served on it besides the library. */
+export class SharedPort {
+  readonly handlers = new Map<string, (socket: TcpSocket) => void>()
+  #server: TcpServer | undefined
+
+  /** Told once by the transport what listens. */
+  opened(server: TcpServer): void {
+    this.#server = server
+  }
+
+  /** Dials IPv4 from this port, as `dialFromListener` does; the socket is the caller's. */
+  async dialFrom(target: SocketAddress, signal: AbortSignal): Promise<TcpSocket> {
+    if (this.#server === undefined) throw new Error('Cannot dial from a port that nothing listens on')
+    return await dialFromListener(this.#server, target, signal)
+  }
+}
 
 /** Length of what a connection that is not libp2p's begins with. */
 export const magicBytes = 8
@@ -19,10 +42,7 @@ type CreateTransport = ReturnType<typeof tcp>
 
 /** Parts of the library's TCP listener that its types do not show; pinned by its exact version and the integration tests. */
 interface ListenerParts {
-  readonly server: {
-    removeAllListeners(event: 'connection'): unknown
-    on(event: 'connection', listener: (socket: TcpSocket) => void): unknown
-  }
+  readonly server: TcpServer
   onSocket(socket: TcpSocket): void
 }
 
@@ -31,22 +51,27 @@ interface ListenerParts {
  * all others to the library. Nothing that the library's peers send can begin so: their first bytes are either text
  * with its length before it, or a random nonce that would have to hit all eight bytes.
  */
-export function sharedPort(handlers: RawHandlers): CreateTransport {
+export function sharedPortTransport(port: SharedPort): CreateTransport {
   const create = tcp(tcpOptions)
   return (components) => {
     const transport = create(components)
     const createListener = transport.createListener.bind(transport)
     const shared: Pick<Transport, 'createListener'> = {
-      createListener: (options) => share(createListener(options), handlers),
+      createListener: (options) => share(createListener(options), port),
     }
     return Object.assign(transport, shared)
   }
 }
 
-function share(listener: Listener, handlers: RawHandlers): Listener {
+function share(listener: Listener, port: SharedPort): Listener {
   const { server, onSocket } = partsOf(listener)
   const silent = new Set<TcpSocket>()
   const close = listener.close.bind(listener)
+  const listen = listener.listen.bind(listener)
+  listener.listen = async (address) => {
+    await assertFree(address.toString())
+    await listen(address)
+  }
   listener.close = async () => {
     for (const socket of silent) socket.destroy()
     await close()
@@ -64,9 +89,21 @@ function share(listener: Listener, handlers: RawHandlers): Listener {
       if (handler === undefined) onSocket.call(listener, socket)
       else handler(socket)
     }
-    peek(socket, handlers, onSpoken)
+    peek(socket, port.handlers, onSpoken)
   })
+  port.opened(server)
   return listener
+}
+
+/** Whoever else shares its port could listen on ours as well, and each would get some of the connections. */
+async function assertFree(multiaddress: string): Promise<void> {
+  const [, host = '0.0.0.0', port] = /^\/ip[46]\/([^/]+)\/tcp\/(\d+)/.exec(multiaddress) ?? []
+  if (port === undefined || port === '0') return
+  const onConnection = (socket: TcpSocket) => socket.destroy()
+  const listening = startTcpListener({ host, port: Number(port), onConnection })
+  // The library's callers know the kernel's own error.
+  const listener = await listening.catch((error: unknown) => Promise.reject(Object(error).cause ?? error))
+  await listener[Symbol.asyncDispose]()
 }
 
 /** Looks at the first bytes and leaves them in the socket unless they are a handler's. */

@@ -10,5 +10,6 @@ export const tcpOptions = {
   inboundSocketInactivityTimeout: 0,
   outboundSocketInactivityTimeout: 0,
   dialOpts: keepAlive,
-  listenOpts: keepAlive,
+  // Shared, so that connections can be dialled from it too.
+  listenOpts: { ...keepAlive, reusePort: true },
 }

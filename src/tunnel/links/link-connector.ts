@@ -63,6 +63,7 @@ export class LinkConnector {
   want(peerId: string, kind: LinkKind): void {
     const connection = this.#options.bestConnection(peerId)
     if (connection === undefined || this.#options.tasks.signal.aborted) return
+    if (connection.relayPeerId !== undefined && this.#options.table.peer(peerId)?.best()?.isDirect) return
     const path = this.#options.pathOf(connection)
     const attempts = this.#attemptsOf(connection)
     if (attempts.running.has(kind) || Date.now() < attempts.notBefore) return

@@ -44,7 +44,7 @@ export interface LinkTableOptions {
 /** How a socket became ours to make a link of. */
 export interface LinkSocket {
   readonly socket: TcpSocket
-  /** For logs and the choice among links: `direct` or `relayed via NAME`. */
+  /** For logs and the choice among links: `direct`, `punched` or `relayed via NAME`. */
   readonly path: string
 }
 

@@ -22,7 +22,7 @@ export interface LinkOwner {
 export interface LinkOrigin {
   readonly kind: LinkKind
   readonly agreed: AgreedLink
-  /** For logs: `direct` or `relayed via NAME`. */
+  /** For logs: `direct`, `punched` or `relayed via NAME`. */
   readonly path: string
 }
 
@@ -85,7 +85,12 @@ export class Link implements FrameSink {
   }
 
   get isDirect(): boolean {
-    return this.path === 'direct'
+    return !this.path.startsWith('relayed')
+  }
+
+  /** The far end's address, which is the relay's when relayed. */
+  get address(): string {
+    return `${this.#socket.remoteAddress}:${this.#socket.remotePort}`
   }
 
   get bytesRead(): number {

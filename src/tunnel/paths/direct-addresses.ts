@@ -44,7 +44,8 @@ function directAddressOf(multiaddress: string, interfaces: readonly InterfaceAdd
   return isOnLink || isPublic(host) ? [{ multiaddress, isOnLink }] : []
 }
 
-function isInSubnetOf(host: string, { address, prefixLength }: InterfaceAddress): boolean {
+/** True when the host is in the subnet of this interface address. */
+export function isInSubnetOf(host: string, { address, prefixLength }: InterfaceAddress): boolean {
   const own = ipv4ToNumber(address)
   // A host address has no neighbours.
   if (own === undefined || prefixLength >= 32) return false

@@ -37,6 +37,8 @@ export interface LinkSource {
   readonly table: Pick<LinkTable, 'peer'>
   /** Begins to make links to the peer, unless there are enough; nothing waits for it. */
   want(peerId: string): void
+  /** Why no better path was found last time. */
+  lastErrorOf(peerId: string): string | undefined
 }
 
 /** What choosing paths needs. */
@@ -123,8 +125,12 @@ export class PeerPaths implements CarrierSource {
   /** How flows to the peer would travel now. */
   pathOf(peerId: string): PeerPath {
     const connection = this.#best(peerId)
+    if (connection !== undefined && isDirect(connection)) {
+      return { kind: 'direct', address: connection.address.replace(/\/p2p\/.*/, '') }
+    }
+    const link = this.#links?.table.peer(peerId)?.best()
+    if (link?.isDirect) return { kind: link.path === 'punched' ? 'punched' : 'direct', address: link.address }
     if (connection === undefined) return { kind: 'none' }
-    if (isDirect(connection)) return { kind: 'direct', address: connection.address.replace(/\/p2p\/.*/, '') }
     return { kind: 'relayed', via: this.#relayNameOf(connection.relayPeerId) }
   }
 
@@ -164,7 +170,9 @@ export class PeerPaths implements CarrierSource {
   }
 
   lastErrorOf(name: string): string | undefined {
-    return this.#lastErrors.get(name) ?? this.#options.direct.lastErrorOf(name)
+    const known = this.#lastErrors.get(name) ?? this.#options.direct.lastErrorOf(name)
+    const peerId = this.#options.book.recordOf(name)?.record.peerId
+    return known ?? (peerId === undefined ? undefined : this.#links?.lastErrorOf(peerId))
   }
 
   /** Links if any stand on the best path; the first flows do not wait for them, but make them come. */

@@ -1,6 +1,7 @@
 import { serveDirectory } from '../directory/serve-directory.ts'
 import { createHost } from '../host/host.ts'
 import { loadMembership } from '../identity/load-membership.ts'
+import { serveObservations } from '../punch/observation.ts'
 import { RecordBook } from '../records/record-book.ts'
 import { serveSplices } from '../relay/splice-server.ts'
 import type { TunnelServer, TunnelServerOptions } from '../tunnel.ts'
@@ -30,6 +31,7 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
   )
   const directory = starting.use(await serveDirectory({ host, book, logger }))
   const splices = starting.use(await serveSplices({ host, logger, metrics }))
+  starting.use(serveObservations(host))
   await host.listen()
   logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'server listens')
   metrics.observe('relay_reservations', 'Nodes that can be reached through this relay', [], () => [

@@ -1,9 +1,11 @@
 /** The lab that most end-to-end tests share: a server and a node in the cloud, two LANs behind NATs, a pod a node. */
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
 import { agentEntries } from '../../../src/commands/manifests/agent.ts'
 import type { StatusDocument } from '../../../src/commands/status-document.ts'
+import { requestControl } from '../../../src/net/index.ts'
 import { ControlPlane, type ControlPlaneOptions, storeInApi } from '../../envtest/index.ts'
 import {
   createLab,
@@ -226,6 +228,13 @@ export async function statusOf(host: Host, role: 'agent' | 'server' = 'agent'): 
   const { stdout, stderr } = await edgemesh(host, 'status', role, '--json', '--config', configFileOf(host, role))
   assert.notEqual(stdout, '', `${host.name}: no status: ${stderr}`)
   const status: StatusDocument = JSON.parse(stdout)
+  return status
+}
+
+/** The same without a process of its own, for tests that look often. */
+export async function quickStatusOf(host: Host, role: 'agent' | 'server' = 'agent'): Promise<StatusDocument> {
+  const socket = join(host.dir, role, 'run', 'control.sock')
+  const status: StatusDocument = JSON.parse((await requestControl(socket, { method: 'GET', url: '/status' })).body)
   return status
 }
 

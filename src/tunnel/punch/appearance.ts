@@ -1,0 +1,67 @@
+import type { InterfaceAddress } from '../../linux/index.ts'
+import type { SocketAddress } from '../../net/index.ts'
+import type { Host } from '../host/host.ts'
+import type { PeerConnection } from '../host/peer-connection.ts'
+import { isInSubnetOf } from '../paths/direct-addresses.ts'
+import { socketAddressOf } from '../relay/splice-client.ts'
+import { type Appearance, appearanceOf } from './mapping.ts'
+import { observe } from './observation.ts'
+
+/** Whom to ask, and what to compare with. */
+export interface AppearanceOptions {
+  readonly host: Pick<Host, 'dialFromPort' | 'listeningPort'>
+  /** Connections to servers that stand now. */
+  servers(): readonly PeerConnection[]
+  readonly interfaceAddresses: () => readonly InterfaceAddress[]
+}
+
+/** Two tell a NAT that changes ports from one that only has another port for us. */
+const maxAsked = 2
+const freshMs = 10_000
+
+/** Asks servers how this node is seen; what they say holds for some seconds, and for one set of own addresses. */
+export class AppearanceWatch {
+  readonly #options: AppearanceOptions
+  #last: { readonly key: string; readonly at: number; readonly asked: Promise<Appearance> } | undefined
+
+  constructor(options: AppearanceOptions) {
+    this.#options = options
+  }
+
+  /** Rejects when no server outside the own network can tell. */
+  async current(signal: AbortSignal): Promise<Appearance> {
+    const servers = this.#options.servers()
+    const own = this.#options.interfaceAddresses().map(({ address }) => address)
+    const key = [...own, ...servers.map(({ id }) => id)].join(' ')
+    const now = performance.now()
+    const last = this.#last
+    if (last?.key === key && now - last.at < freshMs) return await last.asked
+    const asked = this.#ask(servers, own, signal)
+    this.#last = { key, at: now, asked }
+    asked.catch(() => {
+      if (this.#last?.asked === asked) this.#last = undefined
+    })
+    return await asked
+  }
+
+  async #ask(servers: readonly PeerConnection[], own: readonly string[], signal: AbortSignal): Promise<Appearance> {
+    const { host } = this.#options
+    const asked = servers.slice(0, maxAsked).map(async (server) => {
+      const { host: address, port } = socketAddressOf(server)
+      const seen = await observe(host, { address, port }, signal)
+      return this.#isNeighbour(address) && own.includes(seen.address) ? undefined : seen
+    })
+    const outcomes = await Promise.allSettled(asked)
+    const seen = outcomes.flatMap((outcome): SocketAddress[] => {
+      return outcome.status === 'fulfilled' && outcome.value !== undefined ? [outcome.value] : []
+    })
+    const appearance = appearanceOf(seen, host.listeningPort(), own)
+    if (appearance === undefined) throw new Error('no server outside the network of this node can tell how it is seen')
+    return appearance
+  }
+
+  /** A server in our own network sees nothing of the NAT. */
+  #isNeighbour(address: string): boolean {
+    return this.#options.interfaceAddresses().some((entry) => isInSubnetOf(address, entry))
+  }
+}

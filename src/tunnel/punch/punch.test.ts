@@ -1,0 +1,349 @@
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import {
+  type ByteStream,
+  createMemoryStreamPair,
+  type SocketAddress,
+  startTcpListener,
+  type TcpSocket,
+} from '../../net/index.ts'
+import { silentLogger } from '../../observability/index.ts'
+import { TaskGroup } from '../../runtime/index.ts'
+import { readBytes } from '../frames.ts'
+import { AppearanceWatch } from './appearance.ts'
+import type { Appearance, Mapping } from './mapping.ts'
+import { MeetingPoint } from './meeting.ts'
+import { observationMagic, observe, serveObservations } from './observation.ts'
+import { punchMagic } from './punch-messages.ts'
+import { Puncher } from './puncher.ts'
+
+const never = new AbortController().signal
+const token = Buffer.alloc(16, 7).toString('base64url')
+const otherToken = Buffer.alloc(16, 8).toString('base64url')
+
+/** A listening port that hands connections out by their first eight bytes, as the host does. */
+interface Port extends AsyncDisposable {
+  readonly address: SocketAddress
+  listeningPort(): number
+  handleRaw(magic: string, onSocket: (socket: TcpSocket) => void): Disposable
+  dialFromPort(target: SocketAddress, signal: AbortSignal): Promise<TcpSocket>
+}
+
+async function openPort(): Promise<Port> {
+  const handlers = new Map<string, (socket: TcpSocket) => void>()
+  const listener = await startTcpListener({
+    host: '0.0.0.0',
+    port: 0,
+    reusePort: true,
+    onConnection(socket) {
+      const read = async () => {
+        const magic = await readBytes(socket, 8, never).catch(() => undefined)
+        handlers.get(magic?.toString('latin1') ?? '')?.(socket)
+      }
+      void read()
+    },
+  })
+  return {
+    address: { address: '127.0.0.1', port: listener.port },
+    listeningPort: () => listener.port,
+    handleRaw(magic, onSocket) {
+      handlers.set(magic, onSocket)
+      return { [Symbol.dispose]: () => void handlers.delete(magic) }
+    },
+    dialFromPort: (target, signal) => listener.dialFrom(target, signal),
+    [Symbol.asyncDispose]: () => listener[Symbol.asyncDispose](),
+  }
+}
+
+/** Meets, and resolves with the first socket, which then ends the meeting. */
+async function meet(point: MeetingPoint, secret: string, candidates: readonly SocketAddress[]): Promise<TcpSocket> {
+  const met = new AbortController()
+  const { promise, resolve } = Promise.withResolvers<TcpSocket>()
+  const meeting = point.meet({ token: secret, candidates, signal: met.signal, onSocket: resolve })
+  const socket = await promise
+  met.abort()
+  await meeting
+  return socket
+}
+
+suite('two nodes that dial each other', () => {
+  test('find each other in one connection between the listening ports', async () => {
+    await using here = await openPort()
+    await using there = await openPort()
+    using pointHere = new MeetingPoint(here)
+    using pointThere = new MeetingPoint(there)
+    const sockets = await Promise.all([
+      meet(pointHere, token, [there.address]),
+      meet(pointThere, token, [here.address]),
+    ])
+    const [near, far] = sockets
+    assert.deepEqual([near.localPort, near.remotePort], [here.address.port, there.address.port])
+    assert.deepEqual([far.localPort, far.remotePort], [there.address.port, here.address.port])
+    near.write('hello')
+    assert.equal((await readBytes(far, 5, never))?.toString(), 'hello')
+    for (const socket of sockets) socket.destroy()
+  })
+
+  test('find each other when only one knows where the other is', async () => {
+    await using here = await openPort()
+    await using there = await openPort()
+    using pointHere = new MeetingPoint(here)
+    using pointThere = new MeetingPoint(there)
+    const sockets = await Promise.all([meet(pointHere, token, [there.address]), meet(pointThere, token, [])])
+    assert.equal(sockets[1].remotePort, here.address.port)
+    for (const socket of sockets) socket.destroy()
+  })
+
+  test('try again when they are refused', async () => {
+    await using here = await openPort()
+    const late = await openPort()
+    const { address } = late
+    await late[Symbol.asyncDispose]()
+    using pointHere = new MeetingPoint(here)
+    const meeting = meet(pointHere, token, [address])
+    const again = await startTcpListener({
+      host: '0.0.0.0',
+      port: address.port,
+      onConnection: (socket) => void socket.pipe(socket),
+    })
+    // It says the same as we do, as the peer would.
+    const socket = await meeting
+    assert.equal(socket.remotePort, address.port)
+    socket.destroy()
+    await again[Symbol.asyncDispose]()
+  })
+
+  test('turn away whoever does not know the token', async () => {
+    await using here = await openPort()
+    await using stranger = await openPort()
+    using point = new MeetingPoint(here)
+    const met = new AbortController()
+    const sockets: TcpSocket[] = []
+    const meeting = point.meet({ token, candidates: [], signal: met.signal, onSocket: (found) => sockets.push(found) })
+    const socket = await stranger.dialFromPort(here.address, never)
+    socket.write(Buffer.concat([Buffer.from(punchMagic), Buffer.from(otherToken, 'base64url')]))
+    assert.equal(await readBytes(socket, 1, never).catch(() => undefined), undefined)
+    met.abort()
+    await meeting
+    assert.deepEqual(sockets, [])
+    socket.destroy()
+  })
+
+  test('leave when somebody else answers', async () => {
+    await using here = await openPort()
+    const { promise: isLeft, resolve: onLeft } = Promise.withResolvers<void>()
+    const stranger = await startTcpListener({
+      host: '0.0.0.0',
+      port: 0,
+      onConnection: (socket) => socket.once('close', onLeft).resume().write('who is there, and why here?'),
+    })
+    using point = new MeetingPoint(here)
+    const met = new AbortController()
+    const sockets: TcpSocket[] = []
+    const candidates = [{ address: '127.0.0.1', port: stranger.port }]
+    const meeting = point.meet({ token, candidates, signal: met.signal, onSocket: (found) => sockets.push(found) })
+    await isLeft
+    met.abort()
+    await meeting
+    assert.deepEqual(sockets, [])
+    await stranger[Symbol.asyncDispose]()
+  })
+})
+
+suite('how a node is seen', () => {
+  test('is told by a server, again and again from the same port', async () => {
+    await using here = await openPort()
+    await using server = await openPort()
+    using _serving = serveObservations(server)
+    for (let round = 0; round < 3; round++) {
+      assert.deepEqual(await observe(here, server.address, never), here.address)
+    }
+  })
+
+  test('is an error when the server does not know how to tell', async () => {
+    await using here = await openPort()
+    await using server = await openPort()
+    const serving = server.handleRaw(observationMagic, (socket) => socket.end())
+    await assert.rejects(observe(here, server.address, never))
+    serving[Symbol.dispose]()
+  })
+
+  test('is not known from servers in the own network, for they see nothing of the NAT', async () => {
+    await using here = await openPort()
+    await using server = await openPort()
+    using _serving = serveObservations(server)
+    const connection = { id: 'server', address: `/ip4/127.0.0.1/tcp/${server.address.port}`, isOutbound: true }
+    const watchWith = (prefixLength: number) =>
+      new AppearanceWatch({
+        host: here,
+        servers: () => [connection as never],
+        interfaceAddresses: () => [{ address: '127.0.0.1', prefixLength }],
+      })
+    await assert.rejects(watchWith(8).current(never), /no server outside the network/)
+    assert.deepEqual(await watchWith(32).current(never), { mapping: 'open', candidates: [here.address] })
+  })
+})
+
+/** A node with a puncher, links that are only counted, and a relayed connection to one other node. */
+interface Node extends AsyncDisposable {
+  readonly puncher: Puncher
+  readonly links: { path: string; side: 'client' | 'server'; socket: TcpSocket }[]
+  readonly linked: Promise<void>
+  meetPeer(other: Node): void
+  onStream(stream: ByteStream): void
+  streams: number
+}
+
+async function startNode(peerId: string, mapping: Mapping | Error): Promise<Node> {
+  const port = await openPort()
+  const tasks = new TaskGroup(() => {})
+  const links: Node['links'] = []
+  const { promise: linked, resolve } = Promise.withResolvers<void>()
+  let peer: Node | undefined
+  let handler: ((stream: ByteStream, from: never) => void) | undefined
+  const add = (path: string, side: 'client' | 'server', socket: TcpSocket) => {
+    links.push({ path, side, socket })
+    resolve()
+  }
+  const appearance: Appearance = { mapping: mapping as Mapping, candidates: [port.address] }
+  const puncher = new Puncher({
+    host: {
+      ...port,
+      peerId,
+      handle: async ({ onStream }) => {
+        handler = onStream as typeof handler
+      },
+    },
+    table: {
+      peer: () => ({ best: () => links[0] && { isDirect: true }, flowCount: 0 }) as never,
+      dial: async ({ socket, path }) => add(path, 'client', socket) as never,
+      accept: ({ socket, path }) => add(path, 'server', socket),
+    },
+    tasks,
+    relayedConnection: () =>
+      ({
+        async openStream() {
+          const [near, far] = createMemoryStreamPair()
+          node.streams += 1
+          peer?.onStream(far)
+          return near
+        },
+      }) as never,
+    appearance: async () => (mapping instanceof Error ? await Promise.reject(mapping) : appearance),
+    nameOf: (id) => `node ${id}`,
+    logger: silentLogger,
+  })
+  await puncher.serve()
+  const node: Node = {
+    puncher,
+    links,
+    linked,
+    streams: 0,
+    meetPeer: (other) => {
+      peer = other
+    },
+    onStream: (stream) => handler?.(stream, { peerId: peerId === 'a' ? 'b' : 'a' } as never),
+    async [Symbol.asyncDispose]() {
+      await tasks[Symbol.asyncDispose]()
+      puncher[Symbol.dispose]()
+      await port[Symbol.asyncDispose]()
+      for (const { socket } of links) socket.destroy()
+    },
+  }
+  return node
+}
+
+async function startPair(lower: Mapping | Error, higher: Mapping | Error) {
+  const [a, b] = await Promise.all([startNode('a', lower), startNode('b', higher)])
+  a.meetPeer(b)
+  b.meetPeer(a)
+  return { a, b }
+}
+
+/** Until it says why there is no hole. */
+async function failureOf(node: Node, peerId: string): Promise<string> {
+  for (;;) {
+    const error = node.puncher.lastErrorOf(peerId)
+    if (error !== undefined) return error
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+}
+
+suite('punching', () => {
+  for (const starter of ['a', 'b'] as const) {
+    test(`traffic at ${starter} makes a link, with the lower identity as its TLS client`, async () => {
+      const pair = await startPair('preserving', 'preserving')
+      await using a = pair.a
+      await using b = pair.b
+      pair[starter].puncher.want(starter === 'a' ? 'b' : 'a')
+      await Promise.all([a.linked, b.linked])
+      assert.deepEqual(
+        a.links.map(({ path, side }) => `${path} ${side}`),
+        ['punched client'],
+      )
+      assert.deepEqual(
+        b.links.map(({ path, side }) => `${path} ${side}`),
+        ['punched server'],
+      )
+      assert.equal(a.puncher.lastErrorOf('b'), undefined)
+    })
+  }
+
+  test('a node without a NAT is reached directly, whatever the NAT of the other does', async () => {
+    const pair = await startPair('randomising', 'open')
+    await using a = pair.a
+    await using b = pair.b
+    a.puncher.want('b')
+    await Promise.all([a.linked, b.linked])
+    assert.equal(a.links[0]?.path, 'direct')
+    assert.equal(b.links[0]?.path, 'direct')
+  })
+
+  test('a NAT that changes ports is named on both sides, and nobody dials', async () => {
+    const pair = await startPair('preserving', 'randomising')
+    await using a = pair.a
+    await using b = pair.b
+    a.puncher.want('b')
+    assert.match(await failureOf(a, 'b'), /NAT of the other side changes ports/)
+    assert.match(await failureOf(b, 'a'), /NAT of this side changes ports/)
+    assert.deepEqual([a.links.length, b.links.length], [0, 0])
+  })
+
+  test('the other side says why it cannot', async () => {
+    const pair = await startPair('preserving', new Error('no server can tell'))
+    await using a = pair.a
+    await using _b = pair.b
+    a.puncher.want('b')
+    assert.match(await failureOf(a, 'b'), /the other side: no server can tell/)
+  })
+
+  test('a direct link that stands is enough', async () => {
+    const pair = await startPair('preserving', 'preserving')
+    await using a = pair.a
+    await using b = pair.b
+    a.puncher.want('b')
+    await Promise.all([a.linked, b.linked])
+    const { streams } = a
+    a.puncher.want('b')
+    b.puncher.want('a')
+    await new Promise((resolve) => setImmediate(resolve))
+    assert.equal(a.streams, streams)
+    assert.equal(b.streams, 0)
+  })
+
+  test('after a failure it waits, unless something has changed', async () => {
+    const pair = await startPair('preserving', 'randomising')
+    await using a = pair.a
+    await using _b = pair.b
+    a.puncher.want('b')
+    await failureOf(a, 'b')
+    a.puncher.want('b')
+    await new Promise((resolve) => setImmediate(resolve))
+    assert.equal(a.streams, 1)
+    while (a.streams === 1) {
+      a.puncher.changed()
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    assert.equal(a.streams, 2)
+  })
+})
