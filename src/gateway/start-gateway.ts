@@ -1,5 +1,5 @@
 import type { Catalog, Snapshot } from '../catalog/index.ts'
-import type { VirtualService } from '../model/index.ts'
+import type { ObjectKey, VirtualService } from '../model/index.ts'
 import type { Dialer } from '../net/index.ts'
 import type { Logger, Metrics } from '../observability/index.ts'
 import { sleep, TaskGroup } from '../runtime/index.ts'
@@ -15,6 +15,7 @@ import { listenAddressesOf, type NodeAddress } from './listeners/listen-addresse
 import { ListenerSet } from './listeners/listener-set.ts'
 import { buildRouteTable } from './routing/build-route-table.ts'
 import type { ListenerPlan, ObjectProblem, RouteTable, TerminationPlan } from './routing/route-table.ts'
+import { chooseCiphers } from './tls/cipher-suites.ts'
 import { TlsTerminator } from './tls/tls-terminator.ts'
 
 /** What a gateway is started with. */
@@ -48,7 +49,7 @@ export interface GatewayStatus {
   readonly problems: readonly ObjectProblem[]
 }
 
-const addressPollMs = 1_000
+const pollMs = 1_000
 
 /** Starts a gateway. Returns at once: listeners come and go with the objects, and a port that is taken is tried again. */
 export function startGateway(options: GatewayOptions): Gateway {
@@ -66,6 +67,8 @@ class RunningGateway implements Gateway {
   #table: RouteTable
   #source: Pick<Snapshot, 'gateways' | 'virtualServices'> | undefined
   #told: ReadonlySet<string> = new Set()
+  /** Looking for problems takes long with thousands of routes, and nobody reads the log every millisecond. */
+  #hasNews = false
 
   constructor(options: GatewayOptions) {
     const { config, catalog, dialer, nodeName, logger } = options
@@ -83,7 +86,7 @@ class RunningGateway implements Gateway {
     this.#listeners = new ListenerSet({ surroundings: this.#surroundings(), maxConnections, drainTimeoutMs, logger })
     this.#tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'a part of the gateway ended'))
     this.#subscription = catalog.subscribe((snapshot) => this.#follow(snapshot))
-    this.#tasks.run('addresses', (signal) => this.#followAddresses(signal))
+    this.#tasks.run('looking around', (signal) => this.#poll(signal))
   }
 
   status(): GatewayStatus {
@@ -115,7 +118,7 @@ class RunningGateway implements Gateway {
     this.#destinations.prune()
     const wanted = this.#destinations.backendIds()
     this.#pool.keepOnly((id) => wanted.has(id))
-    this.#tellProblems()
+    this.#hasNews = true
   }
 
   #listen(): void {
@@ -123,18 +126,27 @@ class RunningGateway implements Gateway {
     this.#listeners.set(this.#table.listeners, listenAddressesOf(config, addresses()))
   }
 
-  async #followAddresses(signal: AbortSignal): Promise<void> {
+  async #poll(signal: AbortSignal): Promise<void> {
     for (;;) {
-      await sleep(addressPollMs, signal)
+      await sleep(pollMs, signal)
       this.#listen()
+      if (this.#hasNews) this.#tellProblems()
+      this.#hasNews = false
     }
   }
 
   #problems(): ObjectProblem[] {
-    const certificates = terminationsOf(this.#table).flatMap(({ plan, alpn }) => {
+    const certificates = terminationsOf(this.#table).flatMap(({ gateway, plan, alpn }): ObjectProblem[] => {
+      const { unknown } = chooseCiphers(plan.cipherSuites, false)
+      const suites = unknown.map((suite) => ({
+        kind: 'Gateway' as const,
+        object: gateway,
+        severity: 'notice' as const,
+        message: `cipher suite ${suite} is not known here and left out`,
+      }))
       const message = this.#terminator.problemOf(plan, alpn)
       const about = { kind: 'Secret', object: plan.secret, severity: 'error' } as const
-      return message === undefined ? [] : [{ ...about, message }]
+      return message === undefined ? suites : [...suites, { ...about, message }]
     })
     const known = new Map(
       [...this.#table.problems, ...certificates, ...this.#destinationProblems()].map((problem) => [
@@ -220,13 +232,18 @@ function textOf({ kind, object, message }: ObjectProblem): string {
   return `${kind} ${object}: ${message}`
 }
 
-function terminationsOf({
-  listeners,
-}: RouteTable): { readonly plan: TerminationPlan; readonly alpn: readonly string[] }[] {
+interface Termination {
+  readonly gateway: ObjectKey
+  readonly plan: TerminationPlan
+  readonly alpn: readonly string[]
+}
+
+function terminationsOf({ listeners }: RouteTable): Termination[] {
   return listeners.flatMap((listener) => {
     if (listener.kind !== 'tls') return []
     return [...listener.servers.entries()].flatMap(([, server]) => {
-      return server.mode === 'terminate' ? [{ plan: server.tls, alpn: alpnOf(server.inside.kind) }] : []
+      if (server.mode !== 'terminate') return []
+      return [{ gateway: server.gateway, plan: server.tls, alpn: alpnOf(server.inside.kind) }]
     })
   })
 }

@@ -5,6 +5,7 @@
  *                                              ▲ routes, endpoints and certificates flip
  */
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import process from 'node:process'
 import { after, before, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -39,7 +40,7 @@ before(async () => {
   }
   await writeRoutes('one')
   await writeCertificate('first')
-  const config = await gatewayConfig(host, lab, { accessLog: { mode: 'off' } })
+  const config = await gatewayConfig(host, lab, { accessLog: { mode: 'off' }, nic: 'lo,gw0', excludeIP: '192.0.2.78' })
   gateway = host.spawn([edgemeshBinary(), 'gateway', '--config', config])
   await gateway.waitForLine(/"msg":"gateway ready"/, 20_000)
   await eventually(10_000, async () => assert.equal((await curl(host, 'http://a.test:8080/')).status, 200))
@@ -107,6 +108,30 @@ test(`${rounds} changes of routes and certificates under load cost no request`, 
   await eventually(5_000, async () => assert.equal(await subjectNow(), 'first'))
   await writeCertificate('second')
   await eventually(5_000, async () => assert.equal(await subjectNow(), 'second'))
+})
+
+test('an interface that comes is listened on, and one that goes is forgotten', async () => {
+  const ip = async (...args: readonly string[]) => {
+    const { code, stderr } = await host.exec(['ip', ...args])
+    assert.equal(code, 0, stderr)
+  }
+  const listeners = async () => {
+    const config = join(host.dir, 'edgemesh-gateway.yaml')
+    const { stdout } = await host.exec([edgemeshBinary(), 'status', 'gateway', '--config', config, '--json'])
+    const { gateway } = JSON.parse(stdout)
+    return gateway.listeners.map(({ address }: { readonly address: string }) => address)
+  }
+  const answer = () =>
+    host.exec(['curl', '-s', '-m', '5', '-o', '/dev/null', '-w', '%{http_code}', 'http://192.0.2.77:8080/'])
+  assert.ok((await listeners()).includes('127.0.0.1:8080'))
+  await ip('link', 'add', 'gw0', 'type', 'bridge')
+  for (const address of ['192.0.2.77/32', '192.0.2.78/32']) await ip('address', 'add', address, 'dev', 'gw0')
+  await ip('link', 'set', 'gw0', 'up')
+  await eventually(10_000, async () => assert.equal((await answer()).stdout, '200'))
+  assert.ok(!(await listeners()).includes('192.0.2.78:8080'))
+  await ip('link', 'delete', 'gw0')
+  await eventually(10_000, async () => assert.ok(!(await listeners()).includes('192.0.2.77:8080')))
+  assert.equal((await curl(host, 'http://a.test:8080/')).status, 200)
 })
 
 test('3,000 routes are loaded, and one more is seen soon', async () => {
