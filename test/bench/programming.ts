@@ -191,7 +191,8 @@ function createProgramming(size: number, kernel: Awaited<ReturnType<typeof openK
       const before = catalog.current.sequence
       using _subscription = catalog.subscribe(({ sequence }) => sequence > before && next.resolve())
       if (round > 0) {
-        catalog.put('endpointSlices', sliceOf(round % size, round))
+        // An equal slice would be no change.
+        catalog.put('endpointSlices', sliceOf(round % size, 1 + (Math.floor(round / size) % 2)))
         await next.promise
       }
       return await program(catalog.current)
@@ -226,8 +227,8 @@ function serviceOf(index: number): Service {
   }
 }
 
-function sliceOf(index: number, round: number): EndpointSlice {
-  const hosts = [index * 3, index * 3 + 1, index * 3 + 2 + 30_001 * (round === 0 ? 0 : 1 + (round % 2))]
+function sliceOf(index: number, version: number): EndpointSlice {
+  const hosts = [index * 3, index * 3 + 1, index * 3 + 2 + 30_001 * version]
   return {
     namespace: 'shop',
     name: `service-${index}`,
