@@ -6,9 +6,9 @@ import {
   type Pod,
   type Service,
 } from '../model/index.ts'
+import { ShardedMap } from '../runtime/index.ts'
 import type { KubeObjects, ObjectKind } from './object-sink.ts'
 import { noSlices, ServiceSlices } from './service-slices.ts'
-import { ShardedMap } from './sharded-map.ts'
 import type { Snapshot } from './snapshot.ts'
 import {
   emptyTargetIndex,
@@ -121,6 +121,8 @@ export function createSnapshot(parts: SnapshotParts): Snapshot {
     services,
     ...plain,
     slicesOf: (service) => of(service).slices,
+    slicesByService: slices,
+    rulesByService: rules,
     backendsOf: (service, port) => of(service).backendsOf(service, port),
     serviceByClusterIP: (address) => clusterIPs().get(address),
     servicePortOfTarget: (target) => targets.get(targetKeyOf(target))?.[0],

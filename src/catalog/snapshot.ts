@@ -13,6 +13,7 @@ import type {
   ServicePortId,
   VirtualService,
 } from '../model/index.ts'
+import type { ReadableMap } from '../runtime/index.ts'
 
 /** Where a flow wants to go on a node, as the far end sees it. */
 export interface Target {
@@ -36,6 +37,9 @@ export interface Snapshot {
   readonly secrets: ReadonlyMap<ObjectKey, Secret>
   /** The slices of a Service; those made from v1 Endpoints only when there is no other. */
   slicesOf(service: Service): readonly EndpointSlice[]
+  /** What `slicesOf` and `destinationRulesOf` tell, by Service: `differencesOf` finds cheaply what is new in them. */
+  readonly slicesByService: ReadableMap<{ readonly slices: readonly EndpointSlice[] }>
+  readonly rulesByService: ReadableMap<readonly DestinationRule[]>
   /**
    * Who can serve the port now: ready endpoints; when none is ready, those that terminate but still serve (as
    * kube-proxy does); all of them when the Service publishes not-ready addresses. Sorted by (node, address, port),

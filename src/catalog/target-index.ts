@@ -6,8 +6,8 @@ import {
   type ServicePortId,
   servicePortIdOf,
 } from '../model/index.ts'
+import { ShardedMap } from '../runtime/index.ts'
 import { endpointPortOf } from './backends.ts'
-import { ShardedMap } from './sharded-map.ts'
 import type { Target } from './snapshot.ts'
 
 /** Which ServicePorts have an endpoint: sorted, because two Services may share their pods. */

@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createDesiredStateMaker, type ProxyInputs, userspaceRoutesOf } from './desired-state.ts'
+import {
+  bothOf,
+  createDesiredStateMaker,
+  createRouteMaker,
+  hasLostRoutes,
+  type ProxyInputs,
+  userspaceRoutesOf,
+} from './desired-state.ts'
 import type { DesiredKernelState } from './kernel/reconciler.ts'
 import type { PlannedServicePort } from './service-plan.ts'
 
@@ -101,4 +108,70 @@ test('the userspace proxy prefers endpoints elsewhere and falls back on those he
     ]),
   )
   assert.equal(userspaceRoutesOf([planned([here], [])], new Map()).size, 0)
+})
+
+/** ServicePorts of which some come, go, change, or move to other addresses, in steps that are the same each time. */
+function* histories() {
+  const entryOf = (which: number, version: number): PlannedServicePort => {
+    const plain = planned(version % 3 === 0 ? [here] : [], version % 2 === 0 ? [there] : [yonder])
+    return { ...plain, id: `shop/service-${which}:80/tcp` }
+  }
+  let entries = Array.from({ length: 60 }, (_, which) => entryOf(which, 0))
+  for (let step = 1; step <= 40; step++) {
+    const at = (step * 17) % 60
+    const place = at % entries.length
+    const { id = '' } = entries[place] ?? {}
+    if (step % 4 === 0) entries = entries.toSpliced(place, 1)
+    else if (step % 4 === 1) entries = [...entries.toSpliced(place, 1), entryOf(100 + step, step)]
+    else entries = entries.with(place, { ...entryOf(0, step), id })
+    const shift = Math.floor(step / 10)
+    yield { entries, synthetic: new Map(entries.map(({ id }, place) => [id, `169.254.64.${place + shift}`])) }
+  }
+}
+
+test('rules and routes that were brought up to date step by step are those that would be made at once', () => {
+  const desire = createDesiredStateMaker()
+  const routesOf = createRouteMaker()
+  for (const { entries, synthetic } of histories()) {
+    const [entry = planned([], [])] = entries
+    const inputs = inputsOf(entry, { synthetic })
+    const wanted = { ...inputs, plan: { ...inputs.plan, servicePorts: entries } }
+    assert.deepEqual(new Map(desire(wanted).ruleset.parts), new Map(createDesiredStateMaker()(wanted).ruleset.parts))
+    assert.deepEqual(new Map(routesOf({ entries, synthetic })), userspaceRoutesOf(entries, synthetic))
+  }
+})
+
+test('a change of one ServicePort leaves the rules and routes of all others the same objects', () => {
+  const ids = Array.from({ length: 50 }, (_, which) => `shop/service-${which}:80/tcp`)
+  const entries = ids.map((id) => ({ ...planned([here], [there]), id }))
+  const synthetic = new Map(ids.map((id, which) => [id, `169.254.64.${which}`]))
+  const changed = entries.with(7, { ...planned([], [yonder]), id: ids[7] ?? '' })
+  const desire = createDesiredStateMaker()
+  const routesOf = createRouteMaker()
+  const stateOf = (servicePorts: readonly PlannedServicePort[]) => {
+    const inputs = inputsOf(planned([], []), { synthetic })
+    return desire({ ...inputs, plan: { ...inputs.plan, servicePorts } }).ruleset.parts
+  }
+  const [parts, routes] = [stateOf(entries), routesOf({ entries, synthetic })]
+  const [nextParts, nextRoutes] = [stateOf(changed), routesOf({ entries: changed, synthetic })]
+  for (const [which, id] of ids.entries()) {
+    const at = synthetic.get(id) ?? ''
+    assert.equal(nextParts.get(id) === parts.get(id), which !== 7, id)
+    assert.equal(nextRoutes.get(at) === routes.get(at), which !== 7, at)
+  }
+  assert.equal(stateOf([...changed]), nextParts)
+  assert.equal(routesOf({ entries: [...changed], synthetic }), nextRoutes)
+})
+
+test('until new rules stand the routes that they drop are kept beside the new ones', () => {
+  const [web, api] = ['web', 'api'].map((id) => ({ ...planned([], [there]), id }))
+  assert.ok(web !== undefined && api !== undefined)
+  const routesOf = createRouteMaker()
+  const synthetic = new Map(Object.entries({ web: '169.254.64.1', api: '169.254.64.2' }))
+  const before = routesOf({ entries: [web], synthetic })
+  const after = routesOf({ entries: [api], synthetic })
+  assert.deepEqual([...bothOf(before, after).values()].map(({ id }) => id).sort(), ['api', 'web'])
+  assert.equal(bothOf(undefined, after), after)
+  assert.ok(hasLostRoutes(before, after))
+  assert.ok(!hasLostRoutes(after, bothOf(before, after)))
 })

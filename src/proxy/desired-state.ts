@@ -1,4 +1,6 @@
 import type { ServicePortPolicy } from '../loadbalancer/index.ts'
+import { differencesOf, type ReadableMap, ShardedMap } from '../runtime/index.ts'
+import { type AddressedEntries, changedEntries, spreadsOf } from './addressed-entries.ts'
 import { coveringNetworks, type NetworkFacts } from './kernel/network-facts.ts'
 import type { DesiredKernelState } from './kernel/reconciler.ts'
 import { rulesetOf } from './kernel/render-ruleset.ts'
@@ -12,7 +14,7 @@ export interface ProxyInputs {
   /** Besides what is planned: endpoints that have an address of their own here, and what is refused for a while. */
   readonly others: readonly PlannedServicePort[]
   /** Synthetic addresses by ServicePort id. */
-  readonly synthetic: ReadonlyMap<string, string>
+  readonly synthetic: ReadableMap<string>
   readonly facts: NetworkFacts
   readonly syntheticRange: string
   readonly listenPort: number
@@ -27,12 +29,12 @@ export type DesiredStateMaker = (inputs: ProxyInputs) => DesiredKernelState
 
 /** What the kernel should hold. */
 export function createDesiredStateMaker(): DesiredStateMaker {
-  const ruled = createRuledServicePorts()
+  const partsOf = createRuledParts()
   let last: { readonly inputs: ProxyInputs; readonly state: DesiredKernelState } | undefined
   return (inputs) => {
-    const { plan, others, facts, dns } = inputs
+    const { plan, facts, dns } = inputs
     const ruleset = rulesetOf({
-      servicePorts: new Map([...plan.servicePorts, ...others].map((entry) => [entry.id, ruled(entry, inputs)])),
+      servicePorts: partsOf(inputs),
       syntheticRange: inputs.syntheticRange,
       listenPort: inputs.listenPort,
       dns,
@@ -68,7 +70,7 @@ function surroundingsOf({
 /** Routes of the userspace proxy by synthetic address. */
 export function userspaceRoutesOf(
   planned: readonly PlannedServicePort[],
-  synthetic: ReadonlyMap<string, string>,
+  synthetic: ReadableMap<string>,
 ): Map<string, UserspaceRoute> {
   const routes = new Map<string, UserspaceRoute>()
   for (const entry of planned) {
@@ -82,26 +84,43 @@ export function userspaceRoutesOf(
   return routes
 }
 
-/** The spreads of a ServicePort that need a synthetic address. */
-export function userspaceIdsOf(planned: readonly PlannedServicePort[]): string[] {
-  const ids: string[] = []
-  for (const entry of planned) {
-    for (const spread of spreadsOf(entry)) if (needsUserspace(spread, entry)) ids.push(spread.id)
+/** Routes again and again; costs what changed. */
+export function createRouteMaker(): (wanted: AddressedEntries) => ShardedMap<UserspaceRoute> {
+  let last: (AddressedEntries & { readonly routes: ShardedMap<UserspaceRoute> }) | undefined
+  return ({ entries, synthetic }) => {
+    const change = last === undefined ? undefined : changedEntries(last, { entries, synthetic })
+    const { removed, added } = change ?? { removed: [], added: entries }
+    const routes = userspaceRoutesOf(added, synthetic)
+    const gone = userspaceRoutesOf(removed, last?.synthetic ?? synthetic)
+    const base = change === undefined || last === undefined ? ShardedMap.empty<UserspaceRoute>() : last.routes
+    const addresses = new Set([...gone.keys(), ...routes.keys()])
+    last = {
+      entries,
+      synthetic,
+      routes: addresses.size === 0 ? base : base.updated(addresses, (at) => routes.get(at)),
+    }
+    return last.routes
   }
-  return ids
 }
 
-function spreadsOf(entry: PlannedServicePort): readonly Spread[] {
-  const { external } = entry
-  return external === undefined || external.spread.id === entry.id ? [entry] : [entry, external.spread]
-}
-
-/** Connections to a node port at a loopback address end in userspace, wherever their endpoint is. */
-function needsUserspace({ id, userspace, direct }: Spread, { external }: PlannedServicePort): boolean {
-  if (userspace.length > 0) return true
-  return (
-    direct.length > 0 && external?.spread.id === id && external.nodePort !== undefined && external.protocol === 'tcp'
-  )
+/** Rules by id, again and again; costs what changed. */
+function createRuledParts(): (inputs: ProxyInputs) => ShardedMap<RuledServicePort> {
+  const ruled = createRuledServicePorts()
+  let last:
+    | { readonly inputs: ProxyInputs & AddressedEntries; readonly parts: ShardedMap<RuledServicePort> }
+    | undefined
+  return (wanted) => {
+    const inputs = { ...wanted, entries: [...wanted.plan.servicePorts, ...wanted.others] }
+    const { isDraining, listenPort, entries } = inputs
+    const known = last?.inputs.isDraining === isDraining && last.inputs.listenPort === listenPort ? last : undefined
+    const change = known === undefined ? undefined : changedEntries(known.inputs, inputs)
+    const { removed, added } = change ?? { removed: [], added: entries }
+    const fresh = new Map(added.map((entry) => [entry.id, ruled(entry, inputs)]))
+    const base = change === undefined || known === undefined ? ShardedMap.empty<RuledServicePort>() : known.parts
+    const ids = new Set([...removed.map(({ id }) => id), ...fresh.keys()])
+    last = { inputs, parts: ids.size === 0 ? base : base.updated(ids, (id) => fresh.get(id)) }
+    return last.parts
+  }
 }
 
 /** Rules by plan: a plan that did not change, in circumstances that did not change, has the same rules. */
@@ -162,4 +181,21 @@ function slotsOf({ direct, userspace }: Spread, proxy: Slot | undefined): readon
   // One slot per endpoint keeps the shares even; with no endpoint here, one slot does for all.
   const count = direct.length === 0 ? Math.min(1, userspace.length) : userspace.length
   return [...direct, ...Array.from({ length: count }, () => proxy)]
+}
+
+/** New routes, and of the old ones those whose addresses the new ones do not use. */
+export function bothOf(
+  before: ShardedMap<UserspaceRoute> | undefined,
+  after: ShardedMap<UserspaceRoute>,
+): ShardedMap<UserspaceRoute> {
+  if (before === undefined) return after
+  const gone = [...differencesOf(before, after)].filter((one) => one.after === undefined).map(({ key }) => key)
+  return gone.length === 0 ? after : after.updated(gone, (address) => before.get(address))
+}
+
+/** Whether an address does not lead where it led. */
+export function hasLostRoutes(before: ReadableMap<UserspaceRoute>, after: ReadableMap<UserspaceRoute>): boolean {
+  for (const one of differencesOf(before, after))
+    if (one.before !== undefined && one.before.id !== one.after?.id) return true
+  return false
 }

@@ -312,3 +312,32 @@ test('a load balancer learns how many endpoints are here', () => {
   assert.deepEqual(checksOf(service('web', asked), ['edge-b1/10.244.2.2']), [{ ...check, localEndpoints: 0 }])
   assert.deepEqual(checksOf(service('web', { ...asked, externalTrafficPolicy: 'Cluster' }), both), [])
 })
+
+test('only the Services that changed are looked at again', async () => {
+  const names = Array.from({ length: 40 }, (_, which) => `service-${which}`)
+  const services = names.map((name, which) => service(name, { clusterIPs: [`10.96.1.${which}`] }))
+  using catalog = createCatalog()
+  catalog.replace('nodes', [])
+  catalog.replace(
+    'endpointSlices',
+    names.map((name) => slices(name, ['edge-b1/10.244.2.2'])),
+  )
+  catalog.replace('services', services)
+  const looked: string[] = []
+  const watched = (snapshot: Snapshot): Snapshot => ({
+    ...snapshot,
+    slicesOf(one) {
+      looked.push(one.name)
+      return snapshot.slicesOf(one)
+    },
+  })
+  const plan = createServicePlanner()
+  plan(watched(catalog.current), options)
+  assert.deepEqual(looked, names.toSorted())
+  looked.length = 0
+  plan(watched(catalog.current), options)
+  assert.deepEqual(looked, [])
+  await changed(catalog, () => catalog.put('endpointSlices', slices('service-7', ['edge-b1/10.244.2.3'])))
+  plan(watched(catalog.current), options)
+  assert.deepEqual(looked, ['service-7'])
+})

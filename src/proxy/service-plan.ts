@@ -6,12 +6,14 @@ import {
   type EndpointSlice,
   type Ipv4Network,
   keyOf,
+  type ObjectKey,
   type Protocol,
   type Service,
   type ServicePort,
   type ServicePortId,
   servicePortIdOf,
 } from '../model/index.ts'
+import { differencesOf } from '../runtime/index.ts'
 import {
   clusterDestinationsOf,
   externalFrameOf,
@@ -116,9 +118,12 @@ interface Frame {
   readonly addresses: readonly string[]
   readonly external: readonly Destination[]
   readonly nodePorts: readonly NodePort[]
+  /** Those of Services that load balancers ask about. */
+  readonly checked: readonly FrameEntry[]
 }
 
 interface FrameEntry extends ServicePortFrame {
+  readonly key: ObjectKey
   /** The last plan, and what it was made from. */
   last?: {
     readonly slices: readonly EndpointSlice[]
@@ -134,29 +139,48 @@ interface FrameEntry extends ServicePortFrame {
  */
 export function createServicePlanner(): ServicePlanner {
   let frame: Frame | undefined
+  let before: Snapshot | undefined
   return (snapshot, options) => {
     if (frame?.services !== snapshot.services || frame.options !== options) {
       frame = frameOf(snapshot.services, options, frame)
     }
-    const servicePorts: PlannedServicePort[] = []
+    const changed = before === undefined ? new Set<ObjectKey>() : changedServices(before, snapshot)
     for (const entry of frame.entries) {
-      const slices = snapshot.slicesOf(entry.service)
-      const rules = snapshot.destinationRulesOf(entry.service)
-      if (entry.last?.slices !== slices || entry.last.rules !== rules) {
-        entry.last = { slices, rules, planned: planServicePort(entry, snapshot, options) }
-      }
-      if (entry.last.planned !== undefined) servicePorts.push(entry.last.planned)
+      if (entry.last === undefined || changed.has(entry.key)) plan(entry, snapshot, options)
     }
-    const { addresses, external, nodePorts } = frame
-    return { servicePorts, addresses, external, nodePorts, healthChecks: healthChecksOf(frame.entries) }
+    const servicePorts = plannedIn(frame.entries)
+    before = snapshot
+    const { addresses, external, nodePorts, checked } = frame
+    return { servicePorts, addresses, external, nodePorts, healthChecks: healthChecksOf(checked) }
   }
+}
+
+function plan(entry: FrameEntry, snapshot: Snapshot, options: PlanOptions): void {
+  const slices = snapshot.slicesOf(entry.service)
+  const rules = snapshot.destinationRulesOf(entry.service)
+  if (entry.last?.slices === slices && entry.last.rules === rules) return
+  entry.last = { slices, rules, planned: planServicePort(entry, snapshot, options) }
+}
+
+function plannedIn(entries: readonly FrameEntry[]): PlannedServicePort[] {
+  const all: PlannedServicePort[] = []
+  for (const { last } of entries) if (last?.planned !== undefined) all.push(last.planned)
+  return all
+}
+
+/** Those whose endpoints or rules are not what they were. */
+function changedServices(before: Snapshot, after: Snapshot): Set<ObjectKey> {
+  const changed = new Set<ObjectKey>()
+  for (const { key } of differencesOf(before.slicesByService, after.slicesByService)) changed.add(key)
+  for (const { key } of differencesOf(before.rulesByService, after.rulesByService)) changed.add(key)
+  return changed
 }
 
 function healthChecksOf(entries: readonly FrameEntry[]): HealthCheck[] {
   const checks = new Map<number, HealthCheck>()
   for (const { service, last } of entries) {
     const port = service.healthCheckNodePort
-    if (port === undefined || service.externalTrafficPolicy !== 'Local') continue
+    if (port === undefined) continue
     // Endpoints are counted once, however many ports they serve.
     const localEndpoints = Math.max(checks.get(port)?.localEndpoints ?? 0, last?.planned?.external?.local?.length ?? 0)
     checks.set(port, { namespace: service.namespace, name: service.name, port, localEndpoints })
@@ -182,7 +206,10 @@ function frameOf(services: Snapshot['services'], options: PlanOptions, before: F
   const nodePorts = entries.flatMap(({ port, external }): NodePort[] => {
     return external?.nodePort === undefined ? [] : [{ protocol: port.protocol, port: external.nodePort }]
   })
-  return { services, options, entries, addresses: [...addresses].sort(), external, nodePorts }
+  const checked = entries.filter(({ service }) => {
+    return service.healthCheckNodePort !== undefined && service.externalTrafficPolicy === 'Local'
+  })
+  return { services, options, entries, addresses: [...addresses].sort(), external, nodePorts, checked }
 }
 
 function entryOf(service: Service, port: ServicePort, options: PlanOptions, seen: Set<string>): FrameEntry | undefined {
@@ -190,7 +217,7 @@ function entryOf(service: Service, port: ServicePort, options: PlanOptions, seen
   const destinations = clusterDestinationsOf(service, port, options).filter(free)
   if (destinations.length === 0) return undefined
   const external = externalFrameOf(service, port, options, free)
-  return { id: servicePortIdOf(service, port), service, port, destinations, external }
+  return { id: servicePortIdOf(service, port), key: keyOf(service), service, port, destinations, external }
 }
 
 /** Of the same Service: they differ only by what others took away. */

@@ -5,6 +5,7 @@ import { AddressTakenError, type Kernel } from '../linux/index.ts'
 import type { EndpointSlice, Service } from '../model/index.ts'
 import { AddressInUseError, DialError, type Dialer } from '../net/index.ts'
 import { createHealth, createMetrics, type LogFields, silentLogger } from '../observability/index.ts'
+import type { ReadableMap } from '../runtime/index.ts'
 import { proxySchema } from './config.ts'
 import { createFakeNft } from './kernel/fake-nft.fixture.ts'
 import { type ServiceProxyOptions, startServiceProxy } from './service-proxy.ts'
@@ -127,7 +128,7 @@ async function fakeUserspaceProxy(
     failures.portsTaken -= 1
     throw new AddressInUseError(`tcp 0.0.0.0:${port}`, port)
   }
-  let routes: ReadonlyMap<string, UserspaceRoute> = new Map()
+  let routes: ReadableMap<UserspaceRoute> = new Map()
   return {
     port,
     async setRoutes(wanted) {

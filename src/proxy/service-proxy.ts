@@ -4,10 +4,11 @@ import { type Kernel, readBridgeNetfilter } from '../linux/index.ts'
 import { type Endpoint, type Ipv4Network, parseIpv4Network, type Service } from '../model/index.ts'
 import type { DatagramDialer, Dialer } from '../net/index.ts'
 import { describeError, type Health, type Logger, type Metrics } from '../observability/index.ts'
-import { backoffDelayMs, sleep, TaskGroup } from '../runtime/index.ts'
+import { backoffDelayMs, type ShardedMap, sleep, TaskGroup } from '../runtime/index.ts'
+import { type Addressing, createAddressing, createFarAddressing, type FarAddressing } from './addressed-entries.ts'
 import type { ProxyConfig } from './config.ts'
 import { createDepartedDestinations } from './departed-destinations.ts'
-import { createDesiredStateMaker, userspaceIdsOf, userspaceRoutesOf } from './desired-state.ts'
+import { bothOf, createDesiredStateMaker, createRouteMaker, hasLostRoutes } from './desired-state.ts'
 import { createFarEndpointPlanner, createFarServicePorts, type FarEndpoint, farEndpointIdOf } from './endpoint-plan.ts'
 import { SyntheticRangeFullError } from './errors.ts'
 import { sweepFormerAgent } from './former-agent.ts'
@@ -114,7 +115,7 @@ interface WantedState {
   readonly far: readonly FarEndpoint[]
   readonly departed: readonly PlannedServicePort[]
   readonly kernel: DesiredKernelState
-  readonly routes: ReadonlyMap<string, UserspaceRoute>
+  readonly routes: ShardedMap<UserspaceRoute>
 }
 
 /** What the proxy owns from the start. */
@@ -135,6 +136,9 @@ class RunningServiceProxy implements ServiceProxy {
   readonly #planner = createServicePlanner()
   readonly #departed = createDepartedDestinations(() => performance.now())
   readonly #desiredState = createDesiredStateMaker()
+  readonly #routesOf = createRouteMaker()
+  readonly #addressing: Addressing
+  readonly #farAddressing: FarAddressing
   readonly #healthChecks: HealthChecks
   readonly #tasks: TaskGroup
   readonly #held = new DisposableStack()
@@ -143,6 +147,8 @@ class RunningServiceProxy implements ServiceProxy {
   #facts: { readonly basis: string; readonly facts: NetworkFacts } | undefined
   /** What the kernel should hold, and what it holds. */
   #wanted: WantedState | undefined
+  /** Some addresses may belong to nothing that is wanted. */
+  #holdsUnused = true
   #current: WantedState | undefined
   #networkChanges = 0
   #isDraining = false
@@ -164,7 +170,9 @@ class RunningServiceProxy implements ServiceProxy {
     this.#planOptions = createPlanOptionsMaker(fixed)
     this.#healthChecks = createHealthChecks(logger)
     this.#synthetic = createSyntheticAddresses(network, servicePortShare)
+    this.#addressing = createAddressing(this.#synthetic)
     this.#endpointAddresses = createSyntheticAddresses(network, endpointShare)
+    this.#farAddressing = createFarAddressing(this.#endpointAddresses)
     this.#tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'task failed'))
     this.#ready = health.block('rules for Services')
   }
@@ -272,7 +280,7 @@ class RunningServiceProxy implements ServiceProxy {
     const wanted = this.#wantedFor(catalog.current, facts)
     if (wanted !== this.#current) {
       // Backends may change while the rules stay as they are. Until new rules stand the old routes are still in use.
-      await this.#userspace.setRoutes(new Map([...(this.#current?.routes ?? []), ...wanted.routes]))
+      await this.#userspace.setRoutes(bothOf(this.#current?.routes, wanted.routes))
     }
     await this.#reconciler.reconcile(
       wanted.kernel,
@@ -286,10 +294,16 @@ class RunningServiceProxy implements ServiceProxy {
     this.#probe.keepOnly(
       (endpoint) => catalog.current.servicePortOfTarget({ protocol: 'tcp', ...endpoint }) !== undefined,
     )
-    const inUse = new Set([...wanted.routes.values()].map(({ id }) => id))
-    this.#synthetic.releaseAllBut(inUse)
-    this.#endpointAddresses.releaseAllBut(new Set([...inUse, ...wanted.far.map(({ id }) => id)]))
+    this.#releaseAddresses(wanted)
     this.#ready[Symbol.dispose]()
+  }
+
+  #releaseAddresses({ routes, far }: WantedState): void {
+    if (!this.#holdsUnused) return
+    const inUse = new Set([...routes.values()].map(({ id }) => id))
+    this.#synthetic.releaseAllBut(inUse)
+    this.#endpointAddresses.releaseAllBut(new Set([...inUse, ...far.map(({ id }) => id)]))
+    this.#holdsUnused = false
   }
 
   /** The same object as long as nothing changed that it depends on. */
@@ -306,12 +320,10 @@ class RunningServiceProxy implements ServiceProxy {
       return options.excludedAddresses.has(address) || snapshot.serviceByClusterIP(address) !== undefined
     })
     if (isSameNode && isSamePlan && last.departed === departed) return last
-    const needing = userspaceIdsOf(plan.servicePorts)
-    const farIds = far.flatMap(({ id, ports }) => [id, ...ports.map((port) => port.id)])
-    const addressed = this.#endpointAddresses.assign(farIds)
-    const synthetic = new Map([...this.#synthetic.assign(needing), ...addressed])
-    this.#tellWhenFull(needing.length + new Set(farIds).size - synthetic.size)
-    const others = [...departed, ...this.#farServicePorts(far, addressed)]
+    const addressed = this.#farAddressing(far)
+    const { synthetic, missing } = this.#addressing(plan.servicePorts, addressed.addresses)
+    this.#tellWhenFull(missing + addressed.missing)
+    const others = [...departed, ...this.#farServicePorts(far, addressed.addresses)]
     const kernel = this.#desiredState({
       plan,
       others,
@@ -323,7 +335,8 @@ class RunningServiceProxy implements ServiceProxy {
       clients: config.clients,
       isDraining,
     })
-    const routes = userspaceRoutesOf([...plan.servicePorts, ...others], synthetic)
+    const routes = this.#routesOf({ entries: [...plan.servicePorts, ...others], synthetic })
+    this.#holdsUnused ||= last === undefined || last.far !== far || hasLostRoutes(last.routes, routes)
     this.#wanted = { snapshot, facts, isDraining, options, plan, far, departed, kernel, routes }
     return this.#wanted
   }

@@ -1,6 +1,6 @@
 /**
  * Lifecycle tools without domain words: owned background tasks, retry with back-off, abortable sleep, files
- * that survive a power cut, folders watched for changes. Everything that starts in this product is owned by one of these and stops with it.
+ * that survive a power cut, folders watched for changes; and maps that change a little at a time. Everything that starts in this product is owned by one of these and stops with it.
  *
  * Read next: `task-group.ts`, `state-file.ts`.
  *
@@ -9,6 +9,7 @@
 export * from './backoff.ts'
 export * from './folder-watch.ts'
 export * from './make-folder.ts'
+export * from './sharded-map.ts'
 export * from './sleep.ts'
 export * from './state-file.ts'
 export * from './task-group.ts'

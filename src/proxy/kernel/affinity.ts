@@ -1,4 +1,5 @@
 import { type RulesetApplier, RulesetRejectedError } from '../../linux/index.ts'
+import { differencesOf } from '../../runtime/index.ts'
 import { type NftElement, renderDeletion } from './nft-table.ts'
 import type { Ruleset } from './render-ruleset.ts'
 import { type Choice, choicesOf, keyOf, type RuledServicePort } from './ruled-service-port.ts'
@@ -11,9 +12,8 @@ const affinityMapName = affinityMap[0]
 export function mayHoldStaleClients(before: Ruleset | undefined, after: Ruleset): boolean {
   if (!after.containers.has(affinityMapName)) return false
   if (before === undefined) return true
-  for (const [id, part] of before.parts) {
-    const next = after.parts.get(id)
-    if (next !== part && choicesOf(part).some((choice) => hasLost(choice, next))) return true
+  for (const { before: part, after: next } of differencesOf(before.parts, after.parts)) {
+    if (part !== undefined && choicesOf(part).some((choice) => hasLost(choice, next))) return true
   }
   return false
 }

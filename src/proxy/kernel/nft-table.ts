@@ -1,3 +1,5 @@
+import { differencesOf, type MapDifference, type ReadableMap } from '../../runtime/index.ts'
+
 /** A map or a set of the table. */
 export interface NftContainer {
   readonly kind: 'map' | 'set'
@@ -25,7 +27,7 @@ export interface NftTable<P> {
   readonly containers: ReadonlyMap<string, NftContainer>
   /** Rules by chain; the first line of a chain on a hook begins with `type`. */
   readonly chains: ReadonlyMap<string, readonly string[]>
-  readonly parts: ReadonlyMap<string, P>
+  readonly parts: ReadableMap<P>
   readonly elementsOf: (part: P) => readonly NftElement[]
   /** The keys of a part's elements in a shared container. */
   readonly sharedKeysOf: (part: P, container: string) => readonly string[]
@@ -132,24 +134,21 @@ const isSame = (left: readonly string[] | undefined, right: readonly string[]): 
 function changedElements<P>(before: NftTable<P>, after: NftTable<P>) {
   const removed = new ElementLists()
   const added = new ElementLists()
-  for (const part of partsMissingIn(after, before)) {
-    for (const element of before.elementsOf(part)) removed.add(element)
-  }
-  for (const part of partsMissingIn(before, after)) {
-    for (const element of after.elementsOf(part)) {
-      if (!removed.takeSame(element)) added.add(element)
-    }
-  }
+  const differences = [...differencesOf(before.parts, after.parts)]
+  for (const element of elementsIn(before, differences, 'before')) removed.add(element)
+  for (const element of elementsIn(after, differences, 'after')) if (!removed.takeSame(element)) added.add(element)
   keepShared(removed, after)
   // What goes with its container need not be removed before.
   for (const name of removed.containers()) if (!after.containers.has(name)) removed.forget(name)
   return { removed, added }
 }
 
-function partsMissingIn<P>(one: NftTable<P>, other: NftTable<P>): P[] {
-  const missing: P[] = []
-  for (const [id, part] of other.parts) if (one.parts.get(id) !== part) missing.push(part)
-  return missing
+function* elementsIn<P>(
+  { elementsOf }: NftTable<P>,
+  differences: readonly MapDifference<P>[],
+  side: 'before' | 'after',
+): Generator<NftElement> {
+  for (const { [side]: part } of differences) if (part !== undefined) yield* elementsOf(part)
 }
 
 /** Takes out of the removed elements those that a part still names. */

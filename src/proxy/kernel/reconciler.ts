@@ -7,6 +7,7 @@ import { type Around, createRulesetKeeper } from './ruleset-keeper.ts'
 export interface DesiredKernelState {
   /** The same object as long as nothing about it changed. */
   readonly ruleset: Ruleset
+  /** The same objects as long as nothing about them changed. */
   readonly accepts: FirewallAccepts
   readonly hostRoutes: HostRoutes
 }
@@ -32,7 +33,11 @@ export function createKernelReconciler(
   { logger, nowMs = () => performance.now() }: { readonly logger: Logger; readonly nowMs?: () => number },
 ): KernelReconciler {
   let installedRoutes: HostRoutes | undefined
-  let firewall = { accepts: '', generation: -1, checkedAtMs: Number.NEGATIVE_INFINITY }
+  let firewall: {
+    readonly accepts: FirewallAccepts | undefined
+    generation: number
+    readonly checkedAtMs: number
+  } = { accepts: undefined, generation: -1, checkedAtMs: Number.NEGATIVE_INFINITY }
   let openedChains: readonly string[] = []
 
   const rules = createRulesetKeeper({
@@ -46,13 +51,12 @@ export function createKernelReconciler(
   })
 
   const ensureFirewalls = async (accepts: FirewallAccepts, signal: AbortSignal): Promise<void> => {
-    const wanted = JSON.stringify(accepts)
     // Read before looking: a change in between is then seen next time.
     const generation = await kernel.applier.generation(signal)
     const isDue = nowMs() - firewall.checkedAtMs >= firewallCheckIntervalMs
-    if (wanted === firewall.accepts && generation === firewall.generation && !isDue) return
+    if (accepts === firewall.accepts && generation === firewall.generation && !isDue) return
     const chains = await kernel.firewalls.ensureAccepts(accepts, signal)
-    firewall = { accepts: wanted, generation, checkedAtMs: nowMs() }
+    firewall = { accepts, generation, checkedAtMs: nowMs() }
     if (chains.join() !== openedChains.join() && chains.length > 0) {
       logger.info({ reason: chains.join(', ') }, 'firewall chains of others would drop Service traffic; added accepts')
     }

@@ -1,3 +1,4 @@
+import type { ReadableMap } from '../../runtime/index.ts'
 import type { NftContainer, NftTable } from './nft-table.ts'
 import { elementsOf, lookups, type RuledServicePort, sharedKeysOf, stickySetOf } from './ruled-service-port.ts'
 import { affinityMap, choosingChains, needsOf, type RulesetNeeds, slotMaps } from './ruleset-needs.ts'
@@ -5,7 +6,7 @@ import { affinityMap, choosingChains, needsOf, type RulesetNeeds, slotMaps } fro
 /** All that the ruleset depends on. */
 export interface RulesetInput {
   /** By id; the same object as long as nothing about it changed. */
-  readonly servicePorts: ReadonlyMap<string, RuledServicePort>
+  readonly servicePorts: ReadableMap<RuledServicePort>
   readonly syntheticRange: string
   readonly listenPort: number
   /** Where this node answers DNS; its packets need no connection tracking. */

@@ -1,11 +1,14 @@
 import type { UdpFlow } from '../../linux/index.ts'
+import { differencesOf } from '../../runtime/index.ts'
 import type { Ruleset } from './render-ruleset.ts'
 import { choicesOf, type RuledServicePort } from './ruled-service-port.ts'
 
 /** Whether UDP flows may go where the new ruleset would not send them; before undefined: by whoever. */
 export function mayHoldStaleFlows(before: Ruleset | undefined, after: Ruleset): boolean {
-  for (const [id, part] of after.parts) if (isUdp(part) && before?.parts.get(id) !== part) return true
-  for (const [id, part] of before?.parts ?? []) if (isUdp(part) && !after.parts.has(id)) return true
+  for (const { before: old, after: part } of differencesOf(before?.parts ?? new Map(), after.parts)) {
+    const known = part ?? old
+    if (known !== undefined && isUdp(known)) return true
+  }
   return false
 }
 

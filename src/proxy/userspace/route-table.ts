@@ -5,6 +5,7 @@ import {
   type ResolvedPolicy,
 } from '../../loadbalancer/index.ts'
 import type { Backend, Protocol, ServicePortId } from '../../model/index.ts'
+import { differencesOf, type ReadableMap } from '../../runtime/index.ts'
 
 /** The backends of one ServicePort that the userspace proxy carries. */
 export interface UserspaceRoute {
@@ -36,13 +37,39 @@ export interface RouteTable {
   /** Those of UDP, by synthetic address; a new map after each `replace`. */
   datagramRoutes(): ReadonlyMap<string, BalancedRoute>
   /** Makes the table equal to these routes, keyed by synthetic IPv4 address. */
-  replace(routes: ReadonlyMap<string, UserspaceRoute>): void
+  replace(routes: ReadableMap<UserspaceRoute>): void
 }
 
 /** Makes an empty table. */
 export function createRouteTable(usual: ResolvedPolicy, surroundings: BalancerSurroundings): RouteTable {
-  let byAddress = new Map<string, BalancedRoute>()
-  let byId = new Map<ServicePortId, Held>()
+  let last: ReadableMap<UserspaceRoute> = new Map()
+  const byAddress = new Map<string, BalancedRoute>()
+  const datagrams = new Map<string, BalancedRoute>()
+  const byId = new Map<ServicePortId, Held>()
+
+  const hold = (wanted: UserspaceRoute): BalancedRoute => {
+    const { policy = usual } = wanted
+    const known = byId.get(wanted.id)
+    const route = known?.route ?? newRoute(wanted, policy, surroundings)
+    if (known === undefined || !isSame(known.from, wanted)) update(route, wanted, policy)
+    byId.set(wanted.id, { route, from: wanted, addresses: (known?.addresses ?? 0) + 1 })
+    return route
+  }
+  const lead = (address: string, wanted: UserspaceRoute | undefined): void => {
+    byAddress.delete(address)
+    datagrams.delete(address)
+    if (wanted === undefined) return
+    const route = hold(wanted)
+    byAddress.set(address, route)
+    if (route.protocol === 'udp') datagrams.set(address, route)
+  }
+  const letGo = ({ id }: UserspaceRoute): void => {
+    const known = byId.get(id)
+    if (known === undefined) return
+    if (known.addresses === 1) byId.delete(id)
+    else byId.set(id, { ...known, addresses: known.addresses - 1 })
+  }
+
   return {
     get size() {
       return byAddress.size
@@ -51,19 +78,13 @@ export function createRouteTable(usual: ResolvedPolicy, surroundings: BalancerSu
       const route = localAddress === undefined ? undefined : byAddress.get(withoutMappedPrefix(localAddress))
       return route?.protocol === 'tcp' ? route : undefined
     },
-    datagramRoutes: () => new Map([...byAddress].filter(([, { protocol }]) => protocol === 'udp')),
+    datagramRoutes: () => new Map(datagrams),
     replace(routes) {
-      const before = byId
-      byAddress = new Map()
-      byId = new Map()
-      for (const [address, wanted] of routes) {
-        const { policy = usual } = wanted
-        const known = byId.get(wanted.id) ?? before.get(wanted.id)
-        const route = known?.route ?? newRoute(wanted, policy, surroundings)
-        if (known === undefined || !isSame(known.from, wanted)) update(route, wanted, policy)
-        byAddress.set(address, route)
-        byId.set(wanted.id, { route, from: wanted })
-      }
+      const differences = [...differencesOf(last, routes)]
+      last = routes
+      for (const { key, after } of differences) lead(key, after)
+      // Only now, so that a ServicePort at a new address keeps its balancer.
+      for (const { before } of differences) if (before !== undefined) letGo(before)
     },
   }
 }
@@ -72,6 +93,8 @@ export function createRouteTable(usual: ResolvedPolicy, surroundings: BalancerSu
 interface Held {
   readonly route: MutableRoute
   readonly from: UserspaceRoute
+  /** How many addresses lead to it. */
+  readonly addresses: number
 }
 
 type MutableRoute = { -readonly [K in keyof BalancedRoute]: BalancedRoute[K] }

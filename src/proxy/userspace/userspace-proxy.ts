@@ -8,7 +8,7 @@ import {
   type TcpSocket,
 } from '../../net/index.ts'
 import type { Logger, Metrics } from '../../observability/index.ts'
-import { TaskGroup } from '../../runtime/index.ts'
+import { type ReadableMap, TaskGroup } from '../../runtime/index.ts'
 import type { DialPolicy } from '../l4/dial-first-reachable.ts'
 import { type CarrierOptions, carryConnection, recordFailure } from './connection-carrier.ts'
 import { createDatagramProxy, type DatagramProxy } from './datagram-proxy.ts'
@@ -61,7 +61,7 @@ export interface UserspaceProxy extends AsyncDisposable {
    * Replaces all routes, keyed by synthetic IPv4 address; open connections are left alone. Those of TCP hold at once,
    * those of UDP when the promise resolves, and only then may the kernel send datagrams there.
    */
-  setRoutes(routes: ReadonlyMap<string, UserspaceRoute>): Promise<void>
+  setRoutes(routes: ReadableMap<UserspaceRoute>): Promise<void>
   /** Stops accepting, then waits until no connection is open or the signal aborts. */
   drain(signal: AbortSignal): Promise<void>
   status(): UserspaceProxyStatus
