@@ -43,6 +43,10 @@ function explainIssue(issue: z.core.$ZodIssue, document: YamlDocument, tree: Sch
   if (issue.code === 'unrecognized_keys') {
     return issue.keys.map((key) => problemAt(document, [...issue.path, key], explainUnknownKey(key, issue.path, tree)))
   }
+  // Values that are good each, but not together.
+  if (issue.code === 'custom' && typeof issue.params?.['remedy'] === 'string') {
+    return [problemAt(document, issue.path, { message: issue.message, remedy: issue.params['remedy'] })]
+  }
   const node = nodeAt(tree, issue.path) ?? {}
   const value = valueAt(document.value, issue.path)
   return [problemAt(document, issue.path, explainValue(node, value, issue.path))]

@@ -43,6 +43,11 @@ const shapeCases: readonly (readonly [name: string, text: string, ...expected: s
     'a.yaml:3:5: modules.edgeTunnel.maxCandidates: expected an integer of at least 1, got 1.5; write a number, for example 15',
   ],
   [
+    'switches that leave no path',
+    'modules:\n  edgeTunnel:\n    paths:\n      directOnly: true\n      relayOnly: true\n',
+    'a.yaml:5:7: modules.edgeTunnel.paths.relayOnly: leaves no path together with directOnly; set one of the two',
+  ],
+  [
     'a number that must be above zero',
     'kubeAPIConfig:\n  qps: -1\n',
     'a.yaml:2:3: kubeAPIConfig.qps: expected a number above 0, got -1; write a number, for example 100',

@@ -54,6 +54,36 @@ const identitySchema = z
       'Go system, its name. A derived identity proves nothing, and all nodes of a mesh need the same kind.',
   )
 
+/** Which paths this node takes. */
+const pathsSchema = z
+  .strictObject({
+    directOnly: z
+      .boolean()
+      .default(false)
+      .describe('Carry no flows of this node through relays; without a direct path they fail.'),
+    relayOnly: z
+      .boolean()
+      .default(false)
+      .describe('Neither seek direct paths nor tell peers the addresses of this node; flows go through relays alone.'),
+    noPunch: z.boolean().default(false).describe('Open no holes in NATs.'),
+  })
+  .refine(({ directOnly, relayOnly }) => !(directOnly && relayOnly), {
+    path: ['relayOnly'],
+    error: 'leaves no path together with directOnly',
+    params: { remedy: 'set one of the two' },
+  })
+  .prefault({})
+  .describe('Which paths this node takes to peers.')
+
+/** How flows travel to peers. */
+const linkFields = {
+  links: z
+    .boolean()
+    .default(true)
+    .describe('Carry flows between agents over TLS connections of their own; without, over libp2p streams alone.'),
+  paths: pathsSchema,
+}
+
 /** Keys of the Go system's relay discovery, and those that it writes for itself. */
 const goTunnelFields = {
   relayNodes: z
@@ -142,10 +172,7 @@ export function tunnelSchemaOf(defaultListenPort: number, isEnabledByDefault = f
       .default(['yamux'])
       .describe('Stream multiplexers offered, best first. mplex has no backpressure.')
       .meta({ expects: 'a list of at least one of yamux, mplex' }),
-    links: z
-      .boolean()
-      .default(true)
-      .describe('Carry flows between agents over TLS connections of their own; without, over libp2p streams alone.'),
+    ...linkFields,
     listenInterfaces: z
       .string()
       .default('*')

@@ -144,6 +144,8 @@ export async function startTestAgent(
       enable: true,
       listenPort: 0,
       servers: [`127.0.0.1:${serverPort}`],
+      // There is no NAT between them, so a hole would be there at once.
+      paths: { noPunch: true },
       psk: { path: await folder.file(`psk-${name}`, options.psk ?? 'secret') },
       ...options.config,
     }),

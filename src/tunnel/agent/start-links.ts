@@ -3,9 +3,12 @@ import type { Logger, Metrics } from '../../observability/index.ts'
 import type { TaskGroup } from '../../runtime/index.ts'
 import type { FlowAcceptor } from '../flows/flow-acceptor.ts'
 import type { Host } from '../host/host.ts'
+import type { PeerConnection } from '../host/peer-connection.ts'
 import type { Membership } from '../identity/load-membership.ts'
 import { LinkConnector } from '../links/link-connector.ts'
 import { LinkTable } from '../links/link-table.ts'
+import { isDirect } from '../paths/direct-connector.ts'
+import type { PathPolicy } from '../paths/path-policy.ts'
 import type { PeerPaths } from '../paths/peer-paths.ts'
 import { AppearanceWatch } from '../punch/appearance.ts'
 import { Puncher } from '../punch/puncher.ts'
@@ -20,6 +23,7 @@ export interface LinksOptions {
   readonly book: RecordBook
   readonly membership: Membership
   readonly paths: PeerPaths
+  readonly policy: PathPolicy
   readonly acceptor: FlowAcceptor
   readonly ownRecord: OwnRecord
   readonly tasks: TaskGroup
@@ -32,12 +36,13 @@ export interface LinksOptions {
 
 /** Lets flows use links of our own where both ends speak them; ends them when disposed. */
 export async function startLinks(options: LinksOptions): Promise<AsyncDisposable> {
-  const { host, book, membership, paths, acceptor, ownRecord, tasks, logger, metrics } = options
+  const { host, book, membership, paths, policy, acceptor, ownRecord, tasks, logger, metrics } = options
   const { name, role, sequence } = ownRecord.current.record
   const table = new LinkTable({
     credentials: membership,
     self: { name, role, sequence },
     tasks,
+    allows: (path) => policy.allows(path),
     nameConflictOf: (claimed, peerId) => nameConflictOf(book, claimed, peerId),
     onIncoming: (flow, peer) => acceptor.accept(flow, peer),
     onWant: (peerId, kind) => connector.want(peerId, kind),
@@ -60,47 +65,50 @@ export async function startLinks(options: LinksOptions): Promise<AsyncDisposable
     onSocket: (socket, relayPeerId) => table.accept({ socket, path: paths.describeRelayed(relayPeerId) }),
     logger,
   })
-  const puncher = createPuncher(options, table)
-  await puncher.serve()
-  tasks.signal.addEventListener('abort', () => puncher[Symbol.dispose](), { once: true })
-  ownRecord.onChange(() => puncher.changed())
+  const puncher = policy.punches ? await startPuncher(options, table) : undefined
   paths.useLinks({
     table,
     want(peerId) {
       connector.want(peerId, 'shared')
-      puncher.want(peerId)
+      puncher?.want(peerId)
     },
-    lastErrorOf: (peerId) => puncher.lastErrorOf(peerId),
+    lastErrorOf: (peerId) => puncher?.lastErrorOf(peerId),
   })
   observe(table, metrics)
   return table
 }
 
-function createPuncher(
-  { host, book, paths, tasks, links, interfaceAddresses, logger }: LinksOptions,
+async function startPuncher(
+  { host, book, tasks, links, ownRecord, interfaceAddresses, logger }: LinksOptions,
   table: LinkTable,
-): Puncher {
+): Promise<Puncher> {
   const servers = () =>
-    links.flatMap(({ isUp, peerId }) => {
-      if (!isUp || peerId === undefined) return []
-      return host
-        .connectionsTo(peerId)
-        .filter(({ isOutbound, relayPeerId }) => isOutbound && relayPeerId === undefined)
-        .slice(0, 1)
-    })
+    links.flatMap(({ isUp, peerId }) => (isUp && peerId !== undefined ? toServer(host, peerId) : []))
   const appearance = new AppearanceWatch({ host, servers, interfaceAddresses })
-  return new Puncher({
+  const puncher = new Puncher({
     host,
     table,
     tasks,
     relayedConnection(peerId) {
-      const connection = paths.bestConnectionTo(peerId)
-      return connection?.relayPeerId === undefined ? undefined : connection
+      const connections = host.connectionsTo(peerId)
+      return connections.some(isDirect) ? undefined : connections.at(-1)
     },
     appearance: (signal) => appearance.current(signal),
     nameOf: (peerId) => book.nameOf(peerId),
     logger,
   })
+  tasks.signal.addEventListener('abort', () => puncher[Symbol.dispose](), { once: true })
+  ownRecord.onChange(() => puncher.changed())
+  await puncher.serve()
+  return puncher
+}
+
+/** The connection to a server that shows its address. */
+function toServer(host: Host, peerId: string): PeerConnection[] {
+  return host
+    .connectionsTo(peerId)
+    .filter((connection) => connection.isOutbound && isDirect(connection))
+    .slice(0, 1)
 }
 
 function nameConflictOf(book: RecordBook, name: string, peerId: string): string | undefined {

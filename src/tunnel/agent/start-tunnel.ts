@@ -13,6 +13,7 @@ import { derivedNameOf, loadMembership, type Membership } from '../identity/load
 import { GoPeers } from '../legacy/go-peers.ts'
 import { announcedAddressesOf, ownMultiaddressesOf } from '../paths/announced-addresses.ts'
 import { DirectConnector } from '../paths/direct-connector.ts'
+import { type PathPolicy, pathPolicyOf } from '../paths/path-policy.ts'
 import { PeerPaths } from '../paths/peer-paths.ts'
 import { RecordBook } from '../records/record-book.ts'
 import type { Tunnel, TunnelOptions, TunnelStatus } from '../tunnel.ts'
@@ -40,6 +41,7 @@ interface Parts {
   readonly tasks: TaskGroup
   readonly links: ServerLink[]
   readonly ownRelay: OwnRelay
+  readonly policy: PathPolicy
   readonly direct: DirectConnector
   readonly paths: PeerPaths
   /** Absent unless identities are derived. */
@@ -77,7 +79,7 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   const servers = createServerLinks(parts, ownRecord)
   const reload = (wanted: MeshServers) => reloadServers(parts, servers, wanted)
   await reload(options.config)
-  tasks.run('direct connections', (signal) => direct.run(signal))
+  if (parts.policy.seeksDirect) tasks.run('direct connections', (signal) => direct.run(signal))
   tasks.run('own addresses', (signal) => pollOwnAddresses(parts, ownRecord, signal))
   options.logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'tunnel listens')
   observe(parts)
@@ -109,10 +111,12 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
   const ownDerivedName = derivedNameOf({ nodeName, role })
   const goPeers =
     config.identity === 'derived' ? new GoPeers({ ownName: ownDerivedName, host, tasks, logger }) : undefined
-  const paths = new PeerPaths({ host, book, links, direct, strangers: goPeers, logger, patienceMs })
+  const policy = pathPolicyOf(config.paths)
+  const paths = new PeerPaths({ host, book, links, direct, policy, strangers: goPeers, logger, patienceMs })
   const inbound = new FlowCounter(limits.inbound)
   const outbound = new FlowCounter(limits.outbound)
-  return { options, membership, book, host, tasks, links, ownRelay, direct, paths, goPeers, inbound, outbound }
+  const peers = { direct, paths, policy, goPeers }
+  return { options, membership, book, host, tasks, links, ownRelay, ...peers, inbound, outbound }
 }
 
 function createAcceptor(parts: Parts): FlowAcceptor {
@@ -145,13 +149,18 @@ function createAcceptor(parts: Parts): FlowAcceptor {
   })
 }
 
-async function handleFlows({ options, host, paths, goPeers }: Parts, acceptor: FlowAcceptor): Promise<void> {
+async function handleFlows({ options, host, paths, policy, goPeers }: Parts, acceptor: FlowAcceptor): Promise<void> {
   const maxStreams = tunnelLimitsOf(options.config).streamsPerConnection
   const describe = (connection: PeerConnection) => paths.describe(connection)
   await host.handle({
     protocol: flowProtocol,
     maxStreams,
-    onStream: (stream, from) => acceptor.acceptStream(stream, { peerId: from.peerId, path: describe(from) }),
+    onStream(stream, from) {
+      const path = describe(from)
+      if (from.relayPeerId === undefined || policy.allows(path))
+        acceptor.acceptStream(stream, { peerId: from.peerId, path })
+      else stream.destroy()
+    },
   })
   await goPeers?.handle({ acceptor, maxStreams, describe })
 }
@@ -206,7 +215,8 @@ async function pollOwnAddresses(parts: Parts, ownRecord: OwnRecord, signal: Abor
   }
 }
 
-function ownAddressesOf({ options, host }: Parts): string[] {
+function ownAddressesOf({ options, host, policy }: Parts): string[] {
+  if (!policy.seeksDirect) return []
   const { config, interfaceAddresses } = options
   const announced = announcedAddressesOf(interfaceAddresses(), config)
   return ownMultiaddressesOf(config.advertiseAddress, announced, host.listeningPort())

@@ -26,6 +26,8 @@ export interface LinkTableOptions {
   readonly credentials: LinkCredentials
   readonly self: Pick<Hello, 'name' | 'role' | 'sequence'>
   readonly tasks: TaskGroup
+  /** Whether links may go this way; all may when absent. */
+  allows?(path: string): boolean
   /** Why a peer that has proven its identity may not have that name; undefined when it may. */
   nameConflictOf(name: string, peerId: string): string | undefined
   onIncoming(flow: IncomingFlow, peer: { readonly peerId: string; readonly path: string }): void
@@ -95,6 +97,7 @@ export class LinkTable implements AsyncDisposable {
   /** Makes a link of a socket that we have connected to the peer; owns the socket. Rejects when it is not that peer. */
   async dial({ socket, path }: LinkSocket, peerId: string, kind: LinkKind, signal: AbortSignal): Promise<Link> {
     try {
+      if (this.#options.allows?.(path) === false) throw new Error('this path is switched off')
       const make = async (limit: AbortSignal) => {
         const secured = await this.#tls.secure(socket, 'client', limit)
         const agreed = await greet(secured, peerId, this.#handshakeOptions(kind), limit)
@@ -111,7 +114,8 @@ export class LinkTable implements AsyncDisposable {
   /** Makes a link of a socket that a peer has connected to us; owns the socket, and logs what goes wrong. */
   accept({ socket, path }: LinkSocket): void {
     const from = socket.remoteAddress ?? 'unknown'
-    if (this.#handshakes >= maxHandshakes || this.#isClosed || this.#options.tasks.signal.aborted) {
+    const isForbidden = this.#options.allows?.(path) === false
+    if (isForbidden || this.#handshakes >= maxHandshakes || this.#isClosed || this.#options.tasks.signal.aborted) {
       socket.destroy()
       return
     }

@@ -13,6 +13,7 @@ import type { NameRecord } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import type { LinkFacts, PeerPath, PingAnswer, ServerStatus } from '../tunnel.ts'
 import { type DirectConnector, isDirect } from './direct-connector.ts'
+import type { PathPolicy } from './path-policy.ts'
 
 /** A server that may relay for us. */
 export interface RelayLink {
@@ -47,6 +48,7 @@ export interface PeerPathsOptions {
   readonly book: RecordBook
   readonly links: readonly RelayLink[]
   readonly direct: DirectConnector
+  readonly policy: PathPolicy
   /** Nodes of the Go system, which sign no records; absent where there are none. */
   readonly strangers?: Strangers | undefined
   readonly logger: Logger
@@ -60,6 +62,9 @@ const suspectMs = 10_000
 /** With so many direct links to a peer, flows ask for no more. */
 const enoughLinks = 2
 const relayTimeoutMs = 5000
+
+/** Where relays carry no flows, these wait for a hole to be punched. */
+const directPatienceMs = 7000
 
 /** A flow that waits for a path looks again at least this often. */
 const retryMs = 250
@@ -92,15 +97,16 @@ export class PeerPaths implements CarrierSource {
   }
 
   async carrierTo(nodeName: string, signal: AbortSignal): Promise<Carrier> {
-    this.#options.direct.want(nodeName)
-    const linked = this.#linkedTo(nodeName)
-    if (linked !== undefined) return linked
-    const patientUntil = performance.now() + this.#options.patienceMs
+    const { direct, policy, patienceMs } = this.#options
+    if (policy.seeksDirect) direct.want(nodeName)
+    const patientUntil = performance.now() + (policy.allows('relayed') ? patienceMs : directPatienceMs)
     for (;;) {
+      const linked = this.#linkedTo(nodeName)
+      if (linked !== undefined) return linked
       const connection = await this.#connectionTo(nodeName, signal)
       if (connection !== undefined) {
         this.#links?.want(connection.peerId)
-        return this.#carrierOf(connection)
+        if (this.#isAllowed(connection)) return this.#carrierOf(connection)
       }
       signal.throwIfAborted()
       if (performance.now() >= patientUntil) throw this.#noPath(nodeName)
@@ -185,7 +191,11 @@ export class PeerPaths implements CarrierSource {
     if (!link.isDirect || peer.links.size < enoughLinks) this.#links.want(peerId)
     const connection = link.isDirect ? undefined : this.#best(peerId)
     const isBest = connection === undefined || !isDirect(connection)
-    return isBest ? createLinkCarrier(peer, link) : undefined
+    return isBest && this.#options.policy.allows(link.path) ? createLinkCarrier(peer, link) : undefined
+  }
+
+  #isAllowed(connection: PeerConnection): boolean {
+    return this.#options.policy.allows(this.describe(connection))
   }
 
   async #connectionTo(nodeName: string, signal: AbortSignal): Promise<PeerConnection | undefined> {
@@ -194,12 +204,21 @@ export class PeerPaths implements CarrierSource {
     if (peer === undefined) return undefined
     const standing = this.#best(peer.peerId)
     if (standing !== undefined) return standing
+    const agreeing = this.#agreeingOver(peer.peerId)
+    if (agreeing !== undefined) return agreeing
     for (const link of this.#options.links.filter((candidate) => candidate.reaches(nodeName))) {
       const relayed = await this.#outcome(nodeName, this.#relayed(peer, link), signal)
       if (relayed !== undefined) return relayed
     }
-    const direct = record === undefined ? undefined : this.#options.direct.connect(record)
+    const { direct: connector, policy } = this.#options
+    const direct = record === undefined || !policy.seeksDirect ? undefined : connector.connect(record)
     return direct === undefined ? undefined : await this.#outcome(nodeName, direct, signal)
+  }
+
+  /** Where relays carry no flows: the relayed connection over which both ends agree to punch a hole. */
+  #agreeingOver(peerId: string): PeerConnection | undefined {
+    if (this.#options.policy.allows('relayed')) return undefined
+    return this.#options.host.connectionsTo(peerId).find((connection) => !isDirect(connection))
   }
 
   async #strangerOf(name: string): Promise<Pick<NameRecord, 'name' | 'peerId'> | undefined> {
@@ -225,7 +244,7 @@ export class PeerPaths implements CarrierSource {
     const now = Date.now()
     const usable = this.#options.host
       .connectionsTo(peerId)
-      .filter((connection) => (this.#suspects.get(connection) ?? 0) < now)
+      .filter((connection) => (this.#suspects.get(connection) ?? 0) < now && this.#isAllowed(connection))
     return usable.find(isDirect) ?? usable[0]
   }
 
@@ -274,7 +293,10 @@ export class PeerPaths implements CarrierSource {
     }
     const lastError = this.lastErrorOf(nodeName)
     const last = lastError === undefined ? '' : `; last attempt: ${lastError}`
-    const what = isServed ? 'it is not connected to any of our servers' : 'it is no neighbour that answers'
+    const relayed = this.#options.policy.allows('relayed')
+      ? 'it is not connected to any of our servers'
+      : 'there is no direct path, and paths.directOnly forbids others'
+    const what = isServed ? relayed : 'it is no neighbour that answers'
     return new DialError('no-path', `Cannot reach ${nodeName}: ${what}${servers}${last}`)
   }
 

@@ -144,7 +144,8 @@ export class Puncher implements Disposable {
   }
 
   #noteFailure(peerId: string, error: unknown): void {
-    const text = describeError(error)
+    const isUnknown = error instanceof Error && error.name === 'UnsupportedProtocolError'
+    const text = isUnknown ? 'the other side takes no part' : describeError(error)
     this.#lastErrors.set(peerId, `no hole punched: ${text}`)
     this.#options.logger.debug({ peer: this.#nameOf(peerId), error: text }, 'no hole punched')
   }

@@ -1,0 +1,92 @@
+/** Paths by the switches of `edgeTunnel.paths`. Between agents on one machine lies no NAT, but none knows the other's address. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { NamedAddress } from '../../src/linux/index.ts'
+import type { TunnelConfig } from '../../src/tunnel/config.ts'
+import {
+  dial,
+  eventually,
+  isServerReady,
+  knows,
+  pathTo,
+  readAll,
+  startTcpServer,
+  startTestAgent,
+  startTestServer,
+  type TestAgent,
+  TestFolder,
+  type TestServer,
+} from './tunnel-mesh.ts'
+
+const lan: readonly NamedAddress[] = [{ interface: 'lan0', address: '127.0.0.1', prefixLength: 8 }]
+
+/** A server, and two agents that are connected to it; the second one has a target that says hello. */
+interface Mesh {
+  readonly server: TestServer
+  readonly a: TestAgent
+  readonly b: TestAgent
+  hello(): Promise<string>
+}
+
+async function withMesh(
+  switches: Partial<TunnelConfig['paths']>,
+  interfaces: readonly NamedAddress[],
+  use: (mesh: Mesh) => Promise<void>,
+): Promise<void> {
+  const paths = { directOnly: false, relayOnly: false, noPunch: false }
+  await using folder = await TestFolder.create()
+  await using server = await startTestServer(folder)
+  const config = { paths: { ...paths, ...switches } }
+  await using a = await startTestAgent(folder, 'edge-a', server.port, { interfaces, config })
+  await using b = await startTestAgent(folder, 'edge-b', server.port, { interfaces, config: { paths } })
+  await using target = await startTcpServer((socket) => void socket.end('hello'))
+  b.serve('10.1.1.1', target.port)
+  await eventually('both are connected', () => isServerReady(a) && isServerReady(b) && knows(a, 'edge-b'))
+  await use({ server, a, b, hello: async () => (await readAll(await dial(a, 'edge-b', target.port))).toString() })
+}
+
+const relayedBytes = ({ tunnel }: TestServer) => tunnel.status().relayed.reduce((sum, { bytes }) => sum + bytes, 0)
+
+test('the first flow is relayed, and soon there is a punched path that both ends show', async () => {
+  await withMesh({}, [], async ({ a, b, hello }) => {
+    assert.equal(await hello(), 'hello')
+    await eventually('a hole is punched', () => pathTo(a, 'edge-b') === 'punched', 20_000)
+    await eventually('the other end knows', () => pathTo(b, 'edge-a') === 'punched')
+    assert.equal(await hello(), 'hello')
+    assert.match(await a.metrics.render(), /tunnel_links\{kind="shared",path="punched"\} 1/)
+  })
+})
+
+test('directOnly: flows wait for a hole, and nothing is relayed', async () => {
+  await withMesh({ directOnly: true }, [], async ({ server, a, hello }) => {
+    assert.equal(await hello(), 'hello')
+    assert.equal(pathTo(a, 'edge-b'), 'punched')
+    assert.equal(relayedBytes(server), 0)
+  })
+})
+
+test('directOnly without holes: flows beyond the LAN fail and say so', async () => {
+  await withMesh({ directOnly: true, noPunch: true }, [], async ({ hello }) => {
+    await assert.rejects(hello(), { failure: 'no-path', message: /Cannot reach edge-b: .*directOnly/ })
+  })
+})
+
+test('relayOnly: neighbours are not connected to, and do not connect to us', async () => {
+  await withMesh({ relayOnly: true }, lan, async ({ a, b, hello }) => {
+    assert.equal(await hello(), 'hello')
+    assert.equal(pathTo(a, 'edge-b'), 'relayed')
+    assert.equal(pathTo(b, 'edge-a'), 'relayed')
+  })
+})
+
+test('noPunch: the peer says that this side takes no part', async () => {
+  await withMesh({ noPunch: true }, [], async ({ a, b, hello }) => {
+    assert.equal(await hello(), 'hello')
+    const reason = () => b.tunnel.status().peers.find(({ name }) => name === 'edge-a')?.lastError ?? ''
+    await using target = await startTcpServer((socket) => void socket.end('hello'))
+    a.serve('10.1.1.1', target.port)
+    assert.equal((await readAll(await dial(b, 'edge-a', target.port))).toString(), 'hello')
+    await eventually('the reason is told', () => reason().includes('the other side takes no part'))
+    assert.equal(pathTo(a, 'edge-b'), 'relayed')
+  })
+})
