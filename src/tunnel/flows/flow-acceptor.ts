@@ -171,7 +171,8 @@ export class FlowAcceptor {
     const address = request.kind === 'node' ? nodeAddress() : request.address
     using limit = new TimeLimit(dialTimeoutMs, signal, gone)
     try {
-      return await dial({ protocol: request.protocol, address, port: request.port }, limit.signal)
+      // With the name of this node: when ports towards the target run out, its other addresses have some.
+      return await dial({ protocol: request.protocol, nodeName, address, port: request.port }, limit.signal)
     } catch (error) {
       if (limit.isOver) {
         const message = `connect ${targetTextOf(request)} on ${nodeName}: no answer within ${dialTimeoutMs} ms`
