@@ -1,5 +1,4 @@
 import type { TLSSocket } from 'node:tls'
-import { PathLostError } from '../../net/index.ts'
 import { encodeOffset, FrameBatch, FrameReader, type FrameSink, frameType, LinkProtocolError } from './frame.ts'
 import type { AgreedLink } from './handshake.ts'
 import type { LinkKind } from './hello.ts'
@@ -75,8 +74,8 @@ export class Link implements FrameSink {
     socket.on('data', this.#onBytes)
     socket.on('drain', this.#flush)
     socket.on('error', () => {})
-    socket.on('close', () => this.close(new PathLostError('the link to the peer was lost', { cause: socket.errored })))
-    socket.on('end', () => this.close(new PathLostError('the peer closed the link')))
+    socket.on('close', () => this.close(socket.errored ?? new Error('it was closed')))
+    socket.on('end', () => this.close(new Error('the peer closed it')))
     socket.resume()
   }
 

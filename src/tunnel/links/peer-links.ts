@@ -175,7 +175,7 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     this.links.delete(link)
     this.#bytesGone.read += link.bytesRead
     this.#bytesGone.written += link.bytesWritten
-    const lost = error instanceof PathLostError ? error : new PathLostError(error.message, { cause: error })
+    const lost = new PathLostError('the link to the peer was lost', { cause: error })
     for (const [id] of [...this.#pending].filter(([, pending]) => pending.link === link)) {
       this.#takePending(id)?.reject(lost)
     }
