@@ -1,7 +1,7 @@
 import type { Environment } from '../config/index.ts'
 import { serverEntriesOf, serverHostsOf, type Tunnel } from '../tunnel/index.ts'
 import type { Boot } from './boot.ts'
-import { startConfigWatch } from './watch-config.ts'
+import { membershipKeys, startConfigWatch } from './watch-config.ts'
 
 /** The configuration as it is now, where it may change while the agent runs. */
 export interface AgentReload extends AsyncDisposable {
@@ -10,7 +10,7 @@ export interface AgentReload extends AsyncDisposable {
 }
 
 /** What takes effect without a restart. */
-const reloadable = ['modules.edgeTunnel.servers', 'modules.edgeTunnel.relayNodes'] as const
+const reloadable = ['modules.edgeTunnel.servers', 'modules.edgeTunnel.relayNodes', ...membershipKeys]
 
 /** Follows the agent's configuration file and gives changed servers and relays to the tunnel. */
 export function startAgentReload(

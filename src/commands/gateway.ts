@@ -13,6 +13,7 @@ import { gatewayAwaits, gatewayKinds, startMetadataSource } from './metadata-sou
 import { startMetricsServer } from './metrics-server.ts'
 import { noTunnel } from './no-tunnel.ts'
 import { headOf } from './status-document.ts'
+import { membershipKeys, startConfigWatch } from './watch-config.ts'
 
 /** The boot sequence of `edgemesh gateway`; disposal stops in reverse order, also when a later start throws. */
 export async function run(configFile: string, context: CommandContext): Promise<number> {
@@ -51,6 +52,7 @@ export async function run(configFile: string, context: CommandContext): Promise<
     }
   }
   running.use(await startControl({ runtimeDir: config.runtimeDir, metrics, health, status, unpin: tunnel?.unpin }))
+  if (tunnel !== undefined) running.use(followMembership(base, context, tunnel))
 
   logger.info({}, 'gateway ready')
   await untilStopped(base)
@@ -90,6 +92,22 @@ async function beginTunnel(
     metrics,
     health,
     signal,
+  })
+}
+
+/** Of a gateway's configuration only the membership of the mesh changes while it runs. */
+function followMembership(
+  { loaded, config, loggerOf }: Boot<'gateway'>,
+  { env }: CommandContext,
+  tunnel: Tunnel,
+): AsyncDisposable {
+  const { servers, relayNodes } = config.modules.edgeTunnel
+  return startConfigWatch({
+    loaded,
+    env,
+    reloadable: membershipKeys,
+    onChange: ({ modules }) => tunnel.reload({ ...modules.edgeTunnel, servers, relayNodes }),
+    logger: loggerOf('config'),
   })
 }
 

@@ -4,7 +4,7 @@ import type { CommandContext } from './command.ts'
 import { startControl } from './control.ts'
 import { startMetricsServer } from './metrics-server.ts'
 import { headOf } from './status-document.ts'
-import { startConfigWatch } from './watch-config.ts'
+import { type ConfigWatchOptions, membershipKeys, startConfigWatch } from './watch-config.ts'
 
 /** The boot sequence of `edgemesh server`; disposal stops in reverse order, also when a later start throws. */
 export async function run(configFile: string, context: CommandContext): Promise<number> {
@@ -34,9 +34,8 @@ export async function run(configFile: string, context: CommandContext): Promise<
   running.use(await startControl({ runtimeDir: config.runtimeDir, metrics, health, status, unpin: server.unpin }))
   const { loaded } = base
   const watchLogger = base.loggerOf('config')
-  // Nothing of a server changes while it runs; its operators hear of mistakes, and what waits for a restart, at once.
-  const onChange = () => Promise.resolve()
-  running.use(startConfigWatch({ loaded, env: context.env, reloadable: [], onChange, logger: watchLogger }))
+  const onChange: ConfigWatchOptions<'server'>['onChange'] = ({ modules }) => server.reload(modules.edgeTunnel)
+  running.use(startConfigWatch({ loaded, env: context.env, reloadable: membershipKeys, onChange, logger: watchLogger }))
 
   logger.info({ peer: server.status().peerId }, 'server ready')
   await untilStopped(base)

@@ -13,6 +13,9 @@ import {
 import type { Logger } from '../observability/index.ts'
 import { FolderWatch, fileVersionOf, folderIdentityOf, sleep, TaskGroup } from '../runtime/index.ts'
 
+/** Who belongs to the mesh: takes effect without a restart in every role with a tunnel. */
+export const membershipKeys: readonly string[] = ['modules.edgeTunnel.psk.path', 'modules.edgeTunnel.psk.previousPath']
+
 /** Which file to follow and what may change while the process runs. */
 export interface ConfigWatchOptions<R extends Role> {
   /** What the process was started with. */

@@ -98,6 +98,25 @@ suite('the pre-shared key', () => {
   })
 })
 
+suite('the pre-shared key before it', () => {
+  const withBoth = `${withKey}      previousPath: DIR/previous\n`
+  const file = () => join(folder, 'previous')
+
+  test('is taken when only its owner can read it', () => {
+    writeKey('key', 0o600)
+    writeFileSync(file(), 'old', { mode: 0o600 })
+    assert.deepEqual(complaintsOf(withBoth), [])
+  })
+
+  test('that is missing, or that every user can read, is named at its own line', () => {
+    writeKey('key', 0o600)
+    assert.match(complaintsOf(withBoth).join(), /^a\.yaml:6:7: \S+psk\.previousPath: DIR\/previous does not exist; /)
+    writeFileSync(file(), 'old')
+    chmodSync(file(), 0o644)
+    assert.match(complaintsOf(withBoth).join(), /psk\.previousPath: DIR\/previous can be read by every user; run chmod/)
+  })
+})
+
 suite('the folder of manifests', () => {
   test('that exists is taken', () => {
     assert.deepEqual(complaintsOf('kubeAPIConfig: { manifests: DIR }'), [])

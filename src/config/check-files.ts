@@ -3,21 +3,25 @@ import { problemAt } from './explain-issues.ts'
 import type { LoadedConfig } from './load-config.ts'
 import { ConfigError, type ConfigProblem } from './problem.ts'
 
+type TunnelConfig = LoadedConfig['config']['modules']['edgeTunnel']
 type Explanation = Pick<ConfigProblem, 'message' | 'remedy'>
 
 /** Checks the files that a configuration names. Throws a `ConfigError` with everything that is wrong. */
 export function checkFiles({ config, document }: LoadedConfig): void {
-  const { edgeTunnel } = config.modules
-  const problems: ConfigProblem[] = []
-  if (edgeTunnel.enable && edgeTunnel.psk.enable) {
-    const explanation = explainPsk(edgeTunnel.psk.path)
-    if (explanation) problems.push(problemAt(document, ['modules', 'edgeTunnel', 'psk', 'path'], explanation))
-  }
+  const problems = checkKeys(config.modules.edgeTunnel, document)
   if ('kubeAPIConfig' in config && config.kubeAPIConfig.manifests !== '') {
     const explanation = explainFolder(config.kubeAPIConfig.manifests)
     if (explanation) problems.push(problemAt(document, ['kubeAPIConfig', 'manifests'], explanation))
   }
   if (problems.length > 0) throw new ConfigError(problems)
+}
+
+function checkKeys({ enable, psk }: TunnelConfig, document: LoadedConfig['document']): ConfigProblem[] {
+  if (!enable || !psk.enable) return []
+  return (['path', 'previousPath'] as const).flatMap((key) => {
+    const explanation = psk[key] === '' ? undefined : explainPsk(psk[key])
+    return explanation ? [problemAt(document, ['modules', 'edgeTunnel', 'psk', key], explanation)] : []
+  })
 }
 
 function explainPsk(file: string): Explanation | undefined {

@@ -27,6 +27,7 @@ function checkTunnel(role: Role, tunnel: TunnelConfig): Finding[] {
   const path = ['modules', 'edgeTunnel']
   return [
     ...checkTransport(tunnel),
+    ...checkRotation(tunnel),
     ...checkDerived(role, tunnel),
     ...repeatsOf(tunnel.servers, [...path, 'servers']),
     ...repeatsOf(tunnel.muxers, [...path, 'muxers']),
@@ -50,6 +51,14 @@ function checkTransport({ transport, psk }: TunnelConfig): Finding[] {
       ? 'quic cannot carry a pre-shared key, and psk.enable is true'
       : `${transport} is not available in this version`
   return [{ path: ['modules', 'edgeTunnel', 'transport'], message, remedy: 'write tcp' }]
+}
+
+function checkRotation({ psk }: TunnelConfig): Finding[] {
+  return when(psk.previousPath === psk.path, {
+    path: ['modules', 'edgeTunnel', 'psk', 'previousPath'],
+    message: `${psk.path} is also modules.edgeTunnel.psk.path`,
+    remedy: 'copy the old key to a file of its own before the new one takes its place, and name that',
+  })
 }
 
 const serverPort = 20004

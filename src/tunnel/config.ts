@@ -84,6 +84,21 @@ const linkFields = {
   paths: pathsSchema,
 }
 
+/** Who may join at all. */
+const preSharedKeySchema = z
+  .strictObject({
+    enable: z.boolean().default(true).describe('Admit only nodes that hold the same pre-shared key.'),
+    path: z.string().startsWith('/').default('/etc/edgemesh/psk').describe('File that holds the pre-shared key.'),
+    previousPath: z
+      .string()
+      .regex(/^(?:\/.*)?$/)
+      .default('')
+      .describe('During a rotation, the file that holds the key before it, which is accepted too.')
+      .meta({ expects: 'an absolute path', examples: ['/etc/edgemesh/psk.previous'] }),
+  })
+  .prefault({})
+  .describe('The pre-shared key of the mesh; followed while the process runs.')
+
 /** Keys of the Go system's relay discovery, and those that it writes for itself. */
 const goTunnelFields = {
   relayNodes: z
@@ -159,13 +174,7 @@ export function tunnelSchemaOf(defaultListenPort: number, isEnabledByDefault = f
       .default([])
       .describe('Addresses to tell peers besides those of the interfaces.'),
     identity: identitySchema,
-    psk: z
-      .strictObject({
-        enable: z.boolean().default(true).describe('Admit only nodes that hold the same pre-shared key.'),
-        path: z.string().startsWith('/').default('/etc/edgemesh/psk').describe('File that holds the pre-shared key.'),
-      })
-      .prefault({})
-      .describe('The pre-shared key of the mesh.'),
+    psk: preSharedKeySchema,
     muxers: z
       .array(z.enum(['yamux', 'mplex']))
       .min(1)

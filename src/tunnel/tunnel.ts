@@ -62,6 +62,9 @@ export interface TunnelStatus {
   readonly relay?: { readonly agents: number; readonly reservations: number }
 }
 
+/** Who belongs to the mesh, as far as that may change while a node runs. */
+export type Membership = Pick<TunnelConfig, 'psk'>
+
 /** The running tunnel of an agent or gateway. */
 export interface Tunnel extends AsyncDisposable {
   /** Dials a target on another node by `nodeName`; rejects with `DialError`. */
@@ -69,9 +72,9 @@ export interface Tunnel extends AsyncDisposable {
   status(): TunnelStatus
   /**
    * Makes these the servers and the agents that relay; links to those that stay are left alone. Rejects with a
-   * `ServerAddressError`, and changes nothing, when an entry is no address.
+   * `ServerAddressError`, and changes nothing, when an entry is no address, and with a `PreSharedKeyError`.
    */
-  reload(servers: Pick<TunnelConfig, 'servers' | 'relayNodes'>): Promise<void>
+  reload(config: Pick<TunnelConfig, 'servers' | 'relayNodes'> & Partial<Membership>): Promise<void>
   /** Measures the round trip to a node on the path that flows take now; rejects with a `DialError` without one. */
   ping(nodeName: string, signal: AbortSignal): Promise<PingAnswer>
   /** Waits until no peer has a flow to this node any more, or the signal aborts. */
@@ -83,6 +86,8 @@ export interface Tunnel extends AsyncDisposable {
 /** The running relay and directory. */
 export interface TunnelServer extends AsyncDisposable {
   status(): TunnelServerStatus
+  /** Makes this the membership; rejects with a `PreSharedKeyError`, and changes nothing. */
+  reload(config: Membership): Promise<void>
   /** Forgets the identity that a node name is bound to; false when none was. */
   unpin(name: string): boolean
 }

@@ -15,6 +15,7 @@ import { type ByteStream, connectTcp, startTcpListener } from '../../src/net/ind
 import { createMetrics, type LogFields, type Logger, silentLogger } from '../../src/observability/index.ts'
 import { TaskGroup } from '../../src/runtime/index.ts'
 import type { IncomingFlow } from '../../src/tunnel/flows/incoming-flow.ts'
+import { KeyRing } from '../../src/tunnel/identity/key-ring.ts'
 import { encodeOffset, FrameBatch, frameType } from '../../src/tunnel/links/frame.ts'
 import { greet } from '../../src/tunnel/links/handshake.ts'
 import { type Hello, type LinkCredentials, linkVersions, type VersionRange } from '../../src/tunnel/links/hello.ts'
@@ -40,18 +41,22 @@ interface EndOptions {
   readonly versions?: VersionRange
   readonly capabilities?: readonly string[]
   readonly preSharedKey?: Uint8Array
+  readonly previousKey?: Uint8Array
   readonly budget?: WindowBudget
   readonly owners?: Readonly<Record<string, string>>
 }
 
-async function createCredentials(preSharedKey: Uint8Array = secret): Promise<LinkCredentials> {
+async function createCredentials(key: Uint8Array = secret, previous?: Uint8Array): Promise<LinkCredentials> {
   const privateKey = await generateKeyPair('Ed25519')
-  return { identity: { privateKey, peerId: peerIdFromPrivateKey(privateKey).toString() }, preSharedKey }
+  return {
+    identity: { privateKey, peerId: peerIdFromPrivateKey(privateKey).toString() },
+    keyRing: KeyRing.of(key, previous),
+  }
 }
 
 async function startEnd(name: string, options: EndOptions = {}): Promise<End> {
   const stack = new AsyncDisposableStack()
-  const credentials = await createCredentials(options.preSharedKey)
+  const credentials = await createCredentials(options.preSharedKey, options.previousKey)
   const incoming: IncomingFlow[] = []
   const log: string[] = []
   const tasks = stack.use(new TaskGroup(() => {}))
@@ -271,6 +276,19 @@ test('another pre-shared key is refused, and both logs name it with a remedy', a
     await eventually('it is logged', () => log.length > 0)
     assert.match(log.join(), /link refused: pre-shared key mismatch: .*pre-shared keys.*sha256sum/)
   }
+})
+
+test('during a rotation a node links with those that have one of its two keys alone, and with others that have both', async () => {
+  const key = { preSharedKey: randomBytes(32), previousKey: secret }
+  await using rotated = await startEnd('rotated', key)
+  await using old = await startEnd('old')
+  await using renewed = await startEnd('renewed', { preSharedKey: key.preSharedKey })
+  await using other = await startEnd('other', key)
+  for (const peer of [old, renewed, other]) {
+    await join(rotated, peer)
+    await join(peer, rotated)
+  }
+  await assert.rejects(join(old, renewed), { name: 'HelloError', isKeyMismatch: true })
 })
 
 test('a node speaks with one of the version before, and with one that knows no moves', async () => {

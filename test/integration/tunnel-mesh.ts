@@ -103,6 +103,7 @@ export async function startTestServer(
     readonly name?: string
     readonly port?: number
     readonly psk?: string
+    readonly config?: Partial<TunnelConfig>
     readonly muxers?: TunnelConfig['muxers']
   } = {},
 ): Promise<TestServer> {
@@ -115,6 +116,7 @@ export async function startTestServer(
       listenPort: options.port ?? 0,
       psk: { path: await folder.file(`psk-${name}`, options.psk ?? 'secret') },
       ...(options.muxers && { muxers: options.muxers }),
+      ...options.config,
     }),
     nodeName: name,
     stateDir,

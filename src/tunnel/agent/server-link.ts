@@ -6,6 +6,7 @@ import { directoryProtocol } from '../directory/messages.ts'
 import { preSharedKeyRemedy } from '../host/handshake-watch.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
+import { isHandshakeFailure } from '../host/private-network.ts'
 import type { ServerAddress } from '../host/server-address.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import type { ServerStatus } from '../tunnel.ts'
@@ -233,9 +234,4 @@ function retryDelayMs(error: unknown, failures: number): number {
 async function openDirectory(connection: PeerConnection, signal: AbortSignal): Promise<ByteStream> {
   using limit = new TimeLimit(connectTimeoutMs, signal)
   return await connection.openStream(directoryProtocol, limit.signal)
-}
-
-/** True for failures after TCP was connected and before the peer proved its identity. */
-function isHandshakeFailure(error: unknown): boolean {
-  return error instanceof Error && error.name === 'EncryptionFailedError'
 }

@@ -59,6 +59,7 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   using _listening = options.health.block('tunnel listens')
   const parts = await createParts(options, starting)
   const { host, direct, tasks, paths, book, goPeers } = parts
+  const { keyRing } = parts.membership
   const acceptor = createAcceptor(parts)
   await handleFlows(parts, acceptor)
   await host.listen()
@@ -77,9 +78,13 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
     }),
   )
   const servers = createServerLinks(parts, ownRecord)
-  const reload = (wanted: MeshServers) => reloadServers(parts, servers, wanted)
+  const reload: Tunnel['reload'] = async (wanted) => {
+    if (wanted.psk !== undefined) await keyRing?.set(wanted.psk)
+    await reloadServers(parts, servers, wanted)
+  }
   await reload(options.config)
   if (parts.policy.seeksDirect) tasks.run('direct connections', (signal) => direct.run(signal))
+  if (keyRing !== undefined) tasks.run('pre-shared keys', (signal) => keyRing.follow(options.logger, signal))
   tasks.run('own addresses', (signal) => pollOwnAddresses(parts, ownRecord, signal))
   options.logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'tunnel listens')
   observe(parts)
@@ -171,7 +176,7 @@ function createServerLinks(parts: Parts, ownRecord: OwnRecord): ServerLinks {
     host,
     book,
     ownRecord,
-    hasPreSharedKey: membership.preSharedKey !== undefined,
+    hasPreSharedKey: membership.keyRing !== undefined,
     isDirectoryOptional: options.config.identity === 'derived',
     onChange: () => paths.changed(),
     logger: options.logger,

@@ -8,9 +8,10 @@ import type { Multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import type { Logger } from '../../observability/index.ts'
 import type { Identity } from '../identity/identity.ts'
+import type { KeyRing } from '../identity/key-ring.ts'
 import { createHandshakeWatch } from './handshake-watch.ts'
 import { createSilentLibraryLogger } from './library-logger.ts'
-import { privateNetwork } from './private-network.ts'
+import { type KeyChoice, privateNetwork } from './private-network.ts'
 import { relayServer } from './relay-server.ts'
 import { type SharedPort, sharedPortTransport } from './shared-port.ts'
 
@@ -19,7 +20,7 @@ export interface NodeOptions {
   readonly identity: Identity
   readonly listenPort: number
   /** Absent for an open mesh. */
-  readonly preSharedKey?: Uint8Array | undefined
+  readonly keyRing?: KeyRing | undefined
   readonly muxers: readonly ('yamux' | 'mplex')[]
   /** Streams that one connection may carry, each way. */
   readonly maxStreamsPerConnection: number
@@ -45,7 +46,7 @@ export interface CreatedNode {
 export interface Internals {
   readonly transportManager: {
     /** Unlike `node.dial` it neither joins a dial to the same peer under way nor returns another connection. */
-    dial(address: Multiaddr, options: { readonly signal: AbortSignal }): Promise<Connection>
+    dial(address: Multiaddr, options: { readonly signal: AbortSignal } & KeyChoice): Promise<Connection>
     getAddrs(): readonly Multiaddr[]
   }
   readonly reservationStore: {
@@ -100,11 +101,11 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
     connectionEncrypters: [noise()],
     streamMuxers: await Promise.all(options.muxers.map((name) => muxerOf(name, streams))),
     connectionGater: {
-      ...createHandshakeWatch({ logger: options.logger, hasPreSharedKey: options.preSharedKey !== undefined }),
+      ...createHandshakeWatch({ logger: options.logger, hasPreSharedKey: options.keyRing !== undefined }),
       denyInboundRelayReservation: () => !relaying.isOn,
       denyOutboundRelayedConnection: () => !relaying.isOn,
     },
-    ...(options.preSharedKey === undefined ? {} : { connectionProtector: privateNetwork(options.preSharedKey) }),
+    ...(options.keyRing === undefined ? {} : { connectionProtector: privateNetwork(options.keyRing) }),
     connectionManager: {
       maxConnections: manyConnections,
       maxIncomingPendingConnections: manyConnections,

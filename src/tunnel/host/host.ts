@@ -3,8 +3,11 @@ import type { Connection, Libp2p, PeerId, PeerInfo } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
 import { type ByteStream, listenErrorOf, type SocketAddress, type TcpSocket } from '../../net/index.ts'
+import { TimeLimit } from '../../runtime/index.ts'
+import type { KeyRing } from '../identity/key-ring.ts'
 import { type CreatedNode, createNode, type NodeOptions } from './create-node.ts'
 import { type PeerConnection, peerConnectionOf } from './peer-connection.ts'
+import { isHandshakeFailure, type KeyChoice } from './private-network.ts'
 import { SharedPort } from './shared-port.ts'
 import { agentSilence, serverSilence, watchSilence } from './silence.ts'
 
@@ -65,13 +68,16 @@ export class TunnelListenError extends Error {
 /** The library tags relays for reconnection, which the owner of the server connection does better. */
 const libraryKeepAliveTag = 'keep-alive-circuit-relay'
 
+/** Who says nothing to the new pre-shared key for this long is dialled with the old one; most refuse at once. */
+const otherKeyAfterMs = 2000
+
 /** Makes the host; it neither listens nor dials before `listen`. */
 export async function createHost(options: Omit<NodeOptions, 'port'>): Promise<Host> {
   const nodeOptions = { ...options, port: new SharedPort() }
   return hostOf(await createNode(nodeOptions), nodeOptions)
 }
 
-function hostOf(created: CreatedNode, { listenPort, isRelay, port }: NodeOptions): Host {
+function hostOf(created: CreatedNode, { listenPort, isRelay, port, keyRing }: NodeOptions): Host {
   const { node, internals, relay } = created
   const watching = new DisposableStack()
   const relays = new Set<string>()
@@ -112,7 +118,7 @@ function hostOf(created: CreatedNode, { listenPort, isRelay, port }: NodeOptions
     },
     listening,
     listeningPort: () => Number(/\/tcp\/(\d+)/.exec(listening()[0] ?? '')?.[1] ?? 0),
-    dial: (multiaddress, signal) => dial(created, multiaddress, signal),
+    dial: (multiaddress, signal) => dialWithEitherKey(created, keyRing, multiaddress, signal),
     connectionsTo(peerId) {
       return node.getConnections(peerIdOf(peerId)).map(peerConnectionOf).filter(isOpen)
     },
@@ -152,9 +158,32 @@ function onConnection({ node }: CreatedNode, listener: ConnectionListener): Disp
   }
 }
 
-function dial({ internals }: CreatedNode, multiaddress: string, signal: AbortSignal): Promise<PeerConnection> {
+/** During a rotation of the pre-shared key who refuses the new one is dialled with the old one. */
+async function dialWithEitherKey(
+  created: CreatedNode,
+  keyRing: KeyRing | undefined,
+  multiaddress: string,
+  signal: AbortSignal,
+): Promise<PeerConnection> {
+  if (keyRing?.previous === undefined) return await dial(created, multiaddress, { signal })
+  using limit = new TimeLimit(otherKeyAfterMs, signal)
+  try {
+    return await dial(created, multiaddress, { signal: limit.signal })
+  } catch (error) {
+    signal.throwIfAborted()
+    const mayBeTheKey = isHandshakeFailure(error) || limit.signal.aborted
+    if (!mayBeTheKey) throw error
+    return await dial(created, multiaddress, { signal, usesPreviousKey: true })
+  }
+}
+
+function dial(
+  { internals }: CreatedNode,
+  multiaddress: string,
+  { signal, ...choice }: { readonly signal: AbortSignal } & KeyChoice,
+): Promise<PeerConnection> {
   return untilSettled(signal, async (dialing) => {
-    const connection = await internals.transportManager.dial(multiaddr(multiaddress), { signal: dialing })
+    const connection = await internals.transportManager.dial(multiaddr(multiaddress), { signal: dialing, ...choice })
     return peerConnectionOf(connection)
   })
 }

@@ -2,13 +2,13 @@ import type { Logger } from '../../observability/index.ts'
 import type { TunnelConfig } from '../config.ts'
 import { deriveIdentity } from './derived-key.ts'
 import { type Identity, loadIdentity } from './identity.ts'
-import { readPreSharedKey } from './pre-shared-key.ts'
+import { KeyRing } from './key-ring.ts'
 
 /** What makes a node a member of the mesh. */
 export interface Membership {
   readonly identity: Identity
   /** Absent for an open mesh. */
-  readonly preSharedKey: Uint8Array | undefined
+  readonly keyRing: KeyRing | undefined
 }
 
 /** Whose membership it is. */
@@ -19,7 +19,7 @@ export interface MembershipOwner {
   readonly role: 'agent' | 'gateway' | 'server'
 }
 
-/** Reads or derives the identity and reads the pre-shared key, and warns when the mesh is open to all. */
+/** Reads or derives the identity and reads the pre-shared keys, and warns when the mesh is open to all. */
 export async function loadMembership(
   owner: MembershipOwner,
   { psk, identity }: Pick<TunnelConfig, 'psk' | 'identity'>,
@@ -31,13 +31,13 @@ export async function loadMembership(
       'no pre-shared key: every host that reaches this port may join',
     )
   }
-  const preSharedKey = psk.enable ? await readPreSharedKey(psk.path) : undefined
-  if (identity === 'random') return { identity: await loadIdentity(owner.stateDir), preSharedKey }
+  const keyRing = psk.enable ? await KeyRing.open(psk) : undefined
+  if (identity === 'random') return { identity: await loadIdentity(owner.stateDir), keyRing }
   logger.warn(
     { remedy: 'set edgeTunnel.identity to random on every node once no Go agent is left' },
     'the identity is derived from the node name: whoever holds the pre-shared key can pose as any node',
   )
-  return { identity: await deriveIdentity(derivedNameOf(owner)), preSharedKey }
+  return { identity: await deriveIdentity(derivedNameOf(owner)), keyRing }
 }
 
 /** The name that a node's derived identity comes from. */

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { suite, test } from 'node:test'
 import { generateKeyPair } from '@libp2p/crypto/keys'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+import { KeyRing } from '../identity/key-ring.ts'
 import {
   agreedVersion,
   encodeHello,
@@ -16,9 +17,9 @@ import {
 
 const secret = randomBytes(32)
 
-async function createCredentials(preSharedKey: Uint8Array | undefined = secret): Promise<LinkCredentials> {
+async function createCredentials(key: Uint8Array = secret): Promise<LinkCredentials> {
   const privateKey = await generateKeyPair('Ed25519')
-  return { identity: { privateKey, peerId: peerIdFromPrivateKey(privateKey).toString() }, preSharedKey }
+  return { identity: { privateKey, peerId: peerIdFromPrivateKey(privateKey).toString() }, keyRing: KeyRing.of(key) }
 }
 
 const client = await createCredentials()
@@ -64,15 +65,15 @@ suite('a HELLO', () => {
   })
 
   test('with another pre-shared key is refused, and the key is named', async () => {
-    for (const preSharedKey of [randomBytes(32), undefined]) {
-      const payload = await encodeHello(hello, 'client', binding, { ...client, preSharedKey })
+    for (const keyRing of [KeyRing.of(randomBytes(32)), undefined]) {
+      const payload = await encodeHello(hello, 'client', binding, { ...client, keyRing })
       await assert.rejects(verifyHello(payload, 'client', binding, server), {
         isKeyMismatch: true,
         message: 'the pre-shared keys of the two nodes differ',
       })
     }
     const payload = await encodeHello(hello, 'client', binding, client)
-    await assert.rejects(verifyHello(payload, 'client', binding, { preSharedKey: undefined }), { isKeyMismatch: true })
+    await assert.rejects(verifyHello(payload, 'client', binding, { keyRing: undefined }), { isKeyMismatch: true })
   })
 
   test('needs the key of the identity that it names, also of somebody with the pre-shared key', async () => {
@@ -93,8 +94,8 @@ suite('a HELLO', () => {
     const open = await createCredentials(undefined)
     const openBinding = { ...binding, clientPeerId: open.identity.peerId }
     const said = { ...hello, peerId: open.identity.peerId }
-    const payload = await encodeHello(said, 'client', openBinding, { ...open, preSharedKey: undefined })
-    assert.deepEqual(await verifyHello(payload, 'client', openBinding, { preSharedKey: undefined }), said)
+    const payload = await encodeHello(said, 'client', openBinding, { ...open, keyRing: undefined })
+    assert.deepEqual(await verifyHello(payload, 'client', openBinding, { keyRing: undefined }), said)
   })
 })
 

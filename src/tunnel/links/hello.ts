@@ -2,6 +2,7 @@ import { createHmac, timingSafeEqual } from 'node:crypto'
 import { peerIdFromString } from '@libp2p/peer-id'
 import * as z from 'zod'
 import type { Identity } from '../identity/identity.ts'
+import type { KeyRing } from '../identity/key-ring.ts'
 
 /** What a link is for; flows begin on shared links, and move to a bulk link once they are long. */
 export const linkKinds = ['shared', 'bulk', 'datagram'] as const
@@ -50,7 +51,7 @@ export interface LinkBinding {
 export interface LinkCredentials {
   readonly identity: Identity
   /** Absent for an open mesh. */
-  readonly preSharedKey: Uint8Array | undefined
+  readonly keyRing: Pick<KeyRing, 'current' | 'previous' | 'all'> | undefined
 }
 
 /** The other end is not who it must be, or cannot be talked to. */
@@ -75,6 +76,8 @@ const envelopeSchema = z.object({
   body: z.string().max(maxHelloBytes),
   signature: z.base64url().max(128),
   mac: z.base64url().max(64),
+  /** During a rotation, by the key before: the other end may have that alone. */
+  previousMac: z.base64url().max(64).optional(),
 })
 
 // Not strict: later versions may say more.
@@ -94,13 +97,15 @@ export async function encodeHello(
   hello: Hello,
   side: LinkSide,
   binding: LinkBinding,
-  { identity, preSharedKey }: LinkCredentials,
+  { identity, keyRing }: LinkCredentials,
 ): Promise<Buffer> {
   const body = JSON.stringify(hello)
   const proven = provenBytes(body, side, binding)
   const signature = Buffer.from(await identity.privateKey.sign(proven)).toString('base64url')
-  const mac = macOf(proven, preSharedKey).toString('base64url')
-  return Buffer.from(JSON.stringify({ body, signature, mac }))
+  const mac = macOf(proven, keyRing?.current).toString('base64url')
+  const previous = keyRing?.previous
+  const previousMac = previous === undefined ? undefined : macOf(proven, previous).toString('base64url')
+  return Buffer.from(JSON.stringify({ body, signature, mac, previousMac }))
 }
 
 /** Reads a HELLO before anything in it is proven: a server learns from it who claims to be there. */
@@ -113,13 +118,14 @@ export async function verifyHello(
   payload: Buffer,
   side: LinkSide,
   binding: LinkBinding,
-  { preSharedKey }: Pick<LinkCredentials, 'preSharedKey'>,
+  { keyRing }: Pick<LinkCredentials, 'keyRing'>,
 ): Promise<Hello> {
-  const { hello, body, signature, mac } = open(payload)
+  const { hello, body, signature, macs } = open(payload)
   const claimed = side === 'client' ? binding.clientPeerId : binding.serverPeerId
   const proven = provenBytes(body, side, binding)
-  const expected = macOf(proven, preSharedKey)
-  if (mac.length !== expected.length || !timingSafeEqual(mac, expected)) {
+  const keys = keyRing?.all ?? [undefined]
+  const isMember = keys.some((key) => macs.some((mac) => isEqual(mac, macOf(proven, key))))
+  if (!isMember) {
     throw new HelloError('the pre-shared keys of the two nodes differ', { isKeyMismatch: true })
   }
   if (hello.peerId !== claimed) throw new HelloError(`expected ${claimed}, but ${hello.peerId} answered`)
@@ -140,9 +146,12 @@ export function agreedVersion(ours: VersionRange, theirs: VersionRange): number 
 
 function open(payload: Buffer) {
   try {
-    const { body, signature, mac } = envelopeSchema.parse(JSON.parse(payload.toString('utf8')))
+    const { body, signature, mac, previousMac } = envelopeSchema.parse(JSON.parse(payload.toString('utf8')))
     const hello: Hello = helloSchema.parse(JSON.parse(body))
-    return { hello, body, signature: Buffer.from(signature, 'base64url'), mac: Buffer.from(mac, 'base64url') }
+    const macs = [mac, ...(previousMac === undefined ? [] : [previousMac])].map((text) =>
+      Buffer.from(text, 'base64url'),
+    )
+    return { hello, body, signature: Buffer.from(signature, 'base64url'), macs }
   } catch (error) {
     throw new HelloError('the HELLO cannot be read', { cause: error })
   }
@@ -158,6 +167,10 @@ function provenBytes(body: string, side: LinkSide, { exporter, clientPeerId, ser
 /** Empty in an open mesh, which differs from the proof of any key. */
 function macOf(proven: Buffer, preSharedKey: Uint8Array | undefined): Buffer {
   return preSharedKey === undefined ? Buffer.alloc(0) : createHmac('sha256', preSharedKey).update(proven).digest()
+}
+
+function isEqual(left: Buffer, right: Buffer): boolean {
+  return left.length === right.length && timingSafeEqual(left, right)
 }
 
 async function isSigned(peerId: string, proven: Buffer, signature: Buffer): Promise<boolean> {

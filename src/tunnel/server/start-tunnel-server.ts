@@ -1,5 +1,8 @@
+import type { Logger } from '../../observability/index.ts'
+import { TaskGroup } from '../../runtime/index.ts'
 import { serveDirectory } from '../directory/serve-directory.ts'
 import { createHost } from '../host/host.ts'
+import type { KeyRing } from '../identity/key-ring.ts'
 import { loadMembership } from '../identity/load-membership.ts'
 import { serveObservations } from '../punch/observation.ts'
 import { RecordBook } from '../records/record-book.ts'
@@ -18,6 +21,7 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
   using _listening = options.health.block('tunnel listens')
   const { config, stateDir, logger, metrics } = options
   const membership = await loadMembership({ stateDir, nodeName: options.nodeName, role: 'server' }, config, logger)
+  const { keyRing } = membership
   const book = starting.use(await RecordBook.open({ stateDir, logger, metrics }))
   const host = starting.use(
     await createHost({
@@ -32,6 +36,7 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
   const directory = starting.use(await serveDirectory({ host, book, logger }))
   const splices = starting.use(await serveSplices({ host, logger, metrics }))
   starting.use(serveObservations(host))
+  if (keyRing !== undefined) starting.use(followKeys(keyRing, logger))
   await host.listen()
   logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'server listens')
   metrics.observe('relay_reservations', 'Nodes that can be reached through this relay', [], () => [
@@ -56,7 +61,14 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
         }),
       }
     },
+    reload: async ({ psk }) => await keyRing?.set(psk),
     unpin: (name) => book.unpin(name),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   }
+}
+
+function followKeys(keyRing: KeyRing, logger: Logger): AsyncDisposable {
+  const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
+  tasks.run('pre-shared keys', (signal) => keyRing.follow(logger, signal))
+  return tasks
 }

@@ -30,7 +30,7 @@ for (let index = 0; index < settings.count; index++) {
 }
 
 async function enterMesh(name: string): Promise<void> {
-  const psk = { enable: true, path: settings.pskFile }
+  const psk = { enable: true, path: settings.pskFile, previousPath: '' }
   const membership = await loadMembership(
     { stateDir: join(settings.dir, name), nodeName: name, role: 'agent' },
     { psk, identity: 'random' },

@@ -11,6 +11,7 @@ import { silentLogger } from '../../../src/observability/index.ts'
 import { createHost, type Host } from '../../../src/tunnel/host/host.ts'
 import type { PeerConnection } from '../../../src/tunnel/host/peer-connection.ts'
 import { deriveIdentity } from '../../../src/tunnel/identity/derived-key.ts'
+import { KeyRing } from '../../../src/tunnel/identity/key-ring.ts'
 import { readPreSharedKey } from '../../../src/tunnel/identity/pre-shared-key.ts'
 import { answerNames, discoveryProtocol } from '../../../src/tunnel/legacy/discovery.ts'
 import { proxyMessages, proxyProtocol } from '../../../src/tunnel/legacy/proxy-handshake.ts'
@@ -36,7 +37,7 @@ const attempts = 40
 
 const host = await createHost({
   identity: await deriveIdentity(settings.name),
-  preSharedKey: await readPreSharedKey(settings.psk),
+  keyRing: KeyRing.of(await readPreSharedKey(settings.psk)),
   listenPort: settings.listenPort,
   muxers: ['yamux'],
   maxStreamsPerConnection: 256,
