@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import * as z from 'zod'
 import { type ByteStream, ignoreError, type SocketAddress, type TcpSocket } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
 import { aborted, type BackoffPolicy, backoffDelayMs, sleep, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
@@ -144,8 +145,7 @@ export class Puncher implements Disposable {
   }
 
   #noteFailure(peerId: string, error: unknown): void {
-    const isUnknown = error instanceof Error && error.name === 'UnsupportedProtocolError'
-    const text = isUnknown ? 'the other side takes no part' : describeError(error)
+    const text = reasonOf(error)
     this.#lastErrors.set(peerId, `no hole punched: ${text}`)
     this.#options.logger.debug({ peer: this.#nameOf(peerId), error: text }, 'no hole punched')
   }
@@ -284,4 +284,11 @@ async function readStep(stream: ByteStream, type: 'ping' | 'pong' | 'go', signal
 
 function textOf(candidates: readonly SocketAddress[]): string {
   return candidates.map(({ address, port }) => `${address}:${port}`).join(', ')
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof Error && error.name === 'UnsupportedProtocolError') return 'the other side takes no part'
+  // Its details are about our schema: people see them in the status.
+  if (error instanceof z.ZodError) return 'the other side left, or said something that this version does not know'
+  return describeError(error)
 }
