@@ -152,11 +152,16 @@ if (!isWithoutEnvtest()) {
       agent = { name: 'edgemesh-agent', token: answer.status.token, groups: [] }
     })
 
-    test('may list what the agent reads, in all namespaces', async () => {
+    test('may list what the agent reads, in all namespaces, and follow DestinationRules', async () => {
       const slices = '/apis/discovery.k8s.io/v1beta1/endpointslices'
       for (const path of ['/api/v1/services', '/api/v1/endpoints', '/api/v1/nodes', '/api/v1/pods', slices]) {
         const list = (await plane.call('GET', path, undefined, agent)) as { readonly items: readonly unknown[] }
         assert.ok(Array.isArray(list.items), path)
+      }
+      // Their API is not installed yet, and would make this API server crash once it is followed.
+      for (const verb of ['list', 'watch']) {
+        const attributes = { verb, resource: 'destinationrules', group: 'networking.istio.io' }
+        assert.equal(await isAllowed('edgemesh-agent', attributes), true, `${verb} destinationrules`)
       }
     })
 
@@ -222,12 +227,23 @@ if (!isWithoutEnvtest()) {
         }
       }
 
+      test('without list on destinationrules the agent does not even learn whether there are any', async (t) => {
+        await restrictRole(t, ['destinationrules'], 'list')
+        const { status } = await follow(t)
+        await soon(() => {
+          const { notOffered } = status().resources.find(({ kind }) => kind === 'destinationRules') ?? {}
+          assert.match(notOffered ?? '', /403/, JSON.stringify(status()))
+        })
+      })
+
       test('endpoints are what is followed where there are no EndpointSlices for us', async (t) => {
         await restrictRole(t, ['endpointslices'], 'list')
         const { catalog, status } = await follow(t)
         await soon(() => assert.ok(catalog.isListed, JSON.stringify(status())))
-        const followed = status().resources.find(({ kind }) => kind === 'endpointSlices')
-        assert.equal(followed?.apiVersion, 'v1')
+        await soon(() => {
+          const followed = status().resources.find(({ kind }) => kind === 'endpointSlices')
+          assert.deepEqual([followed?.apiVersion, followed?.state], ['v1', 'watching'])
+        })
       })
     })
   })

@@ -12,7 +12,7 @@ import { ApiStatusError, ApiTimeoutError } from '../../src/kube/api/errors.ts'
 import { TokenBucket } from '../../src/kube/api/token-bucket.ts'
 import { describeError, silentLogger } from '../../src/observability/index.ts'
 import { createTestAuthority, type TestAuthority } from '../envtest/index.ts'
-import { ApiDouble } from './support/api-double.ts'
+import { ApiDouble, type DoubleRequest } from './support/api-double.ts'
 import { paths, serviceObject, sliceObject } from './support/api-objects.ts'
 import { followDouble, until } from './support/api-source.ts'
 
@@ -183,6 +183,64 @@ suite('credentials that are refused', () => {
     await site.synced()
     assert.equal(site.source.status().origin, 'metaServer')
   })
+})
+
+test('metaServer that asks for both gets the token and the certificate with every request', async () => {
+  await using double = await startTlsDouble()
+  const isRight = ({ headers, clientName }: DoubleRequest) =>
+    headers.authorization === 'Bearer of the node' && clientName === 'edge-a1'
+  double.fault = (request) => (isRight(request) ? undefined : { kind: 'status', status: 401 })
+  const serviceAccount = await mkdtemp(join(folder, 'both-'))
+  await writeFile(join(serviceAccount, 'token'), 'of the node')
+  const { cert, key } = await authority.issue('edge-a1')
+  const files = { tlsCaFile: authority.ca, tlsCertFile: cert, tlsPrivateKeyFile: key }
+  const config = (security: object) => () => ({
+    metaServer: { server: double.url, security: { requireAuthorization: true, ...security } },
+  })
+  await using site = await followDouble({ config: config(files), source: { serviceAccount } })
+  await site.synced()
+  assert.equal(site.source.status().origin, 'metaServer')
+  assert.deepEqual(site.services(), ['web 10.96.0.1'])
+  await until(() => double.watches(paths.services) === 1)
+  double.put(paths.services, serviceObject('api', '10.96.0.2'))
+  await until(() => site.services().length === 2)
+  assert.ok(double.requests.every(isRight))
+  const tokenAlone = config({ tlsCaFile: authority.ca })
+  await using refused = await followDouble({ config: tokenAlone, source: { serviceAccount } })
+  await until(() => refused.source.status().reason.includes('401'))
+  assert.ok(!refused.catalog.isSynced)
+})
+
+test('a credential plugin is run for a source, and again once the API refuses what it gave', async () => {
+  await using double = await startTlsDouble()
+  let token = 'first'
+  double.fault = ({ headers }) =>
+    headers.authorization === `Bearer ${token}` ? undefined : { kind: 'status', status: 401 }
+  const given = join(folder, 'given')
+  const apiVersion = 'client.authentication.k8s.io/v1'
+  const giveToken = (value: string) =>
+    writeFile(given, JSON.stringify({ apiVersion, kind: 'ExecCredential', status: { token: value } }))
+  await giveToken('first')
+  const kubeconfig = join(folder, 'exec.kubeconfig')
+  const exec = { apiVersion, command: 'cat', args: [given], interactiveMode: 'Never' }
+  const config = {
+    clusters: [{ name: 'c', cluster: { server: double.url, 'certificate-authority': authority.ca } }],
+    users: [{ name: 'u', user: { exec } }],
+    contexts: [{ name: 'x', context: { cluster: 'c', user: 'u' } }],
+    'current-context': 'x',
+  }
+  await writeFile(kubeconfig, JSON.stringify(config))
+  await using site = await followDouble({ config: () => ({ kubeConfig: kubeconfig }) })
+  await site.synced()
+  await until(() => double.watches(paths.services) === 1)
+  token = 'second'
+  await giveToken('second')
+  double.endWatches(paths.services, 'by reset')
+  double.put(paths.services, serviceObject('api', '10.96.0.2'))
+  await until(
+    () => site.services().length === 2,
+    () => site.resource('services'),
+  )
 })
 
 suite('a server that keeps its client waiting', () => {

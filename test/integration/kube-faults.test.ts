@@ -496,6 +496,15 @@ test('requests keep to the rate that is set', async () => {
   assert.ok(performance.now() - startedAt >= 200)
 })
 
+test('as many requests as the burst allows go at once, however low the rate', async () => {
+  await using site = await followDouble({
+    config: ({ url }) => ({ master: url, qps: 0.01, burst: 6 }),
+    prepare: (double) => double.put(paths.services, serviceObject('web')),
+  })
+  // At the rate alone the second one would go after 100 s.
+  await until(() => [paths.services, paths.nodes, paths.slicesV1].every((path) => site.double.watches(path) === 1))
+})
+
 test('a disposed source leaves no connection behind', async () => {
   await using site = await followDouble({})
   await until(() => site.double.watches(paths.services) === 1)

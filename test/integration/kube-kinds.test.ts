@@ -71,6 +71,33 @@ suite('DestinationRules', () => {
     await until(() => policyOf(site) === undefined)
   })
 
+  for (const verb of ['list', 'watch'] as const) {
+    test(`are not followed without the right to ${verb} them, which status says, and are once it is there`, async () => {
+      let isForbidden = true
+      await using site = await followAll({
+        served: ruled,
+        prepare: (double) => {
+          putShop(double)
+          double.put(paths.rulesV1, ruleObject('any', { ...randomly, trafficPolicy: {} }))
+          double.fault = ({ path, isWatch }) =>
+            isForbidden && path.endsWith('/destinationrules') && isWatch === (verb === 'watch')
+              ? { kind: 'status', status: 403 }
+              : undefined
+        },
+      })
+      await site.synced()
+      await until(() => {
+        const { state, notOffered, lastError } = site.resource('destinationRules') ?? {}
+        return state === 'waiting' && /403/.test(notOffered ?? lastError ?? '')
+      })
+      assert.equal(site.double.watches(paths.rulesV1), 0)
+      isForbidden = false
+      site.double.put(paths.rulesV1, ruleObject('any', randomly))
+      await until(() => policyOf(site) === 'random')
+      await until(() => site.resource('destinationRules')?.state === 'watching')
+    })
+  }
+
   test('that are taken away with their API stay in force, as everything that goes away does', async () => {
     await using site = await followAll({
       served: ruled,

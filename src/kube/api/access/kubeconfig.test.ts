@@ -31,7 +31,10 @@ async function write(name: string, { cluster, user, context, current = 'here' }:
       { name: 'other', user: { token: 'wrong' } },
       { name: 'u', user: user ?? {} },
     ],
-    contexts: [{ name: 'here', context: { cluster: 'c', user: 'u', ...context } }],
+    contexts: [
+      { name: 'elsewhere', context: { cluster: 'other', user: 'other' } },
+      { name: 'here', context: { cluster: 'c', user: 'u', ...context } },
+    ],
     'current-context': current,
   }
   await writeFile(file, JSON.stringify(config))
@@ -48,6 +51,15 @@ suite('a kubeconfig gives', () => {
   test('the server and token of its current context', async () => {
     const { url, headers, tls } = await connectionOf('token', { user: { token: 'abc' } })
     assert.deepEqual([url.href, headers, tls], ['https://api.test:6443/', { authorization: 'Bearer abc' }, {}])
+  })
+
+  test('those of another context once that is the current one', async () => {
+    const parts = { user: { token: 'abc' } }
+    const load = kubeconfigConnection(await write('contexts', parts))
+    assert.equal((await load(false)).url.href, 'https://api.test:6443/')
+    await write('contexts', { ...parts, current: 'elsewhere' })
+    const { url, headers } = await load(false)
+    assert.deepEqual([url.href, headers], ['https://wrong.test/', { authorization: 'Bearer wrong' }])
   })
 
   test('certificates that it holds', async () => {
