@@ -48,17 +48,21 @@ test('addresses are the same object while nobody comes or goes', () => {
   assert.equal(addressing([entry, planned('local', false)], others).synthetic, synthetic)
 })
 
-test('who found the range full is asked for again until there is room', () => {
-  const { pool } = createPool(1)
+test('who found the range full is asked for again until there is room, and nobody else is', () => {
+  const { pool, asked } = createPool(1)
   const addressing = createAddressing(pool)
   const others = new Map<string, string>()
-  const entries = [planned('a'), planned('b')]
-  assert.equal(addressing(entries, others).missing, 1)
-  assert.equal(addressing(entries, others).missing, 1)
-  pool.limit = 2
-  const { synthetic, missing } = addressing(entries, others)
+  const entries = [planned('a'), planned('b'), planned('c')]
+  assert.equal(addressing(entries, others).missing, 2)
+  pool.limit = 0
+  assert.equal(addressing(entries, others).missing, 2)
+  assert.equal(addressing(entries.slice(0, 2), others).missing, 1)
+  pool.limit = 1
+  const { synthetic, missing } = addressing(entries.slice(0, 2), others)
   assert.equal(missing, 0)
-  assert.equal(synthetic.get('b'), 'B')
+  assert.deepEqual(new Map(synthetic), new Map(Object.entries({ a: 'A', b: 'B' })))
+  addressing(entries.slice(0, 2), others)
+  assert.deepEqual(asked, [['a', 'b', 'c'], ['b', 'c'], ['b'], ['b'], []])
 })
 
 test('new addresses of others count at once', () => {

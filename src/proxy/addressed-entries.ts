@@ -44,16 +44,19 @@ export type Addressing = (planned: readonly PlannedServicePort[], others: Readon
 export function createAddressing(pool: SyntheticAddresses): Addressing {
   let last: AddressedState | undefined
   return (planned, others) => {
-    // Who found the range full is asked for again each time.
-    const known = last?.others === others && last.missing === 0 ? last : undefined
+    const known = last?.others === others ? last : undefined
     const { removed, added } = listDifference(known?.planned ?? [], planned)
-    const ids = userspaceIdsOf(added)
-    const assigned = pool.assign(ids)
-    const own = (id: string) => assigned.get(id)
+    const ids = new Set(userspaceIdsOf(added))
+    const gone = userspaceIdsOf(removed).filter((id) => !ids.has(id))
+    // Who found the range full is asked for again each time.
+    const waiting = new Set([...(known?.waiting ?? []), ...ids])
+    for (const id of gone) waiting.delete(id)
+    const assigned = pool.assign(waiting)
+    for (const id of assigned.keys()) waiting.delete(id)
     const base = known?.synthetic ?? ShardedMap.empty<string>().updated(others.keys(), (id) => others.get(id))
-    const keys = new Set([...userspaceIdsOf(removed), ...ids])
-    const synthetic = keys.size === 0 ? base : base.updated(keys, own)
-    last = { planned, others, synthetic, missing: new Set(ids).size - assigned.size }
+    const keys = new Set([...gone, ...ids, ...assigned.keys()])
+    const synthetic = keys.size === 0 ? base : base.updated(keys, (id) => assigned.get(id))
+    last = { planned, others, synthetic, waiting, missing: waiting.size }
     return last
   }
 }
@@ -62,6 +65,8 @@ interface AddressedState extends Addressed {
   readonly planned: readonly PlannedServicePort[]
   readonly others: ReadonlyMap<string, string>
   readonly synthetic: ShardedMap<string>
+  /** Ids that have no address yet. */
+  readonly waiting: ReadonlySet<string>
 }
 
 /** Where clients reach endpoints of headless Services on other nodes, and how many found the range full. */

@@ -74,9 +74,10 @@ export class ShardedMap<V> implements ReadableMap<V> {
 
   /** Costs what changed when one was made from the other. */
   *differencesFrom(before: ShardedMap<V>): Generator<MapDifference<V>> {
-    for (const [number, shard] of this.#shards.entries()) {
-      const other = before.#shards[number]
-      if (other !== undefined && other !== shard) yield* compareAll(other, shard)
+    if (before === this) return
+    for (let number = 0; number < shardCount; number++) {
+      const [other, shard] = [before.#shards[number], this.#shards[number]]
+      if (other !== undefined && shard !== undefined && other !== shard) yield* compareAll(other, shard)
     }
   }
 }

@@ -4,15 +4,15 @@
  *
  *        router-a        NAT
  *           │
- *        edge-a1         metaServer on 127.0.0.1:10550, agent; pods web-edge-a1, client-edge-a1
+ *        edge-a1         metaServer on 127.0.0.1:10550, agent; pods web-, other- and client-edge-a1
  */
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import type { KubeObject } from '../envtest/index.ts'
-import { createLab, type Host, type Lab, type LabProcess, serviceManifest } from '../lab/index.ts'
+import { createLab, type Host, type Lab, type LabProcess, serviceManifest, startTestServer } from '../lab/index.ts'
 import { type DoubleStore, startDoubleStore } from './support/double-store.ts'
 import { runPod } from './support/pod.ts'
-import { addWebServices, edgemesh, eventually, get, resolve, statusOf } from './support/site.ts'
+import { addWebServices, edgemesh, eventually, get, resolve, statusOf, writeService } from './support/site.ts'
 import { startSteadyRequests } from './support/steady-requests.ts'
 
 const metaServerPort = 10550
@@ -24,7 +24,9 @@ let edge: Host
 let metaServer: DoubleStore
 let agent: LabProcess
 before(async () => {
-  lab = await createLab({ lans: { a: { nodes: { 'edge-a1': { pods: ['web-edge-a1', 'client-edge-a1'] } } } } })
+  lab = await createLab({
+    lans: { a: { nodes: { 'edge-a1': { pods: ['web-edge-a1', 'other-edge-a1', 'client-edge-a1'] } } } },
+  })
   edge = lab.node('edge-a1')
   const habits = { ignoresLimit: true, oddSelfLink: true, withoutHistory: true }
   metaServer = await startDoubleStore(edge, { port: metaServerPort, served, habits }, {})
@@ -96,6 +98,39 @@ test('a metaServer that is killed costs nothing, and is followed again when it i
   t.diagnostic(`followed again after ${ms.toFixed(0)} ms`)
   const failed = requests.ended().filter(({ answer }) => answer !== 'web-edge-a1')
   assert.deepEqual(failed, [])
+  assert.equal(agent.exit, undefined)
+})
+
+/** Who answers connections to the two pods behind `twins`, one after the other. */
+async function answersOfTwins(): Promise<string[]> {
+  const answers: string[] = []
+  for (let request = 0; request < 12; request++) answers.push(await get(lab.pod('client-edge-a1'), 'twins'))
+  return [...new Set(answers)].sort()
+}
+
+test('DestinationRules that can only be installed after the agent has started take effect without a restart', async (t) => {
+  const twins = ['web-edge-a1', 'other-edge-a1'].map((name) => lab.pod(name))
+  await startTestServer(lab.pod('other-edge-a1'), 'http', { port: 8080 })
+  await writeService(
+    lab,
+    'twins',
+    '10.96.8.1',
+    twins.map((host) => ({ node: 'edge-a1', host, port: 8080 })),
+  )
+  await eventually(10_000, async () => assert.deepEqual(await answersOfTwins(), ['other-edge-a1', 'web-edge-a1']))
+  await metaServer.serve('DestinationRule')
+  await lab.writeManifest(
+    'rule.yaml',
+    JSON.stringify({
+      apiVersion: 'networking.istio.io/v1beta1',
+      kind: 'DestinationRule',
+      metadata: { name: 'twins', namespace: 'default' },
+      spec: { host: 'twins', trafficPolicy: { loadBalancer: { consistentHash: { useSourceIp: true } } } },
+    }),
+  )
+  // What is not offered is asked for again within a minute.
+  const ms = await eventually(120_000, async () => assert.equal((await answersOfTwins()).length, 1))
+  t.diagnostic(`one client, one pod ${ms.toFixed(0)} ms after the definition and the rule were there`)
   assert.equal(agent.exit, undefined)
 })
 

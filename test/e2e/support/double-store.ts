@@ -16,6 +16,8 @@ const pathsByKind: Readonly<Record<string, string>> = {
 
 /** The double, and what puts manifests into it. */
 export interface DoubleStore extends ManifestStore {
+  /** Offers the objects of a kind from now on, as when their definition is installed; forgotten when it starts again. */
+  serve(kind: string): Promise<void>
   /** Ends it as a power cut does. */
   kill(): Promise<void>
   /** Starts it again with what it held. */
@@ -47,6 +49,9 @@ export async function startDoubleStore(
   }
   return {
     kubeAPIConfig,
+    async serve(kind) {
+      await change('serve', { path: pathsByKind[kind] ?? assert.fail(`no path of ${kind}`) })
+    },
     async kill() {
       await double.stop('SIGKILL')
     },
