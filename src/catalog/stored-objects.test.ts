@@ -17,6 +17,7 @@ import {
   objectKinds,
   parseStoredObjects,
   renderStoredObjects,
+  type StoredObjects,
   StoredObjectsError,
   storedObjectsVersion,
 } from './index.ts'
@@ -162,10 +163,20 @@ const objects: ObjectLists = {
 }
 const documentOf = (changes: object) => JSON.stringify({ version: storedObjectsVersion, savedAt: 1, ...changes })
 
+const textOf = (stored: StoredObjects): string => [...renderStoredObjects(stored)].join('')
+
 suite('stored objects', () => {
+  test('come in many small pieces where there are many of them, and are whole again together', () => {
+    const services = Array.from({ length: 1_234 }, (_, which) => ({ ...service, name: `service-${which}` }))
+    const stored = { savedAt: 7, objects: { services, nodes: [] } }
+    const pieces = [...renderStoredObjects(stored)]
+    assert.ok(Math.max(...pieces.map(({ length }) => length)) < 0.1 * pieces.join('').length)
+    assert.deepEqual(parseStoredObjects(pieces.join('')).objects.services, services)
+  })
+
   test('come back with every field they had', () => {
     const stored = { savedAt: 1_700_000_000_000, objects }
-    assert.deepEqual(parseStoredObjects(renderStoredObjects(stored)), stored)
+    assert.deepEqual(parseStoredObjects(textOf(stored)), stored)
   })
 
   test('come back without the fields they did not have', () => {
@@ -178,7 +189,7 @@ suite('stored objects', () => {
       gateways: [],
       virtualServices: [],
     }
-    assert.deepEqual(parseStoredObjects(renderStoredObjects({ savedAt: 0, objects: plain })).objects, plain)
+    assert.deepEqual(parseStoredObjects(textOf({ savedAt: 0, objects: plain })).objects, plain)
   })
 
   test('of an older program lack kinds that came later, and of a newer one may have more', () => {
