@@ -18,7 +18,7 @@ await using site = await startScaleSite(count)
 print(`${count} Services made in the API in ${(site.writtenMs / 1_000).toFixed(1)} s`)
 print(`agent: all in the kernel ${site.programmedMs.toFixed(0)} ms after its start`)
 await printMemory('right after')
-await delay(Number(process.env['QUIET2'] ?? 15_000))
+await delay(15_000)
 await printMemory('15 s later')
 const before = await usage()
 const times: number[] = []
@@ -33,7 +33,7 @@ print(
 const after = await usage()
 print(`CPU of the agent for each change: ${(((after.cpuSeconds - before.cpuSeconds) * 1_000) / changes).toFixed(0)} ms`)
 await printMemory(`after ${changes} changes`)
-await delay(Number(process.env['QUIET'] ?? 30_000))
+await delay(30_000)
 await printMemory('30 s later')
 print(JSON.stringify((await statusOf(site.lab.node('cloud-1'))).proxy))
 
