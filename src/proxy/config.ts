@@ -38,7 +38,7 @@ export const proxySchema = z.strictObject({
     .string()
     .default('169.254.64.0/19')
     .describe(
-      'IPv4 range whose addresses name ServicePorts, and endpoints of headless Services elsewhere, inside the node; never routed outside. /8 to /30.',
+      'IPv4 range whose addresses name ServicePorts, and endpoints of headless Services elsewhere, inside the node; never routed outside. /8 to /30. The default has room for 6142 ServicePorts with endpoints on other nodes.',
     ),
   listenPort: z
     .int()

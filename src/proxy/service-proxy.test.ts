@@ -308,3 +308,20 @@ test('the zone of this node decides among endpoints with hints, also when it cha
   catalog.replace('nodes', [node('zb')])
   await happened(/^apply 10\.244\.1\.3$/)
 })
+
+test('ServicePorts that find the synthetic range full are told by status until there is room, and once by the log', async () => {
+  const { errors, happened, catalog, options } = setUp({ syntheticRange: '169.254.64.0/30' })
+  const port = (number: number) => ({ name: '', protocol: 'tcp', port: number }) as const
+  catalog.replace('nodes', [])
+  catalog.replace('endpointSlices', [slice(['edge-b1', '10.244.2.2'])])
+  catalog.replace('services', [{ ...service, ports: [port(80), port(81), port(82)] }])
+  await using proxy = await startServiceProxy(options)
+  assert.match(proxy.status().problem ?? '', /^Cannot give 2 ServicePorts an address of 169\.254\.64\.0\/30/)
+  catalog.replace('services', [{ ...service, ports: [port(80), port(81)] }])
+  await happened(/^apply/, 2)
+  assert.match(proxy.status().problem ?? '', /^Cannot give 1 ServicePorts/)
+  assert.equal(errors.length, 1)
+  catalog.replace('services', [service])
+  await happened(/^apply/, 3)
+  assert.equal(proxy.status().problem, undefined)
+})

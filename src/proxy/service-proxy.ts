@@ -51,7 +51,7 @@ export interface ServiceProxyStatus {
   readonly openConnections: number
   /** Firewall chains of others that hold our accepts. */
   readonly openedFirewallChains: readonly string[]
-  /** Why the kernel is not as it should be; absent when it is. */
+  /** Why the kernel is not as it should be, or who found the synthetic range full; absent when all is well. */
   readonly problem: string | undefined
 }
 
@@ -152,7 +152,7 @@ class RunningServiceProxy implements ServiceProxy {
   #current: WantedState | undefined
   #networkChanges = 0
   #isDraining = false
-  #isRangeFull = false
+  #rangeFull: SyntheticRangeFullError | undefined
   #problem: string | undefined
   /** Asks for a look at everything, after a rest in which more may come. */
   #wake: (restMs: number) => void = () => {}
@@ -201,7 +201,7 @@ class RunningServiceProxy implements ServiceProxy {
       refusedServicePorts: ports.filter(({ direct, userspace }) => direct.length + userspace.length === 0).length,
       openConnections,
       openedFirewallChains: this.#reconciler.openedChains(),
-      problem: this.#problem,
+      problem: this.#problem ?? this.#rangeFull?.message,
     }
   }
 
@@ -374,11 +374,11 @@ class RunningServiceProxy implements ServiceProxy {
   }
 
   #tellWhenFull(missing: number): void {
-    const { logger, config } = this.#options
-    if (missing > 0 && !this.#isRangeFull) {
-      const error = new SyntheticRangeFullError(config.syntheticRange, missing)
-      logger.error({ error, count: missing, remedy: error.remedy }, 'some Services are refused on this node')
+    const error = missing > 0 ? new SyntheticRangeFullError(this.#options.config.syntheticRange, missing) : undefined
+    if (error !== undefined && this.#rangeFull === undefined) {
+      const fields = { error, count: missing, remedy: error.remedy }
+      this.#options.logger.error(fields, 'some Services are refused on this node')
     }
-    this.#isRangeFull = missing > 0
+    this.#rangeFull = error
   }
 }
