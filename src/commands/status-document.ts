@@ -113,7 +113,8 @@ function renderGateway({ gateways, virtualServices, rules, listeners, problems }
 function renderTunnel(tunnel: TunnelStatus): string[] {
   const servers = tunnel.servers.map((server) => {
     const state = server.connected ? `connected${server.reserved ? ', relays for us' : ''}` : 'not connected'
-    return `server    ${server.address}: ${state}${reasonOf(server.lastError)}`
+    const roundTrip = server.roundTripMs === undefined ? '' : `, ${server.roundTripMs.toFixed(1)} ms away`
+    return `server    ${server.address}: ${state}${roundTrip}${reasonOf(server.lastError)}`
   })
   const peers = tunnel.peers.map((peer) => {
     const facts = `${renderPath(peer.path)}${renderLinks(peer.links)}, ${peer.openFlows} flows`

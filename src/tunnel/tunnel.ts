@@ -49,6 +49,8 @@ export interface ServerStatus {
   readonly address: string
   readonly connected: boolean
   readonly reserved: boolean
+  /** Last measured. */
+  readonly roundTripMs?: number
   readonly lastError?: string
 }
 

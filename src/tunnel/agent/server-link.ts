@@ -45,6 +45,8 @@ const hopeless = [ServerIdentityError, SameServerError, DirectoryRefusedError]
 const retryPolicy: BackoffPolicy = { firstMs: 300, maxMs: 1000, jitter: 0.5 }
 const hopelessRetryMs = 15_000
 const connectTimeoutMs = 5000
+/** Between measurements of the round trip: a few bytes each. */
+const measureMs = 60_000
 /** The same failure is told again after this long. */
 const repeatLogMs = 60_000
 
@@ -55,6 +57,7 @@ export class ServerLink {
   readonly #connected = new Set<string>()
   #peerId: string | undefined
   #isUp = false
+  #roundTripMs: number | undefined
   #lastError: string | undefined
   #lastLogged = { text: '', at: 0 }
   #failedHandshakes = 0
@@ -75,6 +78,11 @@ export class ServerLink {
     return this.#isUp
   }
 
+  /** Of the last measurement; undefined while it is not connected. */
+  get roundTripMs(): number | undefined {
+    return this.#roundTripMs
+  }
+
   /** True when the server says that the node is connected to it, and so can be reached through its relay. */
   reaches(nodeName: string): boolean {
     return this.#isUp && (this.#options.isDirectoryOptional || this.#connected.has(nodeName))
@@ -86,6 +94,7 @@ export class ServerLink {
       address: this.address.text,
       connected: this.#isUp,
       reserved,
+      ...(this.#roundTripMs === undefined ? {} : { roundTripMs: this.#roundTripMs }),
       ...(this.#lastError === undefined ? {} : { lastError: this.#lastError }),
     }
   }
@@ -124,6 +133,7 @@ export class ServerLink {
     const connection = await this.#connect(signal)
     const cut = () => connection.abort(new Error('the link to the server ends'))
     signal.addEventListener('abort', cut, { once: true })
+    const measuring = setInterval(() => void this.#measure(connection), measureMs)
     try {
       this.#claim(connection.peerId)
       await host.reserve(connection.peerId)
@@ -132,6 +142,7 @@ export class ServerLink {
       this.#lastError = undefined
       this.#lastLogged = { text: '', at: 0 }
       onUp()
+      void this.#measure(connection)
       logger.info({ address: this.address.text, peer: connection.peerId }, 'server connected')
       if (stream === undefined) {
         onChange()
@@ -150,11 +161,24 @@ export class ServerLink {
       )
     } finally {
       signal.removeEventListener('abort', cut)
+      clearInterval(measuring)
       this.#isUp = false
+      this.#roundTripMs = undefined
       this.#connected.clear()
       if (standing.get(connection.peerId) === this) standing.delete(connection.peerId)
       connection.abort(new Error('the session with the server ended'))
       onChange()
+    }
+  }
+
+  /** Whoever chooses among servers wants to know; a server that does not answer is given up by others. */
+  async #measure(connection: PeerConnection): Promise<void> {
+    using limit = new TimeLimit(measureMs / 2)
+    try {
+      const roundTripMs = await connection.measure(limit.signal)
+      if (this.#isUp) this.#roundTripMs = roundTripMs
+    } catch {
+      // The one measured before holds, or none.
     }
   }
 

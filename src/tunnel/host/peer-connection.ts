@@ -29,6 +29,8 @@ export interface PeerConnection {
   openStream(protocols: string | string[], signal: AbortSignal): Promise<ProtocolStream>
   /** Asks the peer for a sign of life, at the least cost; resolves or rejects when it is of no more use to wait. */
   probe(signal: AbortSignal): Promise<void>
+  /** The round trip in milliseconds; undefined with a muxer that cannot tell. */
+  measure(signal: AbortSignal): Promise<number | undefined>
   /** Ends the connection at once, and its streams with a reset. */
   abort(reason: Error): void
 }
@@ -98,6 +100,7 @@ function createPeerConnection(connection: Connection): HostConnection {
         else connection.addEventListener('close', () => resolve(), { once: true })
       }),
     probe: (signal) => probe(connection, signal),
+    measure: (signal) => measure(connection, signal),
     abort: (reason) => connection.abort(reason),
   }
 }
@@ -111,6 +114,14 @@ async function probe(connection: Connection, signal: AbortSignal): Promise<void>
   }
   const stream = await connection.newStream(pingProtocol, { signal, runOnLimitedConnection: true })
   new StreamDuplex(stream).resume().end()
+}
+
+async function measure(connection: Connection, signal: AbortSignal): Promise<number | undefined> {
+  const muxer: unknown = Reflect.get(connection, 'muxer')
+  if (!isPinging(muxer)) return undefined
+  const startedMs = performance.now()
+  await muxer.ping({ signal })
+  return performance.now() - startedMs
 }
 
 function isPinging(muxer: unknown): muxer is { ping(options: { readonly signal: AbortSignal }): Promise<number> } {

@@ -41,6 +41,10 @@ class PlayedConnection implements PeerConnection {
     return Promise.resolve()
   }
 
+  measure(): Promise<never> {
+    return assert.fail('silence is no round trip')
+  }
+
   abort(reason: Error): void {
     this.aborted = reason.message
   }

@@ -6,31 +6,31 @@ import type { OpenMessages } from '../flows/open-message.ts'
 import { createStreamCarrier } from '../flows/stream-carrier.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
-import type { ServerAddress } from '../host/server-address.ts'
+import type { Link } from '../links/link.ts'
 import { createLinkCarrier } from '../links/link-carrier.ts'
 import type { LinkTable } from '../links/link-table.ts'
 import type { NameRecord } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
-import type { LinkFacts, PeerPath, PingAnswer, ServerStatus } from '../tunnel.ts'
+import type { LinkFacts, PeerPath, PingAnswer } from '../tunnel.ts'
 import { type DirectConnector, isDirect } from './direct-connector.ts'
+import { createHedgedCarrier } from './hedged-carrier.ts'
 import type { PathPolicy } from './path-policy.ts'
-
-/** A server that may relay for us. */
-export interface RelayLink {
-  readonly address: ServerAddress
-  /** Its identity once known. */
-  readonly peerId: string | undefined
-  readonly isUp: boolean
-  /** True when the node is connected to it too. */
-  reaches(nodeName: string): boolean
-  status(): ServerStatus
-}
+import { RelayChoice, type RelayLink } from './relay-choice.ts'
+import { firstOf } from './staggered.ts'
 
 /** Nodes that sign no records, and other messages by which they open flows. */
 export interface Strangers {
   identityOf(nodeName: string): Promise<string>
   readonly protocol: string
   readonly messages: OpenMessages
+}
+
+/** What a carrier runs on. */
+interface Way {
+  readonly way: PeerConnection | Link
+  /** The relay in between. */
+  readonly relay: string | undefined
+  probe(): void
 }
 
 /** Links to peers, and how to get some. */
@@ -63,6 +63,9 @@ const suspectMs = 10_000
 const enoughLinks = 2
 const relayTimeoutMs = 5000
 
+/** A relay that says nothing for this long is joined by the next one. */
+const hedgeMs = 300
+
 /** Where relays carry no flows, these wait for a hole to be punched. */
 const directPatienceMs = 7000
 
@@ -76,7 +79,8 @@ const retryMs = 250
 export class PeerPaths implements CarrierSource {
   readonly #options: PeerPathsOptions
   readonly #relaying = new Map<string, Promise<PeerConnection>>()
-  readonly #suspects = new WeakMap<PeerConnection, number>()
+  readonly #relays: RelayChoice
+  readonly #suspects = new WeakMap<PeerConnection | Link, number>()
   readonly #connectionOf = new WeakMap<Carrier, PeerConnection>()
   readonly #lastErrors = new Map<string, string>()
   readonly #waiting = new Set<() => void>()
@@ -84,6 +88,7 @@ export class PeerPaths implements CarrierSource {
 
   constructor(options: PeerPathsOptions) {
     this.#options = options
+    this.#relays = new RelayChoice(options.links)
   }
 
   /** Something changed: records, presence, or connections; those who wait look again. */
@@ -106,7 +111,11 @@ export class PeerPaths implements CarrierSource {
       const connection = await this.#connectionTo(nodeName, signal)
       if (connection !== undefined) {
         this.#links?.want(connection.peerId)
-        if (this.#isAllowed(connection)) return this.#carrierOf(connection)
+        if (this.#isAllowed(connection)) {
+          const { relayPeerId: relay } = connection
+          // Agreeing on a protocol takes an answer, which is a sign of life.
+          return this.#hedged(nodeName, this.#carrierOf(connection), { way: connection, relay, probe: () => {} })
+        }
       }
       signal.throwIfAborted()
       if (performance.now() >= patientUntil) throw this.#noPath(nodeName)
@@ -137,7 +146,7 @@ export class PeerPaths implements CarrierSource {
     const link = this.#links?.table.peer(peerId)?.best()
     if (link?.isDirect) return { kind: link.path === 'punched' ? 'punched' : 'direct', address: link.address }
     if (connection === undefined) return { kind: 'none' }
-    return { kind: 'relayed', via: this.#relayNameOf(connection.relayPeerId) }
+    return { kind: 'relayed', via: this.#relays.nameOf(connection.relayPeerId) }
   }
 
   /** How a connection travels, for logs. */
@@ -147,7 +156,7 @@ export class PeerPaths implements CarrierSource {
 
   /** How what this relay joins travels, for logs. */
   describeRelayed(relayPeerId: string): string {
-    return `relayed via ${this.#relayNameOf(relayPeerId)}`
+    return `relayed via ${this.#relays.nameOf(relayPeerId)}`
   }
 
   /** What is known of the links to the peer; undefined without any. */
@@ -189,9 +198,63 @@ export class PeerPaths implements CarrierSource {
     const link = peer?.best()
     if (peer === undefined || link === undefined) return undefined
     if (!link.isDirect || peer.links.size < enoughLinks) this.#links.want(peerId)
-    const connection = link.isDirect ? undefined : this.#best(peerId)
-    const isBest = connection === undefined || !isDirect(connection)
-    return isBest && this.#options.policy.allows(link.path) ? createLinkCarrier(peer, link) : undefined
+    if (!this.#isUsable(link, peerId)) return undefined
+    const relay = this.#relayOf(link)
+    return this.#hedged(nodeName, createLinkCarrier(peer, link), { way: link, relay, probe: () => link.probe() })
+  }
+
+  #isUsable(link: Link, peerId: string): boolean {
+    if (this.#isSuspect(link) || !this.#options.policy.allows(link.path)) return false
+    if (link.isDirect) return true
+    const relay = this.#relayOf(link)
+    // A link outlives the server that has joined it when that is no longer configured, but gets no new flows.
+    if (relay === undefined || this.#relays.isSilent(relay)) return false
+    const connection = this.#best(peerId)
+    return connection === undefined || !isDirect(connection)
+  }
+
+  #relayOf({ path }: Link): string | undefined {
+    return this.#relays.named(path.replace('relayed via ', ''))
+  }
+
+  /** Flows that meet with silence on this way are opened through a relay, or another one, as well. */
+  #hedged(nodeName: string, carrier: Carrier, { way, relay, probe }: Way): Carrier {
+    const { links, policy, logger } = this.#options
+    const others = links.filter(({ isUp, peerId }) => isUp && peerId !== relay).length
+    if (others === 0 || !policy.allows('relayed')) return carrier
+    const hedged = createHedgedCarrier(carrier, {
+      afterMs: hedgeMs,
+      lastHeardMs: () => way.lastHeardMs,
+      probe,
+      alternative: async () => {
+        const connection = await this.#throughOther(nodeName, carrier.peerId, relay)
+        return connection && this.#carrierOf(connection)
+      },
+      onSilent: () => {
+        if (relay === undefined) this.#suspects.set(way, Date.now() + suspectMs)
+        else this.#relays.noteSilent(relay)
+        logger.info({ peer: nodeName, path: carrier.path }, 'path is silent; flows take another one')
+      },
+    })
+    const connection = this.#connectionOf.get(carrier)
+    if (connection !== undefined) this.#connectionOf.set(hedged, connection)
+    return hedged
+  }
+
+  /** A connection through any relay but this one, standing or new. */
+  async #throughOther(name: string, peerId: string, relay: string | undefined): Promise<PeerConnection | undefined> {
+    const relays = this.#relays.reaching(name).filter((link) => link.peerId !== relay)
+    const standing = this.#options.host.connectionsTo(peerId)
+    const attempts = relays.map((link) => async () => {
+      return (
+        standing.find(({ relayPeerId }) => relayPeerId === link.peerId) ?? (await this.#relayed({ name, peerId }, link))
+      )
+    })
+    return await firstOf(attempts, hedgeMs, () => {})
+  }
+
+  #isSuspect(way: PeerConnection | Link): boolean {
+    return (this.#suspects.get(way) ?? 0) >= Date.now()
   }
 
   #isAllowed(connection: PeerConnection): boolean {
@@ -206,10 +269,10 @@ export class PeerPaths implements CarrierSource {
     if (standing !== undefined) return standing
     const agreeing = this.#agreeingOver(peer.peerId)
     if (agreeing !== undefined) return agreeing
-    for (const link of this.#options.links.filter((candidate) => candidate.reaches(nodeName))) {
-      const relayed = await this.#outcome(nodeName, this.#relayed(peer, link), signal)
-      if (relayed !== undefined) return relayed
-    }
+    const attempts = this.#relays.reaching(nodeName).map((link) => () => this.#relayed(peer, link))
+    const onFailure = (error: unknown) => void this.#lastErrors.set(nodeName, describeError(error))
+    const relayed = await abortable(firstOf(attempts, hedgeMs, onFailure), signal)
+    if (relayed !== undefined) return relayed
     const { direct: connector, policy } = this.#options
     const direct = record === undefined || !policy.seeksDirect ? undefined : connector.connect(record)
     return direct === undefined ? undefined : await this.#outcome(nodeName, direct, signal)
@@ -241,11 +304,11 @@ export class PeerPaths implements CarrierSource {
   }
 
   #best(peerId: string): PeerConnection | undefined {
-    const now = Date.now()
     const usable = this.#options.host
       .connectionsTo(peerId)
-      .filter((connection) => (this.#suspects.get(connection) ?? 0) < now && this.#isAllowed(connection))
-    return usable.find(isDirect) ?? usable[0]
+      .filter((connection) => !this.#isSuspect(connection) && this.#isAllowed(connection))
+    const relayed = usable.map((connection) => ({ connection, cost: this.#relays.costOf(connection.relayPeerId) }))
+    return usable.find(isDirect) ?? relayed.sort((left, right) => left.cost - right.cost)[0]?.connection
   }
 
   /** One attempt per peer and relay at a time, shared by all flows that need it. */
@@ -276,11 +339,6 @@ export class PeerPaths implements CarrierSource {
     })
     this.#connectionOf.set(carrier, connection)
     return carrier
-  }
-
-  #relayNameOf(relayPeerId: string | undefined): string {
-    const link = this.#options.links.find((candidate) => candidate.peerId === relayPeerId)
-    return link?.address.text ?? relayPeerId ?? 'unknown'
   }
 
   /** Says what is missing, nearest cause first. */

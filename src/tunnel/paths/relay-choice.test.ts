@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { parseServerAddress } from '../host/server-address.ts'
+import { RelayChoice, type RelayLink } from './relay-choice.ts'
+
+function link(name: string, roundTripMs: number | undefined, reached: readonly string[] = ['edge-b1']): RelayLink {
+  const address = parseServerAddress(name)
+  return {
+    address,
+    peerId: `id-${name}`,
+    isUp: true,
+    roundTripMs,
+    reaches: (node) => reached.includes(node),
+    status: () => ({ address: address.text, connected: true, reserved: true }),
+  }
+}
+
+const namesOf = (links: readonly RelayLink[]) => links.map(({ peerId }) => peerId)
+
+test('the nearest relay that the node is connected to comes first, one not measured yet last', () => {
+  const links = [link('new', undefined), link('far', 80), link('near', 20), link('elsewhere', 1, ['edge-c1'])]
+  assert.deepEqual(namesOf(new RelayChoice(links).reaching('edge-b1')), ['id-near', 'id-far', 'id-new'])
+})
+
+test('a silent relay comes after all others for a while', () => {
+  let nowMs = 1000
+  const choice = new RelayChoice([link('near', 20), link('far', 80)], () => nowMs)
+  choice.noteSilent('id-near')
+  assert.equal(choice.isSilent('id-near'), true)
+  assert.deepEqual(namesOf(choice.reaching('edge-b1')), ['id-far', 'id-near'])
+  nowMs += 15_001
+  assert.equal(choice.isSilent('id-near'), false)
+  assert.deepEqual(namesOf(choice.reaching('edge-b1')), ['id-near', 'id-far'])
+})
+
+test('a direct way is never a silent relay', () => {
+  assert.equal(new RelayChoice([]).isSilent(undefined), false)
+})
+
+test('people know a relay by its configured address', () => {
+  const choice = new RelayChoice([link('relay.example:20004', 1)])
+  const name = choice.nameOf('id-relay.example:20004')
+  assert.equal(name, 'relay.example:20004')
+  assert.equal(choice.named(name), 'id-relay.example:20004')
+  assert.equal(choice.nameOf('id-unknown'), 'id-unknown')
+  assert.equal(choice.nameOf(undefined), 'unknown')
+  assert.equal(choice.named('nobody'), undefined)
+})

@@ -1,0 +1,68 @@
+import type { ServerAddress } from '../host/server-address.ts'
+import type { ServerStatus } from '../tunnel.ts'
+
+/** A server that may relay for us. */
+export interface RelayLink {
+  readonly address: ServerAddress
+  /** Its identity once known. */
+  readonly peerId: string | undefined
+  readonly isUp: boolean
+  /** Last measured; undefined when it is not known. */
+  readonly roundTripMs: number | undefined
+  /** True when the node is connected to it too. */
+  reaches(nodeName: string): boolean
+  status(): ServerStatus
+}
+
+/** A relay that was silent comes after all others for this long; by then it is given up, or has spoken. */
+const silentMs = 15_000
+const silentCostMs = 3_600_000
+const unknownRoundTripMs = 10_000
+
+/** Which relay is the best now. */
+export class RelayChoice {
+  readonly #links: readonly RelayLink[]
+  readonly #nowMs: () => number
+  readonly #silentUntilMs = new Map<string, number>()
+
+  /** The links may change at any time; `nowMs` never jumps. */
+  constructor(links: readonly RelayLink[], nowMs: () => number = () => performance.now()) {
+    this.#links = links
+    this.#nowMs = nowMs
+  }
+
+  /** Relays through which the node can be reached now: nearest first, silent ones last. */
+  reaching(nodeName: string): RelayLink[] {
+    return this.#links
+      .filter((link) => link.reaches(nodeName))
+      .map((link) => ({ link, cost: this.costOf(link.peerId) }))
+      .sort((left, right) => left.cost - right.cost)
+      .map(({ link }) => link)
+  }
+
+  /** For comparison: the round trip to the relay, or much more. */
+  costOf(relayPeerId: string | undefined): number {
+    const roundTripMs = this.#links.find(({ peerId }) => peerId === relayPeerId)?.roundTripMs
+    return (roundTripMs ?? unknownRoundTripMs) + (this.isSilent(relayPeerId) ? silentCostMs : 0)
+  }
+
+  /** It said nothing while another one answered, not long ago. */
+  isSilent(relayPeerId: string | undefined): boolean {
+    return (this.#silentUntilMs.get(relayPeerId ?? '') ?? 0) > this.#nowMs()
+  }
+
+  noteSilent(relayPeerId: string): void {
+    this.#silentUntilMs.set(relayPeerId, this.#nowMs() + silentMs)
+  }
+
+  /** What people know it by: its configured address. */
+  nameOf(relayPeerId: string | undefined): string {
+    const link = this.#links.find((candidate) => candidate.peerId === relayPeerId)
+    return link?.address.text ?? relayPeerId ?? 'unknown'
+  }
+
+  /** The relay that is known by a name. */
+  named(name: string): string | undefined {
+    return this.#links.find(({ peerId }) => this.nameOf(peerId) === name)?.peerId
+  }
+}

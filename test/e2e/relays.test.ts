@@ -1,0 +1,129 @@
+/**
+ * Two servers between two NATs that no hole can be punched through: one of them is stopped, silent, or suspended.
+ *
+ *                    wan
+ *     ┌────────┬──────┴─────┬────────────┐
+ *   relay   relay-2      router-a     router-b     NATs that give each connection a random port
+ *   server  server          │            │
+ *                        edge-a1      edge-b1      agents; edge-b1 runs a web server
+ */
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import { createLab, type Host, type Lab, type LabProcess, startTestServer } from '../lab/index.ts'
+import { bodyFrom, eventually, fetchFrom, quickStatusOf, writeService } from './support/site.ts'
+
+const url = 'http://10.96.1.1/'
+const port = 8080
+
+let lab: Lab
+let client: Host
+let servers: Record<'relay' | 'relay-2', LabProcess>
+let agent: LabProcess
+before(async () => {
+  const lan = (node: string) => ({ nat: 'randomising', nodes: [node] }) as const
+  lab = await createLab({ cloud: ['relay', 'relay-2'], lans: { a: lan('edge-a1'), b: lan('edge-b1') } })
+  servers = { 'relay-2': await lab.startServer('relay-2'), relay: await lab.startServer('relay') }
+  client = lab.node('edge-a1')
+  const target = lab.node('edge-b1')
+  await startTestServer(target, 'http', { port })
+  await writeService(lab, 'web', '10.96.1.1', [{ node: 'edge-b1', host: target, port }])
+  await lab.startAgent('edge-b1')
+  agent = await lab.startAgent('edge-a1')
+  await eventually(20_000, async () => {
+    assert.equal((await roundTrips()).length, 2)
+  })
+  await eventually(20_000, async () => assert.equal(await bodyFrom(client, url, '--max-time', '2'), 'edge-b1'))
+})
+after(() => lab?.[Symbol.asyncDispose]())
+
+async function pathNow(): Promise<string> {
+  const path = (await quickStatusOf(client)).tunnel?.peers.find(({ name }) => name === 'edge-b1')?.path
+  return path?.kind === 'relayed' ? path.via : (path?.kind ?? 'unknown')
+}
+
+/** Which server relays to the web server, and which one does not. */
+async function relaysNow() {
+  await requests(1)
+  const used = (await pathNow()) === addressOf('relay') ? 'relay' : 'relay-2'
+  return { used, other: used === 'relay' ? 'relay-2' : 'relay' } as const
+}
+
+/** The servers that are connected, and how far they are. */
+async function roundTrips(): Promise<string[]> {
+  const connected = (await quickStatusOf(client)).tunnel?.servers.filter((server) => server.connected) ?? []
+  return connected.map(({ address, roundTripMs }) => `${address} ${roundTripMs?.toFixed(1)} ms`)
+}
+
+const addressOf = (name: 'relay' | 'relay-2') => `${lab.node(name).address}:20004`
+
+/** How long each of some requests took, one after the other; all must be answered. */
+async function requests(count: number): Promise<number[]> {
+  const times: number[] = []
+  for (let request = 0; request < count; request++) {
+    const { code, stdout, stderr, ms } = await fetchFrom(client, url)
+    assert.equal(code, 0, stderr)
+    assert.equal(stdout.trim(), 'edge-b1')
+    times.push(Math.round(ms))
+  }
+  return times
+}
+
+const listOf = (times: readonly number[]) => `${times.join(', ')} ms`
+
+describe('two servers', () => {
+  test('a silent one costs new flows little, and is given up; both are used again when it goes on', async (t) => {
+    const { used, other } = await relaysNow()
+    t.diagnostic((await roundTrips()).join(', '))
+    servers[used].kill('SIGSTOP')
+    t.diagnostic(`requests after the relay fell silent: ${listOf(await requests(10))}`)
+    const goneMs = await eventually(40_000, async () => {
+      await requests(1)
+      assert.equal(await pathNow(), addressOf(other))
+    })
+    t.diagnostic(`it was given up ${goneMs.toFixed(0)} ms after these`)
+    servers[used].kill('SIGCONT')
+    const backMs = await eventually(60_000, async () => assert.equal((await roundTrips()).length, 2))
+    t.diagnostic(`both are connected again ${backMs.toFixed(0)} ms after it went on`)
+    await requests(5)
+  })
+
+  test('a killed one is replaced at once', async (t) => {
+    const { used } = await relaysNow()
+    await servers[used].stop('SIGKILL')
+    t.diagnostic(`requests after the kill: ${listOf(await requests(10))}`)
+    servers[used] = await lab.startServer(used)
+    await eventually(20_000, async () => assert.equal((await roundTrips()).length, 2))
+  })
+})
+
+describe('change', () => {
+  test('an agent that was suspended for a while answers again soon', async (t) => {
+    agent.kill('SIGSTOP')
+    await delay(8_000)
+    agent.kill('SIGCONT')
+    const ms = await eventually(15_000, async () => void (await requests(1)))
+    t.diagnostic(`first answer ${ms.toFixed(0)} ms after it went on`)
+  })
+
+  test('a link that flaps is used again soon after it stays up', async (t) => {
+    for (let round = 0; round < 5; round++) {
+      await lab.cutWan('a')
+      await delay(300)
+      await lab.restoreWan('a')
+      await delay(300)
+    }
+    const ms = await eventually(20_000, async () => void (await requests(1)))
+    t.diagnostic(`first answer ${ms.toFixed(0)} ms after the last change`)
+    t.diagnostic(`then: ${listOf(await requests(5))}`)
+  })
+
+  test('an agent whose address changes is reached again', async (t) => {
+    const script =
+      'ip addr add 192.168.1.77/24 dev eth0 && ip addr del 192.168.1.11/24 dev eth0 && ip route replace default via 192.168.1.1'
+    const { code, stderr } = await client.exec(['sh', '-c', script])
+    assert.equal(code, 0, stderr)
+    const ms = await eventually(60_000, async () => void (await requests(1)))
+    t.diagnostic(`first answer ${ms.toFixed(0)} ms after the change`)
+  })
+})
