@@ -119,8 +119,12 @@ describe('change', () => {
   })
 
   test('an agent whose address changes is reached again', async (t) => {
-    const script =
-      'ip addr add 192.168.1.77/24 dev eth0 && ip addr del 192.168.1.11/24 dev eth0 && ip route replace default via 192.168.1.1'
+    const script = [
+      // The old one first: with it would go all others of its subnet that came later.
+      'ip addr del 192.168.1.11/24 dev eth0',
+      'ip addr add 192.168.1.77/24 dev eth0',
+      'ip route replace default via 192.168.1.1',
+    ].join(' && ')
     const { code, stderr } = await client.exec(['sh', '-c', script])
     assert.equal(code, 0, stderr)
     const ms = await eventually(60_000, async () => void (await requests(1)))

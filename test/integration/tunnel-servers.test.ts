@@ -23,9 +23,6 @@ import {
 /** These servers, and no agent that relays. */
 const only = (servers: string[]) => ({ servers, relayNodes: [] })
 
-/** A link that a server has spliced outlives its removal while flows are on it, which is not the matter here. */
-const withoutLinks = { config: { links: false } }
-
 const running = new AsyncDisposableStack()
 let one: TestServer
 let two: TestServer
@@ -36,8 +33,8 @@ before(async () => {
   const folder = running.use(await TestFolder.create())
   one = running.use(await startTestServer(folder, { name: 'one' }))
   two = running.use(await startTestServer(folder, { name: 'two' }))
-  a = running.use(await startTestAgent(folder, 'edge-a', one.port, withoutLinks))
-  b = running.use(await startTestAgent(folder, 'edge-b', one.port, withoutLinks))
+  a = running.use(await startTestAgent(folder, 'edge-a', one.port))
+  b = running.use(await startTestAgent(folder, 'edge-b', one.port))
 })
 after(() => running.disposeAsync())
 

@@ -86,7 +86,8 @@ suite('a flow', () => {
 
   test('that is opened too late is ended', async () => {
     const { carrier, primary, other } = createHedge()
-    const [late] = createMemoryStreamPair()
+    const [late, farEnd] = createMemoryStreamPair()
+    farEnd.on('error', () => {})
     other.answer(otherStream)
     await carrier.open(request, never)
     primary.answer(late)

@@ -15,7 +15,7 @@ import type { LinkFacts, PeerPath, PingAnswer } from '../tunnel.ts'
 import { type DirectConnector, isDirect } from './direct-connector.ts'
 import { createHedgedCarrier } from './hedged-carrier.ts'
 import type { PathPolicy } from './path-policy.ts'
-import { RelayChoice, type RelayLink } from './relay-choice.ts'
+import { hedgeMs, RelayChoice, type RelayLink } from './relay-choice.ts'
 import { firstOf } from './staggered.ts'
 
 /** Nodes that sign no records, and other messages by which they open flows. */
@@ -30,6 +30,8 @@ interface Way {
   readonly way: PeerConnection | Link
   /** The relay in between. */
   readonly relay: string | undefined
+  /** Of the way itself; undefined when only that to the relay is known. */
+  readonly roundTripMs?: number | undefined
   probe(): void
 }
 
@@ -62,9 +64,6 @@ const suspectMs = 10_000
 /** With so many direct links to a peer, flows ask for no more. */
 const enoughLinks = 2
 const relayTimeoutMs = 5000
-
-/** A relay that says nothing for this long is joined by the next one. */
-const hedgeMs = 300
 
 /** Where relays carry no flows, these wait for a hole to be punched. */
 const directPatienceMs = 7000
@@ -200,7 +199,9 @@ export class PeerPaths implements CarrierSource {
     if (!link.isDirect || peer.links.size < enoughLinks) this.#links.want(peerId)
     if (!this.#isUsable(link, peerId)) return undefined
     const relay = this.#relayOf(link)
-    return this.#hedged(nodeName, createLinkCarrier(peer, link), { way: link, relay, probe: () => link.probe() })
+    const { roundTripMs } = link
+    const way = { way: link, relay, roundTripMs, probe: () => link.probe() }
+    return this.#hedged(nodeName, createLinkCarrier(peer, link), way)
   }
 
   #isUsable(link: Link, peerId: string): boolean {
@@ -218,12 +219,12 @@ export class PeerPaths implements CarrierSource {
   }
 
   /** Flows that meet with silence on this way are opened through a relay, or another one, as well. */
-  #hedged(nodeName: string, carrier: Carrier, { way, relay, probe }: Way): Carrier {
+  #hedged(nodeName: string, carrier: Carrier, { way, relay, roundTripMs, probe }: Way): Carrier {
     const { links, policy, logger } = this.#options
     const others = links.filter(({ isUp, peerId }) => isUp && peerId !== relay).length
     if (others === 0 || !policy.allows('relayed')) return carrier
     const hedged = createHedgedCarrier(carrier, {
-      afterMs: hedgeMs,
+      afterMs: roundTripMs === undefined ? this.#relays.patienceMs(relay) : Math.max(hedgeMs, 2 * roundTripMs),
       lastHeardMs: () => way.lastHeardMs,
       probe,
       alternative: async () => {
@@ -243,14 +244,10 @@ export class PeerPaths implements CarrierSource {
 
   /** A connection through any relay but this one, standing or new. */
   async #throughOther(name: string, peerId: string, relay: string | undefined): Promise<PeerConnection | undefined> {
-    const relays = this.#relays.reaching(name).filter((link) => link.peerId !== relay)
     const standing = this.#options.host.connectionsTo(peerId)
-    const attempts = relays.map((link) => async () => {
-      return (
-        standing.find(({ relayPeerId }) => relayPeerId === link.peerId) ?? (await this.#relayed({ name, peerId }, link))
-      )
-    })
-    return await firstOf(attempts, hedgeMs, () => {})
+    const begin = async (link: RelayLink) =>
+      standing.find(({ relayPeerId }) => relayPeerId === link.peerId) ?? (await this.#relayed({ name, peerId }, link))
+    return await firstOf(this.#relays.attempts(name, begin, relay), () => {})
   }
 
   #isSuspect(way: PeerConnection | Link): boolean {
@@ -269,9 +266,9 @@ export class PeerPaths implements CarrierSource {
     if (standing !== undefined) return standing
     const agreeing = this.#agreeingOver(peer.peerId)
     if (agreeing !== undefined) return agreeing
-    const attempts = this.#relays.reaching(nodeName).map((link) => () => this.#relayed(peer, link))
+    const attempts = this.#relays.attempts(nodeName, (link) => this.#relayed(peer, link))
     const onFailure = (error: unknown) => void this.#lastErrors.set(nodeName, describeError(error))
-    const relayed = await abortable(firstOf(attempts, hedgeMs, onFailure), signal)
+    const relayed = await abortable(firstOf(attempts, onFailure), signal)
     if (relayed !== undefined) return relayed
     const { direct: connector, policy } = this.#options
     const direct = record === undefined || !policy.seeksDirect ? undefined : connector.connect(record)

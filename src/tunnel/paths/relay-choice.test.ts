@@ -46,3 +46,21 @@ test('people know a relay by its configured address', () => {
   assert.equal(choice.nameOf(undefined), 'unknown')
   assert.equal(choice.named('nobody'), undefined)
 })
+
+test('a far relay is given more time before another one is tried as well', () => {
+  const choice = new RelayChoice([link('near', 20), link('far', 80), link('new', undefined)])
+  assert.deepEqual(
+    ['id-near', 'id-far', 'id-new', undefined].map((id) => choice.patienceMs(id)),
+    [300, 960, 300, 300],
+  )
+})
+
+test('each relay but the one that is silent is worth an attempt', async () => {
+  const choice = new RelayChoice([link('near', 20), link('far', 80)])
+  const attempts = choice.attempts('edge-b1', async ({ address }) => address.text, 'id-near')
+  assert.deepEqual(await Promise.all(attempts.map(({ begin }) => begin())), ['far:20004'])
+  assert.deepEqual(
+    attempts.map(({ patienceMs }) => patienceMs),
+    [960],
+  )
+})

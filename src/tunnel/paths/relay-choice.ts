@@ -1,5 +1,6 @@
 import type { ServerAddress } from '../host/server-address.ts'
 import type { ServerStatus } from '../tunnel.ts'
+import type { Attempt } from './staggered.ts'
 
 /** A server that may relay for us. */
 export interface RelayLink {
@@ -18,6 +19,12 @@ export interface RelayLink {
 const silentMs = 15_000
 const silentCostMs = 3_600_000
 const unknownRoundTripMs = 10_000
+
+/** What says nothing for this long, or for twice its round trip where that is more, is joined by another way. */
+export const hedgeMs = 300
+
+/** Round trips to a relay that connecting to a node through it takes, if the node is as far from it as we are. */
+const roundTripsToConnect = 12
 
 /** Which relay is the best now. */
 export class RelayChoice {
@@ -40,10 +47,23 @@ export class RelayChoice {
       .map(({ link }) => link)
   }
 
+  /** Attempts to reach the node through each of them but one, for `firstOf`. */
+  attempts<T>(nodeName: string, begin: (link: RelayLink) => Promise<T>, except?: string): Attempt<T>[] {
+    return this.reaching(nodeName)
+      .filter(({ peerId }) => peerId !== except || peerId === undefined)
+      .map((link) => ({ begin: () => begin(link), patienceMs: this.patienceMs(link.peerId) }))
+  }
+
   /** For comparison: the round trip to the relay, or much more. */
   costOf(relayPeerId: string | undefined): number {
     const roundTripMs = this.#links.find(({ peerId }) => peerId === relayPeerId)?.roundTripMs
     return (roundTripMs ?? unknownRoundTripMs) + (this.isSilent(relayPeerId) ? silentCostMs : 0)
+  }
+
+  /** How long a new connection through it may take before another relay is tried as well. */
+  patienceMs(relayPeerId: string | undefined): number {
+    const roundTripMs = this.#links.find(({ peerId }) => peerId === relayPeerId)?.roundTripMs ?? 0
+    return Math.max(hedgeMs, roundTripsToConnect * roundTripMs)
   }
 
   /** It said nothing while another one answered, not long ago. */

@@ -3,6 +3,8 @@ import { test } from 'node:test'
 import { firstOf } from './staggered.ts'
 
 const ignore = () => {}
+const inOrder = (begins: readonly (() => Promise<string>)[], patienceMs: number) =>
+  begins.map((begin) => ({ begin, patienceMs }))
 const never = () => new Promise<string>(ignore)
 
 test('the first attempt is enough when it answers', async () => {
@@ -11,18 +13,18 @@ test('the first attempt is enough when it answers', async () => {
     others += 1
     return 'other'
   }
-  assert.equal(await firstOf([async () => 'first', other], 60_000, ignore), 'first')
+  assert.equal(await firstOf(inOrder([async () => 'first', other], 60_000), ignore), 'first')
   assert.equal(others, 0)
 })
 
 test('a silent attempt is joined by the next one', async () => {
-  assert.equal(await firstOf([never, async () => 'second'], 1, ignore), 'second')
+  assert.equal(await firstOf(inOrder([never, async () => 'second'], 1), ignore), 'second')
 })
 
 test('a failed attempt is followed by the next one at once', async () => {
   const failures: unknown[] = []
   const fail = async () => await Promise.reject(new Error('refused'))
-  assert.equal(await firstOf([fail, async () => 'second'], 60_000, (error) => failures.push(error)), 'second')
+  assert.equal(await firstOf(inOrder([fail, async () => 'second'], 60_000), (error) => failures.push(error)), 'second')
   assert.deepEqual(failures.map(String), ['Error: refused'])
 })
 
@@ -32,13 +34,13 @@ test('a slow attempt still counts when the next ones have failed', async () => {
     setImmediate(() => resolve('slow'))
     return await Promise.reject(new Error('refused'))
   }
-  assert.equal(await firstOf([() => promise, fail], 1, ignore), 'slow')
+  assert.equal(await firstOf(inOrder([() => promise, fail], 1), ignore), 'slow')
 })
 
 test('without success there is nothing', async () => {
   const failures: unknown[] = []
   const fail = async () => await Promise.reject(new Error('refused'))
-  assert.equal(await firstOf([fail, fail], 60_000, (error) => failures.push(error)), undefined)
+  assert.equal(await firstOf(inOrder([fail, fail], 60_000), (error) => failures.push(error)), undefined)
   assert.equal(failures.length, 2)
-  assert.equal(await firstOf([], 60_000, ignore), undefined)
+  assert.equal(await firstOf(inOrder([], 60_000), ignore), undefined)
 })

@@ -1,13 +1,19 @@
 import { TimeLimit } from '../../runtime/index.ts'
 
+/** One of several ways to the same thing. */
+export interface Attempt<T> {
+  begin(): Promise<T>
+  /** Without an answer for this long, the next one begins as well. */
+  readonly patienceMs: number
+}
+
 /**
- * Begins one attempt after the other, the next one when the last has failed or given no answer for this time, and
+ * Begins one attempt after the other, the next one when the last has failed or takes longer than its patience, and
  * resolves with the first that succeeds; those that come later are the business of whoever made them. Resolves with
  * undefined when all have failed; `onFailure` is told of each.
  */
 export async function firstOf<T>(
-  attempts: readonly (() => Promise<T>)[],
-  patienceMs: number,
+  attempts: readonly Attempt<T>[],
   onFailure: (error: unknown) => void,
 ): Promise<T | undefined> {
   const { promise, resolve } = Promise.withResolvers<T>()
@@ -16,9 +22,9 @@ export async function firstOf<T>(
     isWon = true
   })
   const running = []
-  for (const attempt of attempts) {
+  for (const { begin, patienceMs } of attempts) {
     if (isWon) break
-    const outcome = attempt().then(resolve, onFailure)
+    const outcome = begin().then(resolve, onFailure)
     running.push(outcome)
     using patience = new TimeLimit(patienceMs)
     const { promise: late, resolve: onLate } = Promise.withResolvers<void>()
