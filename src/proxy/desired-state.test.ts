@@ -49,13 +49,12 @@ function inputsOf(entry: PlannedServicePort, changed: Partial<ProxyInputs> = {})
 }
 
 /** Where the slots of the only ServicePort lead; "refused" without any. */
-function slotsIn({ ruleset }: DesiredKernelState): string[] | 'refused' {
-  const slots = ruleset.parts.get('shop/web:80/tcp')?.slots.map(({ address }) => address) ?? []
+function slotsIn({ rules }: DesiredKernelState): string[] | 'refused' {
+  const slots = rules.servicePorts.get('shop/web:80/tcp')?.slots.map(({ address }) => address) ?? []
   return slots.length === 0 ? 'refused' : slots
 }
 
-const servesForeign = ({ ruleset }: DesiredKernelState): boolean =>
-  ruleset.chains.get('outside')?.some((rule) => rule.endsWith('@service')) === true
+const servesForeign = ({ rules }: DesiredKernelState): boolean => rules.servesForeign
 
 test('with endpoints on both sides each endpoint has one slot', () => {
   assert.deepEqual(slotsIn(desired(planned([here], [there, yonder]))), ['10.244.1.2', '169.254.64.7', '169.254.64.7'])
@@ -94,9 +93,9 @@ test('what did not change is the same object, so that nothing is done about it',
   const after = desire({ ...inputs, plan: { ...inputs.plan } })
   assert.equal(after.hostRoutes, before.hostRoutes)
   assert.equal(after.accepts, before.accepts)
-  assert.equal(after.ruleset.parts.get(entry.id), before.ruleset.parts.get(entry.id))
+  assert.equal(after.rules.servicePorts.get(entry.id), before.rules.servicePorts.get(entry.id))
   const moved = desire({ ...inputs, synthetic: new Map([[entry.id, '169.254.64.8']]) })
-  assert.notEqual(moved.ruleset.parts.get(entry.id), before.ruleset.parts.get(entry.id))
+  assert.notEqual(moved.rules.servicePorts.get(entry.id), before.rules.servicePorts.get(entry.id))
 })
 
 test('the userspace proxy prefers endpoints elsewhere and falls back on those here', () => {
@@ -136,7 +135,10 @@ test('rules and routes that were brought up to date step by step are those that 
     const [entry = planned([], [])] = entries
     const inputs = inputsOf(entry, { synthetic })
     const wanted = { ...inputs, plan: { ...inputs.plan, servicePorts: entries } }
-    assert.deepEqual(new Map(desire(wanted).ruleset.parts), new Map(createDesiredStateMaker()(wanted).ruleset.parts))
+    assert.deepEqual(
+      new Map(desire(wanted).rules.servicePorts),
+      new Map(createDesiredStateMaker()(wanted).rules.servicePorts),
+    )
     assert.deepEqual(new Map(routesOf({ entries, synthetic })), userspaceRoutesOf(entries, synthetic))
   }
 })
@@ -150,7 +152,7 @@ test('a change of one ServicePort leaves the rules and routes of all others the 
   const routesOf = createRouteMaker()
   const stateOf = (servicePorts: readonly PlannedServicePort[]) => {
     const inputs = inputsOf(planned([], []), { synthetic })
-    return desire({ ...inputs, plan: { ...inputs.plan, servicePorts } }).ruleset.parts
+    return desire({ ...inputs, plan: { ...inputs.plan, servicePorts } }).rules.servicePorts
   }
   const [parts, routes] = [stateOf(entries), routesOf({ entries, synthetic })]
   const [nextParts, nextRoutes] = [stateOf(changed), routesOf({ entries: changed, synthetic })]

@@ -3,7 +3,6 @@ import { differencesOf, type ReadableMap, ShardedMap } from '../runtime/index.ts
 import { type AddressedEntries, changedEntries, spreadsOf } from './addressed-entries.ts'
 import { coveringNetworks, type NetworkFacts } from './kernel/network-facts.ts'
 import type { DesiredKernelState } from './kernel/reconciler.ts'
-import { rulesetOf } from './kernel/render-ruleset.ts'
 import type { Choice, RuledServicePort, Slot } from './kernel/ruled-service-port.ts'
 import type { PlannedServicePort, ServicePlan, Spread } from './service-plan.ts'
 import type { UserspaceRoute } from './userspace/userspace-proxy.ts'
@@ -33,7 +32,7 @@ export function createDesiredStateMaker(): DesiredStateMaker {
   let last: { readonly inputs: ProxyInputs; readonly state: DesiredKernelState } | undefined
   return (inputs) => {
     const { plan, facts, dns } = inputs
-    const ruleset = rulesetOf({
+    const rules = {
       servicePorts: partsOf(inputs),
       syntheticRange: inputs.syntheticRange,
       listenPort: inputs.listenPort,
@@ -41,10 +40,10 @@ export function createDesiredStateMaker(): DesiredStateMaker {
       foreignInterfaces: facts.foreignInterfaces,
       servesForeign: inputs.clients === 'lan',
       switchedNetworks: facts.switchedNetworks,
-    })
+    }
     const isSame = last?.inputs.plan.addresses === plan.addresses && last.inputs.facts === facts
     const around = isSame && last !== undefined ? last.state : surroundingsOf(inputs)
-    const state = { ruleset, accepts: around.accepts, hostRoutes: around.hostRoutes }
+    const state = { rules, accepts: around.accepts, hostRoutes: around.hostRoutes }
     last = { inputs, state }
     return state
   }

@@ -3,32 +3,31 @@ import { test } from 'node:test'
 import { type Kernel, RulesetRejectedError } from '../../linux/index.ts'
 import { silentLogger } from '../../observability/index.ts'
 import { createKernelReconciler, type DesiredKernelState } from './reconciler.ts'
-import { rulesetOf } from './render-ruleset.ts'
+import type { RulesetInput } from './render-ruleset.ts'
 
 const { signal } = new AbortController()
-/** A ruleset that is known by the address of its only ServicePort. */
-const rulesetNamed = (address: string, foreignInterfaces: readonly string[] = []) =>
-  rulesetOf({
-    servicePorts: new Map([
-      [
-        'web',
-        {
-          name: 'web',
-          kind: 'random',
-          destinations: [{ protocol: 'tcp', address, port: 80 }],
-          slots: [],
-          hairpins: [],
-        },
-      ],
-    ]),
-    syntheticRange: '169.254.64.0/19',
-    listenPort: 24001,
-    foreignInterfaces,
-    servesForeign: false,
-    switchedNetworks: [],
-  })
+/** Rules that are known by the address of their only ServicePort. */
+const rulesNamed = (address: string, foreignInterfaces: readonly string[] = []): RulesetInput => ({
+  servicePorts: new Map([
+    [
+      'web',
+      {
+        name: 'web',
+        kind: 'random',
+        destinations: [{ protocol: 'tcp', address, port: 80 }],
+        slots: [],
+        hairpins: [],
+      },
+    ],
+  ]),
+  syntheticRange: '169.254.64.0/19',
+  listenPort: 24001,
+  foreignInterfaces,
+  servesForeign: false,
+  switchedNetworks: [],
+})
 const desired: DesiredKernelState = {
-  ruleset: rulesetNamed('10.96.0.1'),
+  rules: rulesNamed('10.96.0.1'),
   accepts: { clusterNetworks: ['10.96.0.0/16'] },
   hostRoutes: { addresses: [] },
 }
@@ -123,7 +122,7 @@ test('rules that failed are tried again, also when the text is the same', async 
   await reconciler.reconcile(desired, plainly, signal)
   taken()
   state.applyErrors = [new Error('no memory')]
-  const changed = { ...desired, ruleset: rulesetNamed('10.96.0.2') }
+  const changed = { ...desired, rules: rulesNamed('10.96.0.2') }
   await assert.rejects(reconciler.reconcile(changed, plainly, signal), /no memory/)
   await reconciler.reconcile(changed, plainly, signal)
   assert.deepEqual(taken().slice(0, 2), ['update 10.96.0.1 to 10.96.0.2', 'apply 10.96.0.2'])
@@ -175,7 +174,7 @@ test('a change of elements is applied alone, and is no reason to look at firewal
   const { reconciler, taken } = setUp()
   await reconciler.reconcile(desired, plainly, signal)
   taken()
-  await reconciler.reconcile({ ...desired, ruleset: rulesetNamed('10.96.0.2') }, plainly, signal)
+  await reconciler.reconcile({ ...desired, rules: rulesNamed('10.96.0.2') }, plainly, signal)
   assert.deepEqual(taken(), ['update 10.96.0.1 to 10.96.0.2'])
 })
 
@@ -183,9 +182,9 @@ test('a ruleset that says the same is not applied, nor is a chain on a hook chan
   const { reconciler, taken } = setUp()
   await reconciler.reconcile(desired, plainly, signal)
   taken()
-  await reconciler.reconcile({ ...desired, ruleset: rulesetNamed('10.96.0.1') }, plainly, signal)
+  await reconciler.reconcile({ ...desired, rules: rulesNamed('10.96.0.1') }, plainly, signal)
   assert.deepEqual(taken(), [])
-  await reconciler.reconcile({ ...desired, ruleset: rulesetNamed('10.96.0.1', ['eth0']) }, plainly, signal)
+  await reconciler.reconcile({ ...desired, rules: rulesNamed('10.96.0.1', ['eth0']) }, plainly, signal)
   assert.equal(taken()[0], 'apply 10.96.0.1')
 })
 
@@ -194,6 +193,6 @@ test('a change that does not fit what the kernel holds is followed by the whole 
   await reconciler.reconcile(desired, plainly, signal)
   taken()
   state.applyErrors = [new RulesetRejectedError('Could not process rule: No such file or directory', undefined)]
-  await reconciler.reconcile({ ...desired, ruleset: rulesetNamed('10.96.0.2') }, plainly, signal)
+  await reconciler.reconcile({ ...desired, rules: rulesNamed('10.96.0.2') }, plainly, signal)
   assert.deepEqual(taken().slice(0, 2), ['update 10.96.0.1 to 10.96.0.2', 'apply 10.96.0.2'])
 })

@@ -1,12 +1,12 @@
 import type { FirewallAccepts, HostRoutes, Kernel } from '../../linux/index.ts'
 import type { Logger } from '../../observability/index.ts'
-import type { Ruleset } from './render-ruleset.ts'
+import type { RulesetInput } from './render-ruleset.ts'
 import { type Around, createRulesetKeeper } from './ruleset-keeper.ts'
 
 /** What the kernel should hold. */
 export interface DesiredKernelState {
   /** The same object as long as nothing about it changed. */
-  readonly ruleset: Ruleset
+  readonly rules: RulesetInput
   /** The same objects as long as nothing about them changed. */
   readonly accepts: FirewallAccepts
   readonly hostRoutes: HostRoutes
@@ -52,7 +52,7 @@ export function createKernelReconciler(
 
   const ensureFirewalls = async (accepts: FirewallAccepts, signal: AbortSignal): Promise<void> => {
     // Read before looking: a change in between is then seen next time.
-    const generation = await kernel.applier.generation(signal)
+    const generation = await rules.generation(signal)
     const isDue = nowMs() - firewall.checkedAtMs >= firewallCheckIntervalMs
     if (accepts === firewall.accepts && generation === firewall.generation && !isDue) return
     const chains = await kernel.firewalls.ensureAccepts(accepts, signal)
@@ -65,7 +65,7 @@ export function createKernelReconciler(
 
   return {
     async reconcile(desired, around, signal) {
-      await rules.keep(desired.ruleset, around, signal)
+      await rules.keep(desired.rules, around, signal)
       // A new object tells that the network changed, and with it maybe the routes.
       if (desired.hostRoutes !== installedRoutes)
         await kernel.network.setHostRoutes(deviceName, desired.hostRoutes, signal)

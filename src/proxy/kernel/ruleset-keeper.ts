@@ -2,16 +2,18 @@ import { type Conntrack, type RulesetApplier, RulesetRejectedError } from '../..
 import type { Logger } from '../../observability/index.ts'
 import { forgetStaleClients, mayHoldStaleClients } from './affinity.ts'
 import { renderChange, renderReplacement, renderTable } from './nft-table.ts'
-import type { Ruleset } from './render-ruleset.ts'
+import { type Ruleset, type RulesetInput, rulesetOf } from './render-ruleset.ts'
 import { createStaleFlowTest, mayHoldStaleFlows } from './stale-flows.ts'
 
 /** Runs a change of the ruleset, with what comes before and after it. */
 export type Around = (apply: () => Promise<void>) => Promise<void>
 
-/** Keeps the table in the kernel equal to a wanted one. */
+/** Keeps the rules in the kernel equal to what is wanted: a table of nftables, or chains of iptables. */
 export interface RulesetKeeper {
-  /** Does nothing where the table is as wanted; `around` is called only when there is something to change. */
-  keep(ruleset: Ruleset, around: Around, signal: AbortSignal): Promise<void>
+  /** Does nothing where the rules are as wanted; `around` is called only when there is something to change. */
+  keep(rules: RulesetInput, around: Around, signal: AbortSignal): Promise<void>
+  /** A number that changes with every change of anybody's rules; where that cannot be seen, always the same. */
+  generation(signal: AbortSignal): Promise<number>
 }
 
 /** What the keeper needs. */
@@ -27,6 +29,7 @@ export interface RulesetKeeperOptions {
 export function createRulesetKeeper({ applier, conntrack, logger, onOwnChange }: RulesetKeeperOptions): RulesetKeeper {
   /** Undefined while it is not known what the kernel holds. */
   let installed: Ruleset | undefined
+  const renderedOf = createRendering()
 
   const install = async (ruleset: Ruleset, signal: AbortSignal): Promise<void> => {
     installed = undefined
@@ -76,7 +79,9 @@ export function createRulesetKeeper({ applier, conntrack, logger, onOwnChange }:
   }
 
   return {
-    async keep(ruleset, around, signal) {
+    generation: (signal) => applier.generation(signal),
+    async keep(rules, around, signal) {
+      const ruleset = renderedOf(rules)
       if (installed === ruleset) {
         if (await applier.isInstalled(signal)) return
         await around(() => install(ruleset, signal))
@@ -87,5 +92,14 @@ export function createRulesetKeeper({ applier, conntrack, logger, onOwnChange }:
       if (text === '') installed = ruleset
       else await around(() => bring(text, ruleset, signal))
     },
+  }
+}
+
+/** The same object as long as the rules are. */
+function createRendering(): (rules: RulesetInput) => Ruleset {
+  let last: { readonly rules: RulesetInput; readonly ruleset: Ruleset } | undefined
+  return (rules) => {
+    if (last?.rules !== rules) last = { rules, ruleset: rulesetOf(rules) }
+    return last.ruleset
   }
 }

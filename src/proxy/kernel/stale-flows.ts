@@ -1,10 +1,14 @@
 import type { UdpFlow } from '../../linux/index.ts'
-import { differencesOf } from '../../runtime/index.ts'
-import type { Ruleset } from './render-ruleset.ts'
+import { differencesOf, type ReadableMap } from '../../runtime/index.ts'
 import { choicesOf, type RuledServicePort } from './ruled-service-port.ts'
 
+/** Rules as far as flows depend on them. */
+export interface FlowRules {
+  readonly parts: ReadableMap<RuledServicePort>
+}
+
 /** Whether UDP flows may go where the new ruleset would not send them; before undefined: by whoever. */
-export function mayHoldStaleFlows(before: Ruleset | undefined, after: Ruleset): boolean {
+export function mayHoldStaleFlows(before: FlowRules | undefined, after: FlowRules): boolean {
   for (const { before: old, after: part } of differencesOf(before?.parts ?? new Map(), after.parts)) {
     const known = part ?? old
     if (known !== undefined && isUdp(known)) return true
@@ -17,7 +21,7 @@ export function mayHoldStaleFlows(before: Ruleset | undefined, after: Ruleset): 
  * there was a rule. Of flows to ServicePorts that are gone only the translated ones are told, and so of node ports:
  * another machine may be meant.
  */
-export function createStaleFlowTest(before: Ruleset | undefined, after: Ruleset): (flow: UdpFlow) => boolean {
+export function createStaleFlowTest(before: FlowRules | undefined, after: FlowRules): (flow: UdpFlow) => boolean {
   const wanted = targetsOf(after)
   const former = before === undefined ? undefined : targetsOf(before)
   return ({ destination, answeredBy }) => {
@@ -37,7 +41,7 @@ interface Targets {
   readonly byPort: ReadonlyMap<number, ReadonlySet<string>>
 }
 
-function targetsOf({ parts }: Ruleset): Targets {
+function targetsOf({ parts }: FlowRules): Targets {
   const byAddress = new Map<string, ReadonlySet<string>>()
   const byPort = new Map<number, ReadonlySet<string>>()
   for (const part of parts.values()) {
