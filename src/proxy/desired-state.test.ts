@@ -40,6 +40,7 @@ function inputsOf(entry: PlannedServicePort, changed: Partial<ProxyInputs> = {})
     synthetic: entry.userspace.length > 0 ? new Map([[entry.id, '169.254.64.7']]) : new Map(),
     facts,
     syntheticRange: '169.254.64.0/19',
+    bridgeAddress: '169.254.96.16',
     listenPort: 24001,
     dns: undefined,
     clients: 'local',

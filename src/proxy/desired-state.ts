@@ -17,6 +17,7 @@ export interface ProxyInputs {
   readonly facts: NetworkFacts
   readonly syntheticRange: string
   readonly listenPort: number
+  readonly bridgeAddress: string
   readonly dns?: { readonly address: string; readonly port: number } | undefined
   readonly clients: 'local' | 'lan'
   /** The userspace proxy takes no new connections. */
@@ -36,6 +37,7 @@ export function createDesiredStateMaker(): DesiredStateMaker {
       servicePorts: partsOf(inputs),
       syntheticRange: inputs.syntheticRange,
       listenPort: inputs.listenPort,
+      bridgeAddress: inputs.bridgeAddress,
       dns,
       foreignInterfaces: facts.foreignInterfaces,
       servesForeign: inputs.clients === 'lan',

@@ -331,6 +331,7 @@ class RunningServiceProxy implements ServiceProxy {
       facts,
       syntheticRange: config.syntheticRange,
       listenPort: this.#userspace.port,
+      bridgeAddress: common.bridgeDeviceIP,
       dns: dnsPort === undefined ? undefined : { address: common.bridgeDeviceIP, port: dnsPort },
       clients: config.clients,
       isDraining,

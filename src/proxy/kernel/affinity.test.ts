@@ -29,6 +29,7 @@ const rulesetWith = (entries: Readonly<Record<string, RuledServicePort>>): Rules
   rulesetOf({
     servicePorts: new Map(Object.entries(entries)),
     syntheticRange: '169.254.64.0/19',
+    bridgeAddress: '169.254.96.16',
     listenPort: 24001,
     foreignInterfaces: [],
     servesForeign: false,

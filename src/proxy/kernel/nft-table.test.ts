@@ -8,6 +8,7 @@ import type { RuledServicePort } from './ruled-service-port.ts'
 const empty: RulesetInput = {
   servicePorts: new Map(),
   syntheticRange: '169.254.64.0/19',
+  bridgeAddress: '169.254.96.16',
   listenPort: 24001,
   foreignInterfaces: ['eth0'],
   servesForeign: false,

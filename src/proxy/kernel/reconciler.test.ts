@@ -21,6 +21,7 @@ const rulesNamed = (address: string, foreignInterfaces: readonly string[] = []):
     ],
   ]),
   syntheticRange: '169.254.64.0/19',
+  bridgeAddress: '169.254.96.16',
   listenPort: 24001,
   foreignInterfaces,
   servesForeign: false,

@@ -8,6 +8,7 @@ import type { RuledServicePort } from './ruled-service-port.ts'
 const empty: RulesetInput = {
   servicePorts: new Map(),
   syntheticRange: '169.254.64.0/19',
+  bridgeAddress: '169.254.96.16',
   listenPort: 24001,
   dns: { address: '169.254.96.16', port: 53 },
   foreignInterfaces: ['eth0', 'wlan0'],
@@ -105,13 +106,19 @@ test('who knocks at the userspace proxy without our translation finds nothing', 
     nftWith({ ...empty, listenPort: 24005, dns: undefined })
       .chain('filter-input')
       .slice(1),
-    ['ct status dnat return', 'tcp dport 24005 drop', 'ip daddr 169.254.64.0/19 drop'],
+    [
+      'iifname { "eth0", "wlan0" } ip daddr 169.254.96.16 drop',
+      'ct status dnat return',
+      'tcp dport 24005 drop',
+      'ip daddr 169.254.64.0/19 drop',
+    ],
   )
 })
 
-test('questions from foreign interfaces are dropped, before anything lets them pass', () => {
+test('neighbours reach nothing at the bridge address, also where it is not DNS that listens there', () => {
   const drop = 'iifname { "eth0", "wlan0" } ip daddr 169.254.96.16 drop'
   assert.equal(nftWith(empty).chain('filter-input')[1], drop)
+  assert.equal(nftWith({ ...empty, dns: undefined }).chain('filter-input')[1], drop)
   assert.ok(!renderTable(rulesetOf({ ...empty, foreignInterfaces: [] })).includes('ip daddr 169.254.96.16 drop'))
 })
 

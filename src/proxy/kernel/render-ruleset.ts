@@ -9,6 +9,8 @@ export interface RulesetInput {
   readonly servicePorts: ReadableMap<RuledServicePort>
   readonly syntheticRange: string
   readonly listenPort: number
+  /** The address of the bridge device, at which this node answers DNS and SOCKS5: to itself and its pods alone. */
+  readonly bridgeAddress: string
   /** Where this node answers DNS; its packets need no connection tracking. */
   readonly dns?: { readonly address: string; readonly port: number } | undefined
   /** Interfaces that lead to other machines: who comes from there is outside, and may not use ClusterIPs. */
@@ -235,7 +237,7 @@ const skipEstablished = 'ct state established,related return'
 
 /** A neighbour may route the bridge address through this node. */
 const refuseForeignQuestions = (input: RulesetInput): string[] =>
-  input.dns === undefined ? [] : fromForeign(input, `ip daddr ${input.dns.address} drop`)
+  fromForeign(input, `ip daddr ${input.bridgeAddress} drop`)
 
 const fromForeign = ({ foreignInterfaces }: RulesetInput, statement: string): string[] =>
   foreignInterfaces.length === 0

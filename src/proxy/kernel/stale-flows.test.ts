@@ -16,6 +16,7 @@ const rulesetWith = (...entries: readonly RuledServicePort[]): Ruleset =>
   rulesetOf({
     servicePorts: new Map(entries.map((each) => [each.name, each])),
     syntheticRange: '169.254.64.0/19',
+    bridgeAddress: '169.254.96.16',
     listenPort: 24001,
     foreignInterfaces: [],
     servesForeign: false,
