@@ -48,7 +48,7 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const source = running.use(await startMetadataSource(base, context, catalog, agentKinds))
 
   const reach = await beginReach(running, base, kernel, catalog)
-  const tunnel = await beginTunnel(running, base, reach)
+  const tunnel = await beginTunnel(running, base, context, reach)
   const remote = tunnel?.dialer ?? noTunnel
   const dialer = createNodeAwareDialer(config.nodeName, reach.local, remote)
   const datagramDialer = createNodeAwareDatagramDialer(config.nodeName, createDirectDatagramDialer(), remote)
@@ -129,6 +129,7 @@ async function beginReach(
 async function beginTunnel(
   running: AsyncDisposableStack,
   base: Boot<'agent'>,
+  { env }: CommandContext,
   { catalog, local, addresses, nodeAddress }: Reach,
 ): Promise<Tunnel | undefined> {
   const { config, metrics, health, signal } = base
@@ -137,6 +138,7 @@ async function beginTunnel(
     config: config.modules.edgeTunnel,
     nodeName: config.nodeName,
     stateDir: config.stateDir,
+    env,
     catalog,
     localDialer: local,
     nodeAddress,

@@ -33,7 +33,9 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const source = running.use(await startMetadataSource(base, context, catalog, gatewayKinds))
 
   const local = createDirectDialer()
-  const tunnel = edgeTunnel.enable ? running.use(await beginTunnel(base, catalog, local, addresses)) : undefined
+  const tunnel = edgeTunnel.enable
+    ? running.use(await beginTunnel(base, { env: context.env, catalog, local, addresses }))
+    : undefined
   const dialer = createNodeAwareDialer(config.nodeName, local, tunnel?.dialer ?? noTunnel)
   const lines = running.use(createLineWriter(context.out))
   const gateway = edgeGateway.enable
@@ -71,19 +73,22 @@ async function beginMemory(
   return running.use(await startCatalogMemory({ catalog, stateDir: config.stateDir, logger: loggerOf('catalog') }))
 }
 
+/** What the tunnel of a gateway needs. */
+interface GatewayReach extends Pick<CommandContext, 'env'> {
+  readonly catalog: Catalog
+  readonly local: Dialer
+  readonly addresses: AddressWatch
+}
+
 /** In the mesh a gateway has a name of its own, because an agent of the same node has the node's. */
-async function beginTunnel(
-  base: Boot<'gateway'>,
-  catalog: Catalog,
-  local: Dialer,
-  addresses: AddressWatch,
-): Promise<Tunnel> {
+async function beginTunnel(base: Boot<'gateway'>, { env, catalog, local, addresses }: GatewayReach): Promise<Tunnel> {
   const { config, metrics, health, signal } = base
   return await startTunnel({
     config: config.modules.edgeTunnel,
     nodeName: `${config.nodeName}-gateway`,
     role: 'gateway',
     stateDir: config.stateDir,
+    env,
     catalog,
     localDialer: local,
     nodeAddress: () => '127.0.0.1',

@@ -36,12 +36,23 @@ function checkTunnel(role: Role, tunnel: TunnelConfig): Finding[] {
       message: 'a server whose tunnel is off does nothing',
       remedy: 'remove the line',
     }),
+    ...portRepeatsOf(tunnel),
     ...when(tunnel.enable && tunnel.metricConfig.enable && tunnel.metricConfig.port === tunnel.listenPort, {
       path: [...path, 'metricConfig', 'port'],
       message: `${tunnel.listenPort} is also modules.edgeTunnel.listenPort`,
       remedy: 'choose different ports',
     }),
   ]
+}
+
+function portRepeatsOf({ listenPort, morePorts }: TunnelConfig): Finding[] {
+  return morePorts.flatMap((port, index) =>
+    when(port === listenPort || morePorts.indexOf(port) < index, {
+      path: ['modules', 'edgeTunnel', 'morePorts', index],
+      message: `${port} is listened on already`,
+      remedy: 'remove it',
+    }),
+  )
 }
 
 function checkTransport({ transport, psk }: TunnelConfig): Finding[] {

@@ -23,6 +23,16 @@ function complaintsOf(text: string, role: Role = 'agent', environment = env): st
 
 const shapeCases: readonly (readonly [name: string, text: string, ...expected: string[]])[] = [
   [
+    'a proxy of another kind, whose password is not shown',
+    'modules:\n  edgeTunnel:\n    proxy: socks5://site:secret@proxy:1080\n',
+    'a.yaml:3:5: modules.edgeTunnel.proxy: expected http://[user:password@]host:port or environment; write it like http://proxy.example.org:3128, and special characters of a password as %XX',
+  ],
+  [
+    'a port that is listened on twice',
+    'modules:\n  edgeTunnel:\n    morePorts: [443, 20006]\n',
+    'a.yaml:3:22: modules.edgeTunnel.morePorts[1]: 20006 is listened on already; remove it',
+  ],
+  [
     'a word where a port belongs',
     'modules:\n  edgeDNS:\n    listenPort: "dns"\n',
     'a.yaml:3:5: modules.edgeDNS.listenPort: expected an integer in 1..65535, got "dns"; write a port number, for example 53',

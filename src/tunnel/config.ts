@@ -2,6 +2,10 @@ import * as z from 'zod'
 
 const hostPattern = '(?:[A-Za-z0-9](?:[-A-Za-z0-9.]*[A-Za-z0-9])?|\\[[0-9A-Fa-f:.]+\\])'
 const portPattern = '(?:[1-9]\\d{0,3}|[1-5]\\d{4}|6[0-4]\\d{3}|65[0-4]\\d{2}|655[0-2]\\d|6553[0-5])'
+const userPattern = '(?:[^\\s:@/?#%]|%[0-9A-Fa-f]{2})'
+const proxyPattern = new RegExp(
+  `^(?:environment|http://(?:${userPattern}+(?::${userPattern}*)?@)?${hostPattern}:${portPattern}/?)?$`,
+)
 const serverPattern = new RegExp(`^${hostPattern}(?::${portPattern})?(?:/p2p/[1-9A-HJ-NP-Za-km-z]{46,64})?$`)
 
 /** An address without a port: IPv4, IPv6 or a DNS name. */
@@ -74,6 +78,27 @@ const pathsSchema = z
   })
   .prefault({})
   .describe('Which paths this node takes to peers.')
+
+/** The site's way out; what is wrong with it is told without the value, which may hold a password. */
+const proxySchema = z
+  .string()
+  .refine((text) => proxyPattern.test(text), {
+    error: 'expected http://[user:password@]host:port or environment',
+    params: { remedy: 'write it like http://proxy.example.org:3128, and special characters of a password as %XX' },
+  })
+  .default('')
+  .describe(
+    'HTTP proxy (CONNECT) through which servers are reached: http://[user:password@]host:port, or "environment" for ' +
+      'HTTPS_PROXY and NO_PROXY.',
+  )
+  .meta({ expects: 'http://[user:password@]host:port or environment', examples: ['http://proxy.example.org:3128'] })
+
+/** Ports besides the first one. */
+const morePortsSchema = z
+  .array(z.int().min(1).max(65535))
+  .default([])
+  .describe('Further TCP ports that are served like listenPort: 443 for sites that let nothing else out.')
+  .meta({ expects: 'a port number', examples: [443] })
 
 /** How flows travel to peers. */
 const linkFields = {
@@ -155,6 +180,8 @@ export function tunnelSchemaOf(defaultListenPort: number, isEnabledByDefault = f
   return z.strictObject({
     enable: z.boolean().default(isEnabledByDefault).describe('Connect to other nodes.'),
     listenPort: z.int().min(0).max(65535).default(defaultListenPort).describe('TCP port that peers connect to.'),
+    morePorts: morePortsSchema,
+    proxy: proxySchema,
     transport: z
       .enum(['tcp', 'ws', 'quic'])
       .default('tcp')

@@ -112,6 +112,8 @@ export interface TunnelOptions {
   readonly role?: 'agent' | 'gateway'
   /** Holds `identity.key` and `peers.json`. */
   readonly stateDir: string
+  /** Environment variables, for `edgeTunnel.proxy: environment`; none when absent. */
+  readonly env?: Readonly<Record<string, string | undefined>>
   /** Says which targets peers may reach here. */
   readonly catalog: Catalog
   /** Dials the targets of peers on this node. */

@@ -59,6 +59,7 @@ export interface AgentOptions {
   /** Where targets really are: the default sends every target to 127.0.0.1 at its port. */
   readonly localDialer?: Dialer
   readonly psk?: string
+  readonly env?: Readonly<Record<string, string>>
 }
 
 const schema = tunnelSchemaOf(0)
@@ -153,6 +154,7 @@ export async function startTestAgent(
     }),
     nodeName: name,
     stateDir,
+    ...(options.env && { env: options.env }),
     catalog,
     localDialer: options.localDialer ?? loopbackDialer,
     localDatagrams: loopbackDatagrams,

@@ -1,4 +1,4 @@
-import type { ByteStream } from '../../net/index.ts'
+import { type ByteStream, type HttpProxy, ProxyError } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
 import { aborted, type BackoffPolicy, backoffDelayMs, TimeLimit } from '../../runtime/index.ts'
 import { DirectoryRefusedError, runDirectorySession } from '../directory/directory-session.ts'
@@ -7,7 +7,7 @@ import { preSharedKeyRemedy } from '../host/handshake-watch.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import { isHandshakeFailure } from '../host/private-network.ts'
-import type { ServerAddress } from '../host/server-address.ts'
+import { type ServerAddress, socketAddressOf } from '../host/server-address.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import type { ServerStatus } from '../tunnel.ts'
 import type { OwnRecord } from './own-record.ts'
@@ -23,8 +23,12 @@ export interface ServerLinkOptions {
   readonly isDirectoryOptional: boolean
   /** Links by the peer ID of the server they stand to; two addresses of one server share a link. */
   readonly standing: Map<string, ServerLink>
+  /** The site's proxy, where one leads to the server. */
+  proxyOf(server: { readonly host: string; readonly port: number }): HttpProxy | undefined
   /** Called when who can be reached through the server may have changed. */
   readonly onChange: () => void
+  /** Called when the link is lost: what another address of the same server waits for. */
+  readonly onLost: () => void
   readonly logger: Logger
 }
 
@@ -44,6 +48,9 @@ const hopeless = [ServerIdentityError, SameServerError, DirectoryRefusedError]
 /** A server that restarts is met again well within two seconds, and thousands of agents do not come in step. */
 const retryPolicy: BackoffPolicy = { firstMs: 300, maxMs: 1000, jitter: 0.5 }
 const hopelessRetryMs = 15_000
+
+/** Another port of a server that stands is often one that its site does not let through. */
+const otherPortPolicy: BackoffPolicy = { firstMs: 300, maxMs: 30_000, jitter: 0.5 }
 const connectTimeoutMs = 5000
 /** Between measurements of the round trip: a few bytes each. */
 const measureMs = 60_000
@@ -111,7 +118,7 @@ export class ServerLink {
         if (signal.aborted) return
         failures += 1
         this.#noteFailure(error)
-        await this.#pause(retryDelayMs(error, failures), signal)
+        await this.#pause(this.#retryDelayMs(error, failures), signal)
       }
     }
   }
@@ -129,7 +136,8 @@ export class ServerLink {
   }
 
   async #runOnce(signal: AbortSignal, onUp: () => void): Promise<never> {
-    const { host, book, ownRecord, standing, onChange, logger } = this.#options
+    const { host, book, ownRecord, standing, onChange, onLost, logger } = this.#options
+    this.#assertFree()
     const connection = await this.#connect(signal)
     const cut = () => connection.abort(new Error('the link to the server ends'))
     signal.addEventListener('abort', cut, { once: true })
@@ -165,9 +173,10 @@ export class ServerLink {
       this.#isUp = false
       this.#roundTripMs = undefined
       this.#connected.clear()
-      if (standing.get(connection.peerId) === this) standing.delete(connection.peerId)
+      const wasStanding = standing.get(connection.peerId) === this && standing.delete(connection.peerId)
       connection.abort(new Error('the session with the server ended'))
       onChange()
+      if (wasStanding) onLost()
     }
   }
 
@@ -194,10 +203,11 @@ export class ServerLink {
   }
 
   async #connect(signal: AbortSignal): Promise<PeerConnection> {
-    const { host, book } = this.#options
+    const { host, book, proxyOf } = this.#options
     using limit = new TimeLimit(connectTimeoutMs, signal)
-    const connection = await host.dial(this.address.multiaddress, limit.signal)
-    const expected = this.address.peerId ?? book.serverPinOf(this.address.text)
+    const { multiaddress } = this.address
+    const connection = await host.dial(multiaddress, limit.signal, proxyOf(socketAddressOf(multiaddress)))
+    const expected = this.#expectedPeerId
     if (expected !== undefined && expected !== connection.peerId) {
       const error = new ServerIdentityError(
         `the server at ${this.address.text} is ${connection.peerId}, but ${expected} was expected`,
@@ -210,14 +220,32 @@ export class ServerLink {
     return connection
   }
 
-  #claim(peerId: string): void {
-    const holder = this.#options.standing.get(peerId)
+  get #expectedPeerId(): string | undefined {
+    return this.address.peerId ?? this.#options.book.serverPinOf(this.address.text)
+  }
+
+  /** A server that another link stands to already is not dialled. */
+  #assertFree(peerId = this.#expectedPeerId): void {
+    const holder = peerId === undefined ? undefined : this.#options.standing.get(peerId)
     if (holder !== undefined && holder !== this) throw new SameServerError(`the same server as ${holder.address.text}`)
+  }
+
+  #claim(peerId: string): void {
+    this.#assertFree(peerId)
     this.#options.standing.set(peerId, this)
+  }
+
+  #retryDelayMs(error: unknown, failures: number): number {
+    if (hopeless.some((kind) => error instanceof kind)) return hopelessRetryMs
+    const isOtherPort = [...this.#options.standing.values()].some(
+      ({ address }) => hostOf(address) === hostOf(this.address),
+    )
+    return backoffDelayMs(isOtherPort ? otherPortPolicy : retryPolicy, failures, Math.random)
   }
 
   #noteFailure(error: unknown): void {
     this.#lastError = describeError(error)
+    if (error instanceof SameServerError) return
     this.#failedHandshakes = isHandshakeFailure(error) ? this.#failedHandshakes + 1 : 0
     const { text, remedy, isLoud } = this.#explain(error)
     const now = Date.now()
@@ -237,6 +265,7 @@ export class ServerLink {
     if (error instanceof DirectoryRefusedError) {
       return { text: 'the server refuses the record of this node', isLoud: true }
     }
+    if (error instanceof ProxyError) return { text: 'server not connected', remedy: error.remedy }
     // A server that is stopped in the middle of a handshake looks the same, once.
     if (this.#options.hasPreSharedKey && this.#failedHandshakes > 1) {
       return { text: 'server handshake failed: pre-shared key mismatch likely', remedy: preSharedKeyRemedy }
@@ -250,9 +279,8 @@ async function connectionLost(connection: PeerConnection): Promise<never> {
   throw new Error('the connection to the relay is lost')
 }
 
-function retryDelayMs(error: unknown, failures: number): number {
-  const isHopeless = hopeless.some((kind) => error instanceof kind)
-  return isHopeless ? hopelessRetryMs : backoffDelayMs(retryPolicy, failures, Math.random)
+function hostOf({ multiaddress }: ServerAddress): string {
+  return socketAddressOf(multiaddress).host
 }
 
 async function openDirectory(connection: PeerConnection, signal: AbortSignal): Promise<ByteStream> {

@@ -3,7 +3,7 @@ import { parseServerAddress, type ServerAddress } from '../host/server-address.t
 import { ServerLink, type ServerLinkOptions } from './server-link.ts'
 
 /** What all links share. */
-export interface ServerLinksOptions extends Omit<ServerLinkOptions, 'address' | 'standing'> {
+export interface ServerLinksOptions extends Omit<ServerLinkOptions, 'address' | 'standing' | 'onLost'> {
   readonly tasks: TaskGroup
   /** Holds the links in the order of the configuration; kept up to date for those who read it. */
   readonly links: ServerLink[]
@@ -61,7 +61,10 @@ export class ServerLinks {
 
   #start(address: ServerAddress): RunningLink {
     const { tasks, ...options } = this.#options
-    const link = new ServerLink({ ...options, address, standing: this.#standing })
+    const onLost = () => {
+      for (const { link: other } of this.#running.values()) if (other !== link) other.retry()
+    }
+    const link: ServerLink = new ServerLink({ ...options, address, standing: this.#standing, onLost })
     const stop = new AbortController()
     const { promise: ended, resolve } = Promise.withResolvers<void>()
     tasks.run(`server ${address.text}`, async (signal) => {

@@ -20,6 +20,7 @@ import type { Tunnel, TunnelOptions, TunnelStatus } from '../tunnel.ts'
 import { tunnelLimitsOf } from './limits.ts'
 import { OwnRecord } from './own-record.ts'
 import { OwnRelay } from './own-relay.ts'
+import { proxyChoiceOf } from './proxy-choice.ts'
 import { isRelayNode, type MeshServers, relaysWithoutAddress, serverEntriesOf } from './relay-nodes.ts'
 import type { ServerLink } from './server-link.ts'
 import { ServerLinks } from './server-links.ts'
@@ -100,6 +101,7 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
     await createHost({
       ...membership,
       listenPort: config.listenPort,
+      morePorts: config.morePorts,
       muxers: config.muxers,
       maxStreamsPerConnection: limits.streamsPerConnection,
       isRelay: false,
@@ -178,6 +180,7 @@ function createServerLinks(parts: Parts, ownRecord: OwnRecord): ServerLinks {
     ownRecord,
     hasPreSharedKey: membership.keyRing !== undefined,
     isDirectoryOptional: options.config.identity === 'derived',
+    proxyOf: proxyChoiceOf(options.config.proxy, options.env ?? {}),
     onChange: () => paths.changed(),
     logger: options.logger,
     tasks,

@@ -13,12 +13,14 @@ import { createHandshakeWatch } from './handshake-watch.ts'
 import { createSilentLibraryLogger } from './library-logger.ts'
 import { type KeyChoice, privateNetwork } from './private-network.ts'
 import { relayServer } from './relay-server.ts'
-import { type SharedPort, sharedPortTransport } from './shared-port.ts'
+import { type SharedPort, sharedPortTransport, type WayOut } from './shared-port.ts'
 
 /** How a node of the peer-to-peer network is made. */
 export interface NodeOptions {
   readonly identity: Identity
   readonly listenPort: number
+  /** Further TCP ports that are served like the first one. */
+  readonly morePorts?: readonly number[]
   /** Absent for an open mesh. */
   readonly keyRing?: KeyRing | undefined
   readonly muxers: readonly ('yamux' | 'mplex')[]
@@ -42,11 +44,14 @@ export interface CreatedNode {
   readonly relaying: { isOn: boolean }
 }
 
+/** Options of a dial that reach what makes the connection. */
+export type DialChoice = KeyChoice & WayOut
+
 /** Parts of the library below its public surface; pinned by its exact version and the integration tests. */
 export interface Internals {
   readonly transportManager: {
     /** Unlike `node.dial` it neither joins a dial to the same peer under way nor returns another connection. */
-    dial(address: Multiaddr, options: { readonly signal: AbortSignal } & KeyChoice): Promise<Connection>
+    dial(address: Multiaddr, options: { readonly signal: AbortSignal } & DialChoice): Promise<Connection>
     getAddrs(): readonly Multiaddr[]
   }
   readonly reservationStore: {
@@ -83,7 +88,7 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
     nodeInfo: { name: 'edgemesh', version: '1' },
     logger: createSilentLibraryLogger(),
     addresses: {
-      listen: [`/ip4/0.0.0.0/tcp/${options.listenPort}`],
+      listen: [options.listenPort, ...(options.morePorts ?? [])].map((port) => `/ip4/0.0.0.0/tcp/${port}`),
       // Addresses travel in signed records, so the library announces none by itself, unless others must find us.
       ...(options.rendezvous === undefined && { announceFilter: () => [] }),
     },

@@ -2,14 +2,23 @@ import type { CircuitRelayService } from '@libp2p/circuit-relay-v2'
 import type { Connection, Libp2p, PeerId, PeerInfo } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
-import { type ByteStream, listenErrorOf, type SocketAddress, type TcpSocket } from '../../net/index.ts'
+import {
+  type ByteStream,
+  connectTcp,
+  connectThroughProxy,
+  type HttpProxy,
+  listenErrorOf,
+  type SocketAddress,
+  type TcpSocket,
+} from '../../net/index.ts'
 import { TimeLimit } from '../../runtime/index.ts'
 import type { KeyRing } from '../identity/key-ring.ts'
-import { type CreatedNode, createNode, type NodeOptions } from './create-node.ts'
+import { type CreatedNode, createNode, type DialChoice, type NodeOptions } from './create-node.ts'
 import { type PeerConnection, peerConnectionOf } from './peer-connection.ts'
-import { isHandshakeFailure, type KeyChoice } from './private-network.ts'
+import { isHandshakeFailure } from './private-network.ts'
+import { socketAddressOf } from './server-address.ts'
 import { SharedPort } from './shared-port.ts'
-import { agentSilence, serverSilence, watchSilence } from './silence.ts'
+import { agentSilence, type SilencePolicy, serverSilence, watchSilence } from './silence.ts'
 
 /** Who takes the streams of a protocol that peers open; the handler owns the stream. */
 export interface ProtocolHandler {
@@ -43,7 +52,11 @@ export interface Host extends AsyncDisposable {
   /** The TCP port peers connect to; the chosen one when the configured port is 0. */
   listeningPort(): number
   /** Connects to exactly this multiaddress, whatever other connections there are. */
-  dial(multiaddress: string, signal: AbortSignal): Promise<PeerConnection>
+  dial(multiaddress: string, signal: AbortSignal, proxy?: HttpProxy): Promise<PeerConnection>
+  /** Opens a TCP connection to where we have dialled this one, and on the same way; throws for one of the peer's. */
+  dialAgain(connection: PeerConnection, signal: AbortSignal): Promise<TcpSocket>
+  /** True when the connection runs through an HTTP proxy of our side. */
+  isProxied(connection: PeerConnection): boolean
   /** Open connections to the peer, oldest first. */
   connectionsTo(peerId: string): readonly PeerConnection[]
   /** Calls back until disposed. */
@@ -77,10 +90,14 @@ export async function createHost(options: Omit<NodeOptions, 'port'>): Promise<Ho
   return hostOf(await createNode(nodeOptions), nodeOptions)
 }
 
-function hostOf(created: CreatedNode, { listenPort, isRelay, port, keyRing }: NodeOptions): Host {
+/** Multiaddresses that were dialled through a proxy; as few as there are servers. */
+type ProxiedAddresses = Map<string, HttpProxy>
+
+function hostOf(created: CreatedNode, { isRelay, port, keyRing }: NodeOptions): Host {
   const { node, internals, relay } = created
   const watching = new DisposableStack()
   const relays = new Set<string>()
+  const proxied: ProxiedAddresses = new Map()
   const peerIdOf = createPeerIdParser()
   node.addEventListener('peer:disconnect', ({ detail }) => dropReservation(relay, detail))
   const listening = () => internals.transportManager.getAddrs().map(String)
@@ -106,19 +123,19 @@ function hostOf(created: CreatedNode, { listenPort, isRelay, port, keyRing }: No
     async listen() {
       try {
         await node.start()
-        const connections = () => node.getConnections().map(peerConnectionOf).filter(isOpen)
-        const servedOrIdle = (peer: PeerId) => (relay.reservations.has(peer) ? 'served' : 'idle')
-        const restingUseOf = (peerId: string) => (relays.has(peerId) ? 'kept' : servedOrIdle(peerIdFromString(peerId)))
-        watching.use(watchSilence({ policy: isRelay ? serverSilence : agentSilence, connections, restingUseOf }))
+        watching.use(watchConnections(created, isRelay ? serverSilence : agentSilence, relays))
       } catch (error) {
-        throw new TunnelListenError(`Cannot listen on TCP port ${listenPort} for the tunnel`, {
-          cause: reasonOf(error, listenPort),
-        })
+        throw listenFailureOf(error)
       }
     },
     listening,
     listeningPort: () => Number(/\/tcp\/(\d+)/.exec(listening()[0] ?? '')?.[1] ?? 0),
-    dial: (multiaddress, signal) => dialWithEitherKey(created, keyRing, multiaddress, signal),
+    dial(multiaddress, signal, proxy) {
+      if (proxy !== undefined) proxied.set(multiaddress, proxy)
+      return dialWithEitherKey(created, keyRing, multiaddress, { signal, proxy })
+    },
+    dialAgain: (connection, signal) => dialAgain(connection, proxied, signal),
+    isProxied: (connection) => proxyOf(connection, proxied) !== undefined,
     connectionsTo(peerId) {
       return node.getConnections(peerIdOf(peerId)).map(peerConnectionOf).filter(isOpen)
     },
@@ -137,6 +154,17 @@ function hostOf(created: CreatedNode, { listenPort, isRelay, port, keyRing }: No
       await node.stop()
     },
   }
+}
+
+function watchConnections(
+  { node, relay }: CreatedNode,
+  policy: SilencePolicy,
+  relays: ReadonlySet<string>,
+): Disposable {
+  const connections = () => node.getConnections().map(peerConnectionOf).filter(isOpen)
+  const servedOrIdle = (peer: PeerId) => (relay.reservations.has(peer) ? 'served' : 'idle')
+  const restingUseOf = (peerId: string) => (relays.has(peerId) ? 'kept' : servedOrIdle(peerIdFromString(peerId)))
+  return watchSilence({ policy, connections, restingUseOf })
 }
 
 function onFound(node: Libp2p, listener: FoundListener): Disposable {
@@ -163,29 +191,47 @@ async function dialWithEitherKey(
   created: CreatedNode,
   keyRing: KeyRing | undefined,
   multiaddress: string,
-  signal: AbortSignal,
+  { signal, proxy }: DialOptions,
 ): Promise<PeerConnection> {
-  if (keyRing?.previous === undefined) return await dial(created, multiaddress, { signal })
+  if (keyRing?.previous === undefined) return await dial(created, multiaddress, { signal, proxy })
   using limit = new TimeLimit(otherKeyAfterMs, signal)
   try {
-    return await dial(created, multiaddress, { signal: limit.signal })
+    return await dial(created, multiaddress, { signal: limit.signal, proxy })
   } catch (error) {
     signal.throwIfAborted()
     const mayBeTheKey = isHandshakeFailure(error) || limit.signal.aborted
     if (!mayBeTheKey) throw error
-    return await dial(created, multiaddress, { signal, usesPreviousKey: true })
+    return await dial(created, multiaddress, { signal, proxy, usesPreviousKey: true })
   }
 }
+
+type DialOptions = { readonly signal: AbortSignal } & DialChoice
 
 function dial(
   { internals }: CreatedNode,
   multiaddress: string,
-  { signal, ...choice }: { readonly signal: AbortSignal } & KeyChoice,
+  { signal, ...choice }: DialOptions,
 ): Promise<PeerConnection> {
   return untilSettled(signal, async (dialing) => {
     const connection = await internals.transportManager.dial(multiaddr(multiaddress), { signal: dialing, ...choice })
     return peerConnectionOf(connection)
   })
+}
+
+async function dialAgain(
+  connection: PeerConnection,
+  proxied: ProxiedAddresses,
+  signal: AbortSignal,
+): Promise<TcpSocket> {
+  if (!connection.isOutbound) throw new Error(`${connection.address} is no address that we have dialled`)
+  const target = socketAddressOf(connection.address)
+  const proxy = proxyOf(connection, proxied)
+  if (proxy !== undefined) return await connectThroughProxy(proxy, target, signal)
+  return await connectTcp(target.host, target.port, signal)
+}
+
+function proxyOf({ address, isOutbound }: PeerConnection, proxied: ProxiedAddresses): HttpProxy | undefined {
+  return isOutbound ? proxied.get(address.replace(/\/p2p\/.*/, '')) : undefined
 }
 
 function setRelaying({ relay, relaying }: CreatedNode, isOn: boolean): void {
@@ -201,10 +247,11 @@ function dropReservation({ reservations }: CircuitRelayService, peer: PeerId): v
 }
 
 /** The library says why it cannot listen only in its text, among advice that is not for our users and stacks. */
-function reasonOf(error: unknown, port: number): unknown {
-  const code = /\b(?:EADDRINUSE|EADDRNOTAVAIL|EACCES)\b/.exec(String(error))?.[0]
-  if (code === undefined) return error
-  return listenErrorOf(Object.assign(new Error(code), { code }), 'tcp', '0.0.0.0', port)
+function listenFailureOf(error: unknown): TunnelListenError {
+  const [, port, code] = /\/tcp\/(\d+): [^/]*?\b(EADDRINUSE|EADDRNOTAVAIL|EACCES)\b/.exec(String(error)) ?? []
+  if (code === undefined) return new TunnelListenError('Cannot listen for the tunnel', { cause: error })
+  const cause = listenErrorOf(Object.assign(new Error(code), { code }), 'tcp', '0.0.0.0', Number(port))
+  return new TunnelListenError(`Cannot listen on TCP port ${port} for the tunnel`, { cause })
 }
 
 const maxParsedPeerIds = 10_000

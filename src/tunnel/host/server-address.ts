@@ -54,6 +54,14 @@ export function tcpMultiaddressOf(host: string, port: number): string {
   return host.includes(':') ? `/ip6/${host}/tcp/${port}` : `/dns/${host}/tcp/${port}`
 }
 
+/** Host and port of a TCP multiaddress; throws for any other. */
+export function socketAddressOf(multiaddress: string): { readonly host: string; readonly port: number } {
+  const parts = /^\/(?:ip4|ip6|dns|dns4|dns6)\/([^/]+)\/tcp\/(\d+)(?:\/p2p\/[^/]+)?$/.exec(multiaddress) ?? []
+  const [, host, port] = parts
+  if (host === undefined) throw new Error(`${multiaddress} is no TCP address`)
+  return { host, port: Number(port) }
+}
+
 function assertPeerId(entry: string, peerId: string): void {
   try {
     peerIdFromString(peerId)

@@ -1,12 +1,16 @@
 import type { Listener, Transport } from '@libp2p/interface'
 import { tcp } from '@libp2p/tcp'
+import type { Multiaddr } from '@multiformats/multiaddr'
 import {
+  connectThroughProxy,
   dialFromListener,
+  type HttpProxy,
   type SocketAddress,
   startTcpListener,
   type TcpServer,
   type TcpSocket,
 } from '../../net/index.ts'
+import { socketAddressOf } from './server-address.ts'
 import { tcpOptions } from './tcp-options.ts'
 
 /** Takers of connections by their first bytes; all of these are `magicBytes` long. */
@@ -17,9 +21,9 @@ export class SharedPort {
   readonly handlers = new Map<string, (socket: TcpSocket) => void>()
   #server: TcpServer | undefined
 
-  /** Told once by the transport what listens. */
+  /** Told by the transport what listens; the first one is dialled from. */
   opened(server: TcpServer): void {
-    this.#server = server
+    this.#server ??= server
   }
 
   /** Dials IPv4 from this port, as `dialFromListener` does; the socket is the caller's. */
@@ -40,6 +44,17 @@ const maxSilent = 1024
 
 type CreateTransport = ReturnType<typeof tcp>
 
+/** Options of a dial that reach the transport. */
+export interface WayOut {
+  /** Opens the connection instead of the kernel. */
+  readonly proxy?: HttpProxy | undefined
+}
+
+/** The step of the library's dial that makes a socket; pinned by its exact version and the integration tests. */
+interface DialSteps {
+  _connect(address: Multiaddr, options: WayOut & { readonly signal: AbortSignal }): Promise<TcpSocket>
+}
+
 /** Parts of the library's TCP listener that its types do not show; pinned by its exact version and the integration tests. */
 interface ListenerParts {
   readonly server: TcpServer
@@ -56,8 +71,13 @@ export function sharedPortTransport(port: SharedPort): CreateTransport {
   return (components) => {
     const transport = create(components)
     const createListener = transport.createListener.bind(transport)
-    const shared: Pick<Transport, 'createListener'> = {
+    const connect = dialStepsOf(transport)._connect.bind(transport)
+    const shared: Pick<Transport, 'createListener'> & DialSteps = {
       createListener: (options) => share(createListener(options), port),
+      async _connect(address, options) {
+        if (options.proxy === undefined) return await connect(address, options)
+        return await connectThroughProxy(options.proxy, socketAddressOf(address.toString()), options.signal)
+      },
     }
     return Object.assign(transport, shared)
   }
@@ -142,6 +162,11 @@ function peek(
   socket.on('error', ignore)
   socket.on('close', onClose)
   socket.on('readable', onReadable)
+}
+
+function dialStepsOf(transport: Transport): DialSteps {
+  if (typeof Reflect.get(transport, '_connect') === 'function') return transport as unknown as DialSteps
+  throw new Error('Cannot use this version of @libp2p/tcp: its dial has other steps')
 }
 
 function partsOf(listener: Listener): ListenerParts {

@@ -1,11 +1,10 @@
 import * as z from 'zod'
-import { connectTcp } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
 import { type BackoffPolicy, backoffDelayMs, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import { readFrame, writeFrame } from '../frames.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
-import { askForSplice, socketAddressOf } from '../relay/splice-client.ts'
+import { askForSplice } from '../relay/splice-client.ts'
 import { type LinkKind, linkKinds } from './hello.ts'
 import type { LinkTable } from './link-table.ts'
 
@@ -141,14 +140,20 @@ export class LinkConnector {
   async #dial(connection: PeerConnection, kind: LinkKind, path: string, signal: AbortSignal): Promise<void> {
     const { peerId, relayPeerId } = connection
     const socket =
-      relayPeerId === undefined ? await dialDirect(connection, signal) : await this.#splice(connection, signal)
+      relayPeerId === undefined ? await this.#dialDirect(connection, signal) : await this.#splice(connection, signal)
     await this.#options.table.dial({ socket, path }, peerId, kind, signal)
+  }
+
+  async #dialDirect(connection: PeerConnection, signal: AbortSignal) {
+    const socket = await this.#options.host.dialAgain(connection, signal)
+    socket.write(linkMagic)
+    return socket
   }
 
   async #splice({ peerId, relayPeerId = '' }: PeerConnection, signal: AbortSignal) {
     const relay = this.#options.host.connectionsTo(relayPeerId).find(({ isOutbound }) => isOutbound)
     if (relay === undefined) throw new Error('the relay is not connected')
-    return await askForSplice(relay, peerId, signal)
+    return await askForSplice(this.#options.host, relay, peerId, signal)
   }
 
   /** One of the two ends dials: who has dialled before, or through a relay, where both can, the lower identity. */
@@ -173,11 +178,4 @@ export class LinkConnector {
     const isOver = attempts.failed === 0 && attempts.running.size === 0
     if (isOver && this.#attempts.get(peerId) === attempts) this.#attempts.delete(peerId)
   }
-}
-
-async function dialDirect(connection: PeerConnection, signal: AbortSignal) {
-  const { host, port } = socketAddressOf(connection)
-  const socket = await connectTcp(host, port, signal)
-  socket.write(linkMagic)
-  return socket
 }

@@ -2,14 +2,14 @@ import type { InterfaceAddress } from '../../linux/index.ts'
 import type { SocketAddress } from '../../net/index.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
+import { socketAddressOf } from '../host/server-address.ts'
 import { isInSubnetOf } from '../paths/direct-addresses.ts'
-import { socketAddressOf } from '../relay/splice-client.ts'
 import { type Appearance, appearanceOf } from './mapping.ts'
 import { observe } from './observation.ts'
 
 /** Whom to ask, and what to compare with. */
 export interface AppearanceOptions {
-  readonly host: Pick<Host, 'dialFromPort' | 'listeningPort'>
+  readonly host: Pick<Host, 'dialFromPort' | 'listeningPort' | 'isProxied'>
   /** Connections to servers that stand now. */
   servers(): readonly PeerConnection[]
   readonly interfaceAddresses: () => readonly InterfaceAddress[]
@@ -46,8 +46,12 @@ export class AppearanceWatch {
 
   async #ask(servers: readonly PeerConnection[], own: readonly string[], signal: AbortSignal): Promise<Appearance> {
     const { host } = this.#options
-    const asked = servers.slice(0, maxAsked).map(async (server) => {
-      const { host: address, port } = socketAddressOf(server)
+    const reached = servers.filter((server) => !host.isProxied(server))
+    if (servers.length > 0 && reached.length === 0) {
+      throw new Error('the servers are reached through an HTTP proxy, which opens no holes')
+    }
+    const asked = reached.slice(0, maxAsked).map(async (server) => {
+      const { host: address, port } = socketAddressOf(server.address)
       const seen = await observe(host, { address, port }, signal)
       return this.#isNeighbour(address) && own.includes(seen.address) ? undefined : seen
     })

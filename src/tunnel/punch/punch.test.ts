@@ -25,6 +25,7 @@ const otherToken = Buffer.alloc(16, 8).toString('base64url')
 interface Port extends AsyncDisposable {
   readonly address: SocketAddress
   listeningPort(): number
+  isProxied(connection: { readonly id: string }): boolean
   handleRaw(magic: string, onSocket: (socket: TcpSocket) => void): Disposable
   dialFromPort(target: SocketAddress, signal: AbortSignal): Promise<TcpSocket>
 }
@@ -46,6 +47,7 @@ async function openPort(): Promise<Port> {
   return {
     address: { address: '127.0.0.1', port: listener.port },
     listeningPort: () => listener.port,
+    isProxied: ({ id }) => id === 'proxied',
     handleRaw(magic, onSocket) {
       handlers.set(magic, onSocket)
       return { [Symbol.dispose]: () => void handlers.delete(magic) }
@@ -182,6 +184,21 @@ suite('how a node is seen', () => {
     await assert.rejects(watchWith(8).current(never), /no server outside the network/)
     assert.deepEqual(await watchWith(32).current(never), { mapping: 'open', candidates: [here.address] })
   })
+})
+
+test('how a node is seen cannot be told by servers that are reached through a proxy', async () => {
+  await using here = await openPort()
+  await using server = await openPort()
+  using _serving = serveObservations(server)
+  const serverAs = (id: string) => ({ id, address: `/ip4/127.0.0.1/tcp/${server.address.port}`, isOutbound: true })
+  const watch = (...ids: string[]) =>
+    new AppearanceWatch({
+      host: here,
+      servers: () => ids.map((id) => serverAs(id) as never),
+      interfaceAddresses: () => [],
+    }).current(never)
+  await assert.rejects(watch('proxied'), /reached through an HTTP proxy, which opens no holes/)
+  assert.deepEqual((await watch('proxied', 'server')).candidates, [here.address])
 })
 
 /** A node with a puncher, links that are only counted, and a relayed connection to one other node. */

@@ -1,4 +1,4 @@
-import { connectTcp, type TcpSocket } from '../../net/index.ts'
+import type { TcpSocket } from '../../net/index.ts'
 import type { Logger } from '../../observability/index.ts'
 import { type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import { readFrame, writeFrame } from '../frames.ts'
@@ -38,7 +38,7 @@ export async function acceptSplices({ host, tasks, onSocket, logger }: SpliceCli
           await writeFrame(stream, { ok: true }, limit.signal)
           stream.end()
           stream.resume()
-          onSocket(await connectToSplice(relay, token, limit.signal), relay.peerId)
+          onSocket(await connectToSplice(host, relay, token, limit.signal), relay.peerId)
         } catch (error) {
           logger.debug({ peer: relay.peerId, error }, 'splice offer not taken')
           stream.destroy()
@@ -49,32 +49,31 @@ export async function acceptSplices({ host, tasks, onSocket, logger }: SpliceCli
 }
 
 /** Asks a relay to be joined to the peer; resolves with the socket, in which the peer will be found. */
-export async function askForSplice(relay: PeerConnection, peer: string, signal: AbortSignal): Promise<TcpSocket> {
+export async function askForSplice(
+  host: Pick<Host, 'dialAgain'>,
+  relay: PeerConnection,
+  peer: string,
+  signal: AbortSignal,
+): Promise<TcpSocket> {
   const stream = await relay.openStream(spliceAskProtocol, signal)
   try {
     await writeFrame(stream, { peer }, signal)
     const answer = askAnswerSchema.parse(await readFrame(stream, spliceFrameLimitBytes, signal))
     if ('error' in answer) throw new Error(answer.error)
-    return await connectToSplice(relay, answer.token, signal)
+    return await connectToSplice(host, relay, answer.token, signal)
   } finally {
     stream.end()
     stream.resume()
   }
 }
 
-async function connectToSplice(relay: PeerConnection, token: string, signal: AbortSignal): Promise<TcpSocket> {
-  const { host, port } = socketAddressOf(relay)
-  const socket = await connectTcp(host, port, signal)
+async function connectToSplice(
+  host: Pick<Host, 'dialAgain'>,
+  relay: PeerConnection,
+  token: string,
+  signal: AbortSignal,
+): Promise<TcpSocket> {
+  const socket = await host.dialAgain(relay, signal)
   socket.write(Buffer.concat([Buffer.from(spliceMagic), Buffer.from(token, 'base64url')]))
   return socket
-}
-
-/** Where a peer that we have dialled listens; throws for a connection that we have not made over TCP. */
-export function socketAddressOf({ address, isOutbound }: PeerConnection): {
-  readonly host: string
-  readonly port: number
-} {
-  const [, host, port] = /^\/(?:ip4|ip6|dns|dns4|dns6)\/([^/]+)\/tcp\/(\d+)(?:\/p2p\/[^/]+)?$/.exec(address) ?? []
-  if (host === undefined || !isOutbound) throw new Error(`${address} is no address that we have dialled`)
-  return { host, port: Number(port) }
 }

@@ -27,6 +27,7 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
     await createHost({
       ...membership,
       listenPort: config.listenPort,
+      morePorts: config.morePorts,
       muxers: config.muxers,
       maxStreamsPerConnection: streamsPerAgent,
       isRelay: true,

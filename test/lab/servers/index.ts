@@ -2,9 +2,11 @@ import { join } from 'node:path'
 import process from 'node:process'
 import type { Host } from '../host.ts'
 import type { LabProcess } from '../lab-process.ts'
+import type { ProxyRules } from './connect-proxy.ts'
 import type { EndReport, Step } from './script.ts'
 
 export { sha256OfTestBytes, testBytes } from './bytes.ts'
+export { createConnectProxy, type ProxyRules } from './connect-proxy.ts'
 export type { EndReport, Step } from './script.ts'
 
 /**
@@ -16,11 +18,19 @@ export type { EndReport, Step } from './script.ts'
  * - `slow-accept`: TCP; takes one connection every `delayMs`, answers its name and ends; others wait in the kernel.
  * - `script-server`: TCP; does what the script of the client says and prints an `EndReport` of each connection; closes
  *   each connection to the port after its own at once.
+ * - `connect-proxy`: HTTP proxy that opens connections (CONNECT) by `ProxyRules`, and prints `opened HOST:PORT`.
  */
-export type TestServerKind = 'http' | 'echo' | 'half-close' | 'reset' | 'slow-accept' | 'script-server'
+export type TestServerKind =
+  | 'connect-proxy'
+  | 'http'
+  | 'echo'
+  | 'half-close'
+  | 'reset'
+  | 'slow-accept'
+  | 'script-server'
 
 /** How a test server is started. */
-export interface TestServerOptions {
+export interface TestServerOptions extends ProxyRules {
   readonly port: number
   /** Address to listen on. Default all. */
   readonly address?: string
