@@ -72,6 +72,7 @@ export async function startLinks(options: LinksOptions): Promise<AsyncDisposable
       connector.want(peerId, 'shared')
       puncher?.want(peerId)
     },
+    attemptSettled: (peerId, signal) => connector.attemptSettled(peerId, signal),
     lastErrorOf: (peerId) => puncher?.lastErrorOf(peerId),
   })
   observe(table, metrics)

@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import { describeError, type Logger } from '../../observability/index.ts'
-import { type BackoffPolicy, backoffDelayMs, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import { aborted, type BackoffPolicy, backoffDelayMs, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import { readFrame, writeFrame } from '../frames.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
@@ -38,10 +38,13 @@ const retryPolicy: BackoffPolicy = { firstMs: 2000, maxMs: 120_000, jitter: 0.3 
 const wantedLinks: Readonly<Record<LinkKind, number>> = { shared: 2, bulk: 4, datagram: 1 }
 const maxAsksPerConnection = 16
 
+/** New flows wait this long for the first link: what begins on a slower carrier stays there. */
+const hopeMs = 100
+
 interface Attempts {
   failed: number
   notBefore: number
-  readonly running: Set<LinkKind>
+  readonly running: Map<LinkKind, { readonly startedMs: number; readonly settled: Promise<void> }>
   /** The connection whose path the attempts took; another one is worth a try at once. */
   readonly connectionId: string
 }
@@ -67,7 +70,8 @@ export class LinkConnector {
     const attempts = this.#attemptsOf(connection)
     if (attempts.running.has(kind) || Date.now() < attempts.notBefore) return
     if (this.#count(peerId, kind, path) >= wantedLinks[kind]) return
-    attempts.running.add(kind)
+    const { promise, resolve: settled } = Promise.withResolvers<void>()
+    attempts.running.set(kind, { startedMs: performance.now(), settled: promise })
     this.#options.tasks.run(`${kind} link`, async (stopping) => {
       using limit = new TimeLimit(attemptTimeoutMs, stopping)
       try {
@@ -81,8 +85,22 @@ export class LinkConnector {
       } finally {
         attempts.running.delete(kind)
         this.#forget(peerId, attempts)
+        settled()
       }
     })
+  }
+
+  /**
+   * Resolves when the shared link that is being made stands or fails, and in any case a moment after it was begun; at
+   * once when none is being made. Rejects with the signal's reason.
+   */
+  async attemptSettled(peerId: string, signal: AbortSignal): Promise<void> {
+    const attempt = this.#attempts.get(peerId)?.running.get('shared')
+    const leftMs = attempt === undefined ? 0 : attempt.startedMs + hopeMs - performance.now()
+    if (attempt === undefined || leftMs <= 0) return
+    using limit = new TimeLimit(leftMs, signal)
+    await Promise.race([attempt.settled, aborted(limit.signal)])
+    signal.throwIfAborted()
   }
 
   /** Serves peers that ask us to dial, and sockets that begin a link. */
@@ -169,7 +187,7 @@ export class LinkConnector {
   #attemptsOf({ peerId, id: connectionId }: PeerConnection): Attempts {
     const known = this.#attempts.get(peerId)
     if (known?.connectionId === connectionId) return known
-    const fresh: Attempts = { failed: 0, notBefore: 0, running: new Set(), connectionId }
+    const fresh: Attempts = { failed: 0, notBefore: 0, running: new Map(), connectionId }
     this.#attempts.set(peerId, fresh)
     return fresh
   }

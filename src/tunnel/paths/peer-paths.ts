@@ -40,6 +40,8 @@ export interface LinkSource {
   readonly table: Pick<LinkTable, 'peer'>
   /** Begins to make links to the peer, unless there are enough; nothing waits for it. */
   want(peerId: string): void
+  /** Resolves when the link that is being made stands or fails, at once when none is, and in any case within a moment. */
+  attemptSettled(peerId: string, signal: AbortSignal): Promise<void>
   /** Why no better path was found last time. */
   lastErrorOf(peerId: string): string | undefined
 }
@@ -110,17 +112,23 @@ export class PeerPaths implements CarrierSource {
       const connection = await this.#connectionTo(nodeName, signal)
       if (connection !== undefined) {
         this.#links?.want(connection.peerId)
-        if (this.#isAllowed(connection)) {
-          const { relayPeerId: relay } = connection
-          // Agreeing on a protocol takes an answer, which is a sign of life.
-          return this.#hedged(nodeName, this.#carrierOf(connection), { way: connection, relay, probe: () => {} })
-        }
+        if (this.#isAllowed(connection)) return await this.#alongWith(connection, nodeName, signal)
       }
       signal.throwIfAborted()
       if (performance.now() >= patientUntil) throw this.#noPath(nodeName)
       using pause = new TimeLimit(retryMs, signal)
       await this.#untilChanged(pause.signal)
     }
+  }
+
+  /** The first link along a connection when that comes within a moment, else the connection: a flow stays where it begins. */
+  async #alongWith(connection: PeerConnection, nodeName: string, signal: AbortSignal): Promise<Carrier> {
+    await this.#links?.attemptSettled(connection.peerId, signal)
+    const linked = this.#linkedTo(nodeName)
+    if (linked !== undefined) return linked
+    const { relayPeerId: relay } = connection
+    // Agreeing on a protocol takes an answer, which is a sign of life.
+    return this.#hedged(nodeName, this.#carrierOf(connection), { way: connection, relay, probe: () => {} })
   }
 
   reportBroken(carrier: Carrier, error: unknown): void {
@@ -189,7 +197,7 @@ export class PeerPaths implements CarrierSource {
     return known ?? (peerId === undefined ? undefined : this.#links?.lastErrorOf(peerId))
   }
 
-  /** Links if any stand on the best path; the first flows do not wait for them, but make them come. */
+  /** Links if any stand on the best path; more are made where there are few. */
   #linkedTo(nodeName: string): Carrier | undefined {
     const peerId = this.#options.book.recordOf(nodeName)?.record.peerId
     if (this.#links === undefined || peerId === undefined) return undefined

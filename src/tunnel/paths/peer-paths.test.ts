@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { silentLogger } from '../../observability/index.ts'
+import type { Host } from '../host/host.ts'
+import type { PeerConnection } from '../host/peer-connection.ts'
+import type { Link } from '../links/link.ts'
+import type { PeerLinks } from '../links/peer-links.ts'
+import type { RecordBook } from '../records/record-book.ts'
+import type { DirectConnector } from './direct-connector.ts'
+import { PeerPaths } from './peer-paths.ts'
+
+const peerId = 'peer of edge-b'
+
+/** Paths to `edge-b`, to which one connection stands; `settled` is the attempt to make a link. */
+function createPaths(settled: (signal: AbortSignal) => Promise<Link | undefined>) {
+  const connection = { peerId, relayPeerId: undefined, address: '/ip4/192.0.2.1/tcp/1' } as PeerConnection
+  const direct: Pick<DirectConnector, 'want'> = { want() {} }
+  const host: Pick<Host, 'connectionsTo'> = { connectionsTo: () => [connection] }
+  const record = { record: { name: 'edge-b', peerId } }
+  const book = { recordOf: () => record, nameOf: () => 'edge-b' }
+  const paths = new PeerPaths({
+    host: host as Host,
+    book: book as unknown as RecordBook,
+    links: [],
+    direct: direct as DirectConnector,
+    policy: { allows: () => true, seeksDirect: true, punches: true },
+    logger: silentLogger,
+    patienceMs: 1000,
+  })
+  let standing: Link | undefined
+  const asked: string[] = []
+  paths.useLinks({
+    table: { peer: () => ({ peerId, best: () => standing, links: new Set() }) as unknown as PeerLinks },
+    want: (wanted) => void asked.push(wanted),
+    attemptSettled: async (_, signal) => {
+      standing = await settled(signal)
+    },
+    lastErrorOf: () => undefined,
+  })
+  return { paths, asked }
+}
+
+/** A link that stands; its path is told from that of the connection. */
+const link = { path: 'direct over a link', isDirect: true } as Link
+const never = new AbortController().signal
+
+test('the first flow waits for the link that is being made', async () => {
+  const { paths, asked } = createPaths(async () => link)
+  assert.equal((await paths.carrierTo('edge-b', never)).path, 'direct over a link')
+  assert.deepEqual(asked, [peerId, peerId])
+})
+
+test('a flow takes the connection when no link comes', async () => {
+  const { paths } = createPaths(async () => undefined)
+  assert.equal((await paths.carrierTo('edge-b', never)).path, 'direct')
+})
+
+test('who gives up while waiting is not kept', async () => {
+  const { paths } = createPaths(async (signal) => {
+    signal.throwIfAborted()
+    return undefined
+  })
+  await assert.rejects(paths.carrierTo('edge-b', AbortSignal.abort(new Error('gone'))), /gone/)
+})
