@@ -7,6 +7,7 @@
  * @module
  */
 export * from './already-running.ts'
+export * from './borrowed-read.ts'
 export * from './connect-tcp.ts'
 export {
   type ControlHandler,

@@ -40,7 +40,7 @@ export interface Exchange {
   informational(status: number, headers: HeaderFields): void
   /** Sends the head of the answer. `length` is undefined when it is not known before the end. */
   respond(status: number, reason: string, headers: HeaderFields, length: number | undefined): void
-  /** Sends a part of the body; false asks to wait for `onDrain`. */
+  /** Sends a part of the body, which may be overwritten afterwards; false asks to wait for `onDrain`. */
   write(chunk: Buffer): boolean
   /** Ends the answer. */
   end(trailers?: HeaderFields): void

@@ -1,21 +1,19 @@
 import type { ByteStream } from '../../net/index.ts'
 import { type BodyDecoder, createBodyDecoder } from './body-decoder.ts'
 import type { ClientInfo, Exchange, ExchangeListener } from './exchange.ts'
-import { gather } from './gather.ts'
+import type { GatheredOutput } from './gathered-output.ts'
 import type { RequestHead } from './head.ts'
 import type { HeaderFields } from './header-fields.ts'
-import { gatherWrites } from './write-turn.ts'
 
 /** What is read of a body that nobody wants, so that the connection can go on. */
 const mostDiscarded = 65_536
 const lastChunk = '0\r\n'
-/** Answers are gathered up to this size, so that a small one leaves in one piece. */
-const largestGathered = 32_768
 
 /** The connection as its requests see it. */
 export interface ExchangeOwner {
   /** The connection ends after this answer. */
   readonly isDraining: boolean
+  readonly output: GatheredOutput
   finished(exchange: Http1Exchange, mayContinue: boolean): void
   /** Lets go of the socket for another protocol; gives what was read ahead. */
   release(): Buffer | undefined
@@ -35,7 +33,6 @@ export class Http1Exchange implements Exchange {
   #isRead: boolean
   #isToldOfEnd = false
   #isPaused = false
-  #head: string | undefined
   #framing: 'chunked' | 'length' | 'none' = 'none'
   #isDone = false
   #isGone = false
@@ -106,7 +103,7 @@ export class Http1Exchange implements Exchange {
 
   informational(status: number, headers: HeaderFields): void {
     if (this.hasResponded || this.#isGone) return
-    this.#socket.write(`HTTP/1.1 ${status} \r\n${headers.render()}\r\n`, 'latin1')
+    this.#connection.output.text(`HTTP/1.1 ${status} \r\n${headers.render()}\r\n`)
   }
 
   respond(status: number, reason: string, headers: HeaderFields, length: number | undefined): void {
@@ -117,24 +114,21 @@ export class Http1Exchange implements Exchange {
     if (length !== undefined && status !== 204) head += `content-length: ${length}\r\n`
     if (this.#framing === 'chunked') head += 'transfer-encoding: chunked\r\n'
     if (this.#mustClose()) head += 'connection: close\r\n'
-    this.#head = `${head}\r\n`
-    // The body or its end nearly always follows at once, in the same packet.
-    queueMicrotask(() => this.#flushHead())
+    if (!this.#isGone) this.#connection.output.text(`${head}\r\n`)
   }
 
   write(chunk: Buffer): boolean {
     if (this.#isGone || this.#framing === 'none' || chunk.length === 0) return true
-    if (this.#framing === 'length') return this.#send('', chunk, '')
-    return this.#send(`${chunk.length.toString(16)}\r\n`, chunk, '\r\n')
+    const { output } = this.#connection
+    if (this.#framing === 'length') return output.bytes('', chunk, '')
+    return output.bytes(`${chunk.length.toString(16)}\r\n`, chunk, '\r\n')
   }
 
   end(trailers?: HeaderFields): void {
     if (this.#isDone) return
     this.#isDone = true
-    if (!this.#isGone) {
-      if (this.#framing === 'chunked') this.#sendText(`${lastChunk}${trailers?.render() ?? ''}\r\n`)
-      else this.#flushHead()
-    }
+    if (!this.#isGone && this.#framing === 'chunked')
+      this.#connection.output.text(`${lastChunk}${trailers?.render() ?? ''}\r\n`)
     this.#finish()
   }
 
@@ -147,7 +141,9 @@ export class Http1Exchange implements Exchange {
     this.#isDone = true
     const rest = this.#connection.release()
     if (rest !== undefined) this.#socket.unshift(rest)
-    this.#socket.write(`HTTP/1.1 101 ${reason}\r\n${headers.render()}connection: Upgrade\r\n\r\n`, 'latin1')
+    const { output } = this.#connection
+    output.text(`HTTP/1.1 101 ${reason}\r\n${headers.render()}connection: Upgrade\r\n\r\n`)
+    output.flush()
     return this.#socket
   }
 
@@ -178,28 +174,5 @@ export class Http1Exchange implements Exchange {
     this.resume()
     const { body } = this.request
     if (body.kind !== 'length' || body.length > mostDiscarded) this.#connection.finished(this, false)
-  }
-
-  #flushHead(): void {
-    if (this.#head !== undefined) this.#sendText('')
-  }
-
-  #sendText(text: string): void {
-    const head = this.#head ?? ''
-    this.#head = undefined
-    if (this.#isGone) return
-    gatherWrites(this.#socket)
-    this.#socket.write(head + text, 'latin1')
-  }
-
-  #send(before: string, chunk: Buffer, after: string): boolean {
-    const prefix = (this.#head ?? '') + before
-    this.#head = undefined
-    gatherWrites(this.#socket)
-    if (prefix === '' && after === '') return this.#socket.write(chunk)
-    if (chunk.length <= largestGathered) return this.#socket.write(gather(prefix, chunk, after))
-    if (prefix !== '') this.#socket.write(prefix, 'latin1')
-    const mayGoOn = this.#socket.write(chunk)
-    return after === '' ? mayGoOn : this.#socket.write(after, 'latin1')
   }
 }

@@ -1,5 +1,6 @@
-import type { ByteStream } from '../../net/index.ts'
+import { type ByteStream, readBorrowed } from '../../net/index.ts'
 import type { ClientInfo, ExchangeHandler } from './exchange.ts'
+import { GatheredOutput } from './gathered-output.ts'
 import { MessageError, type RequestHead } from './head.ts'
 import { type ExchangeOwner, Http1Exchange } from './http1-exchange.ts'
 import { parseRequestHead } from './parse-request-head.ts'
@@ -34,6 +35,8 @@ const mostAhead = 65_536
 export class Http1ServerConnection implements ExchangeOwner {
   readonly #socket: ByteStream
   readonly #options: Http1ServerOptions
+  readonly #reading: Disposable
+  readonly output: GatheredOutput
   #pending: Buffer | undefined
   #exchange: Http1Exchange | undefined
   #timer: NodeJS.Timeout | undefined
@@ -46,7 +49,8 @@ export class Http1ServerConnection implements ExchangeOwner {
   constructor(socket: ByteStream, options: Http1ServerOptions) {
     this.#socket = socket
     this.#options = options
-    socket.on('data', (chunk: Buffer) => this.#onData(chunk))
+    this.output = new GatheredOutput(socket)
+    this.#reading = readBorrowed(socket, (bytes) => this.#onData(bytes))
     socket.on('end', () => this.#onEnd())
     socket.on('close', () => this.#onClose())
     socket.on('drain', () => this.#exchange?.drained())
@@ -61,15 +65,22 @@ export class Http1ServerConnection implements ExchangeOwner {
   /** Closes after the request under way, at once when there is none. */
   drain(): void {
     this.#isDraining = true
-    if (this.#exchange === undefined && this.#pending === undefined) this.#socket.end()
+    if (this.#exchange === undefined && this.#pending === undefined) this.output.end()
   }
 
   get isDraining(): boolean {
     return this.#isDraining
   }
 
-  #onData(chunk: Buffer): void {
+  /** The bytes are only lent, and copied unless they are one whole head. */
+  #onData(bytes: Buffer): void {
     if (this.#isClosed) return
+    if (this.#exchange === undefined && this.#pending === undefined && endsWithHead(bytes)) {
+      this.#pending = bytes
+      this.#parsePending()
+      return
+    }
+    const chunk = Buffer.copyBytesFrom(bytes)
     if (this.#exchange?.isReading === true) {
       this.#feedBody(this.#exchange, chunk)
       return
@@ -164,7 +175,8 @@ export class Http1ServerConnection implements ExchangeOwner {
     this.#isClosed = true
     this.#pending = undefined
     this.#clearTimer()
-    this.#socket.end(renderRefusal(error.status, error.message))
+    this.output.text(renderRefusal(error.status, error.message))
+    this.output.end()
     // What still comes is not read; a client that never closes is not waited for.
     this.#socket.resume()
     this.#wait(1000, false)
@@ -178,7 +190,7 @@ export class Http1ServerConnection implements ExchangeOwner {
     if (!mayContinue || this.#isDraining || (this.#hasEnded && this.#pending === undefined)) {
       this.#isClosed = true
       this.#pending = undefined
-      this.#socket.end()
+      this.output.end()
       this.#socket.resume()
       this.#wait(1000, false)
       return
@@ -195,7 +207,7 @@ export class Http1ServerConnection implements ExchangeOwner {
     this.#pending = undefined
     this.#exchange = undefined
     this.#clearTimer()
-    this.#socket.removeAllListeners('data')
+    this.#reading[Symbol.dispose]()
     this.#socket.removeAllListeners('end')
     this.#socket.removeAllListeners('close')
     this.#socket.removeAllListeners('drain')
@@ -207,7 +219,7 @@ export class Http1ServerConnection implements ExchangeOwner {
     this.#hasEnded = true
     const exchange = this.#exchange
     if (exchange === undefined) {
-      if (!this.#isClosed) this.#socket.end()
+      if (!this.#isClosed) this.output.end()
     } else if (exchange.isReading) {
       exchange.gone()
       this.#socket.destroy()
@@ -242,6 +254,12 @@ export class Http1ServerConnection implements ExchangeOwner {
     this.#timer = undefined
     this.#isHeadTimer = false
   }
+}
+
+/** True when the bytes are one head and nothing else. */
+function endsWithHead(bytes: Buffer): boolean {
+  const end = bytes.length - headEnd.length
+  return end > 0 && bytes.indexOf(headEnd) === end
 }
 
 /** Told at once, because a client that begins with something else waits for an answer instead of sending a head. */

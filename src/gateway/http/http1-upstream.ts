@@ -1,6 +1,6 @@
-import type { ByteStream } from '../../net/index.ts'
+import { type ByteStream, readBorrowed } from '../../net/index.ts'
 import { type BodyDecoder, type BodySink, createBodyDecoder } from './body-decoder.ts'
-import { gather } from './gather.ts'
+import { GatheredOutput } from './gathered-output.ts'
 import { MessageError, type ResponseHead } from './head.ts'
 import type { HeaderFields } from './header-fields.ts'
 import { parseResponseHead } from './parse-response-head.ts'
@@ -12,12 +12,10 @@ import {
   type UpstreamListener,
   type UpstreamRequest,
 } from './upstream.ts'
-import { gatherWrites } from './write-turn.ts'
 
 const headEnd = Buffer.from('\r\n\r\n')
 const longestHead = 262_144
 const mostInformational = 64
-const largestGathered = 32_768
 
 /** Is told when a connection may be used again, and when it is over. */
 export interface ConnectionOwner {
@@ -33,12 +31,13 @@ export interface ConnectionOwner {
 export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequest, BodySink {
   readonly #stream: ByteStream
   readonly #owner: ConnectionOwner
+  readonly #output: GatheredOutput
+  readonly #reading: Disposable
   #request: OutgoingRequest | undefined
   #listener: UpstreamListener | undefined
   #pending: Buffer | undefined
   #head: ResponseHead | undefined
   #decoder: BodyDecoder | undefined
-  #out = ''
   #isSent = false
   #isAnswered = false
   #hasBytes = false
@@ -54,7 +53,8 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
   constructor(stream: ByteStream, owner: ConnectionOwner) {
     this.#stream = stream
     this.#owner = owner
-    stream.on('data', (chunk: Buffer) => this.#onBytes(chunk))
+    this.#output = new GatheredOutput(stream)
+    this.#reading = readBorrowed(stream, (bytes) => this.#onBytes(bytes))
     stream.on('end', () => this.#onStreamEnd())
     stream.on('error', (error: Error) => this.#fail('reset', error.message, error))
     stream.on('close', () => this.#fail('reset', 'the connection was closed'))
@@ -73,9 +73,7 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
     this.#hasBytes = false
     this.#informational = 0
     this.requests += 1
-    this.#out = renderRequest(request)
-    // Most requests end at once, and leave in one piece.
-    queueMicrotask(() => this.#flush())
+    this.#output.text(renderRequest(request))
     return this
   }
 
@@ -87,14 +85,13 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
   write(chunk: Buffer): boolean {
     if (this.#isClosed || chunk.length === 0) return true
     const isChunked = this.#request?.body.kind === 'chunked'
-    return this.#put(isChunked ? `${chunk.length.toString(16)}\r\n` : '', chunk, isChunked ? '\r\n' : '')
+    return this.#output.bytes(isChunked ? `${chunk.length.toString(16)}\r\n` : '', chunk, isChunked ? '\r\n' : '')
   }
 
   end(trailers?: HeaderFields): void {
     if (this.#isSent || this.#request === undefined) return
     this.#isSent = true
-    if (this.#request.body.kind === 'chunked') this.#out += `0\r\n${trailers?.render() ?? ''}\r\n`
-    this.#flush()
+    if (this.#request.body.kind === 'chunked') this.#output.text(`0\r\n${trailers?.render() ?? ''}\r\n`)
     this.#settle()
   }
 
@@ -173,7 +170,7 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
     if (end === -1) {
       if (bytes.length > longestHead)
         throw new MessageError(502, `the head of the answer is longer than ${longestHead} bytes`)
-      this.#pending = bytes
+      this.#pending = Buffer.copyBytesFrom(bytes)
       return
     }
     const head = parseResponseHead(bytes.toString('latin1', 0, end), this.#request?.method ?? '')
@@ -199,10 +196,11 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
     const listener = this.#listener
     this.#listener = undefined
     this.#isClosed = true
-    for (const event of ['data', 'end', 'error', 'close', 'drain']) this.#stream.removeAllListeners(event)
+    for (const event of ['end', 'error', 'close', 'drain']) this.#stream.removeAllListeners(event)
+    this.#reading[Symbol.dispose]()
     this.#stream.pause()
     this.#stream.on('error', () => {})
-    if (rest.length > 0) this.#stream.unshift(rest)
+    if (rest.length > 0) this.#stream.unshift(Buffer.copyBytesFrom(rest))
     this.#owner.onClosed(this)
     listener?.onUpgrade(head, this.#stream)
   }
@@ -244,26 +242,6 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
     this.#listener = undefined
     this.#stream.destroy()
     this.#owner.onClosed(this)
-  }
-
-  #flush(): void {
-    if (this.#out === '') return
-    const text = this.#out
-    this.#out = ''
-    if (this.#isClosed) return
-    gatherWrites(this.#stream)
-    this.#stream.write(text, 'latin1')
-  }
-
-  #put(before: string, chunk: Buffer, after: string): boolean {
-    const prefix = this.#out + before
-    this.#out = ''
-    gatherWrites(this.#stream)
-    if (prefix === '' && after === '') return this.#stream.write(chunk)
-    if (chunk.length <= largestGathered) return this.#stream.write(gather(prefix, chunk, after))
-    if (prefix !== '') this.#stream.write(prefix, 'latin1')
-    const mayGoOn = this.#stream.write(chunk)
-    return after === '' ? mayGoOn : this.#stream.write(after, 'latin1')
   }
 }
 

@@ -150,7 +150,7 @@ class Http2Exchange implements Exchange {
   }
 
   write(chunk: Buffer): boolean {
-    return this.#isOpen() ? this.#stream.write(chunk) : true
+    return this.#isOpen() ? this.#stream.write(Buffer.copyBytesFrom(chunk)) : true
   }
 
   end(trailers?: HeaderFields): void {

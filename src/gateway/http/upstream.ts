@@ -17,7 +17,7 @@ export interface OutgoingRequest {
 export interface UpstreamListener {
   onInformational(status: number, headers: HeaderFields): void
   onHead(head: ResponseHead): void
-  /** Part of the body. After `pause` there may still be a few. */
+  /** Part of the body, lent for this call. After `pause` there may still be a few. */
   onData(chunk: Buffer): void
   onEnd(trailers: HeaderFields | undefined): void
   /** The backend switched protocols: the connection is ours. */
