@@ -1,9 +1,5 @@
-import { readInto } from './bulk-read.ts'
+import { readInto, sharedReadBuffer } from './bulk-read.ts'
 import type { ByteStream } from './dialer.ts'
-
-const bufferBytes = 65_536
-/** One for the process: reads never overlap, and nobody keeps what is in here. */
-let shared: Buffer | undefined
 
 /**
  * Reads a stream without a new buffer for each read, which is most of what a small message costs: the bytes are gone
@@ -11,8 +7,7 @@ let shared: Buffer | undefined
  * stream emit `data` again, for whoever takes it over.
  */
 export function readBorrowed(stream: ByteStream, onBytes: (bytes: Buffer) => void): Disposable {
-  shared ??= Buffer.allocUnsafeSlow(bufferBytes)
-  const buffer = shared
+  const buffer = sharedReadBuffer
   let isOver = false
   const onRead = (count: number): boolean => {
     const bytes = buffer.subarray(0, count)
@@ -20,7 +15,7 @@ export function readBorrowed(stream: ByteStream, onBytes: (bytes: Buffer) => voi
     onBytes(bytes)
     return true
   }
-  if (!readInto(stream, buffer, onRead)) stream.on('data', onBytes)
+  if (!readInto(stream, { buffer, onRead })) stream.on('data', onBytes)
   return {
     [Symbol.dispose]() {
       isOver = true

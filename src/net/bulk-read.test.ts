@@ -26,11 +26,14 @@ test('a TCP socket of this version of Node reads into the buffer, stops, goes on
   let isReading = true
   let told = Promise.withResolvers<void>()
   assert.ok(
-    readInto(server, buffer, (bytes) => {
-      seen.push(buffer.toString('latin1', 0, bytes))
-      told.resolve()
-      told = Promise.withResolvers()
-      return isReading
+    readInto(server, {
+      buffer,
+      onRead(bytes) {
+        seen.push(buffer.toString('latin1', 0, bytes))
+        told.resolve()
+        told = Promise.withResolvers()
+        return isReading
+      },
     }),
   )
   server.on('data', () => assert.fail('the bytes went elsewhere'))
@@ -56,27 +59,37 @@ test('a TCP socket of this version of Node reads into the buffer, stops, goes on
   assert.equal(await text(client), 'answer')
 })
 
+test('a reader that changes its buffer has the next read there', async () => {
+  await using resources = new AsyncDisposableStack()
+  const [client, server] = await tcpPair(resources)
+  const [first, second] = [Buffer.alloc(3), Buffer.alloc(8)]
+  const reader = {
+    buffer: first,
+    onRead(bytes: number) {
+      assert.equal(bytes, this.buffer === first ? 3 : 5)
+      this.buffer = second
+      return true
+    },
+  }
+  assert.ok(readInto(server, reader))
+  const ended = once(server, 'end')
+  server.resume()
+  client.end('abcdefgh')
+  await ended
+  assert.equal(first.toString(), 'abc')
+  assert.equal(second.toString('latin1', 0, 5), 'defgh')
+})
+
 test('what is no TCP socket, has unread bytes or reads so already is left as it is', async () => {
   await using resources = new AsyncDisposableStack()
+  const reader = { buffer: Buffer.alloc(4), onRead: () => true }
   const [memory] = createMemoryStreamPair()
-  assert.equal(
-    readInto(memory, Buffer.alloc(4), () => true),
-    false,
-  )
+  assert.equal(readInto(memory, reader), false)
   const [client, server] = await tcpPair(resources)
   server.unshift(Buffer.from('unread'))
-  assert.equal(
-    readInto(server, Buffer.alloc(4), () => true),
-    false,
-  )
+  assert.equal(readInto(server, reader), false)
   client.end(' and more')
   assert.equal(await text(server), 'unread and more')
-  assert.equal(
-    readInto(client, Buffer.alloc(4), () => true),
-    true,
-  )
-  assert.equal(
-    readInto(client, Buffer.alloc(4), () => true),
-    false,
-  )
+  assert.equal(readInto(client, reader), true)
+  assert.equal(readInto(client, reader), false)
 })

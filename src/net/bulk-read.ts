@@ -6,20 +6,40 @@ interface BufferedReading {
   readonly handle: { useUserBuffer(buffer: Uint8Array): void }
   readonly buffer: symbol
   readonly callback: symbol
+  readonly generator: symbol
 }
 
 /**
- * Makes a connected TCP socket read into this buffer from now on, and call back with the number of bytes instead of
- * emitting `data`; the callback returns false to stop until `resume()`. Node offers that (`onread`) only for sockets that
- * are made with it, so this sets what the constructor would have set. False, and nothing done, when the stream is
- * no TCP socket, has unread bytes, or this version of Node is built in another way.
+ * One for the process, for sockets that bring little: reads never overlap, so whoever copies out what it keeps before it
+ * returns from `onRead` may read here.
  */
-export function readInto(stream: ByteStream, buffer: Uint8Array, onRead: (bytes: number) => boolean): boolean {
+export const sharedReadBuffer: Buffer = Buffer.allocUnsafeSlow(65_536)
+
+/** Who reads a socket by buffers of its own. */
+export interface BufferReader {
+  /** Where the next read goes; looked at after each `onRead`. */
+  readonly buffer: Uint8Array
+  /** So many bytes stand in `buffer`; false stops reading until `resume()`. */
+  onRead(bytes: number): boolean
+}
+
+/**
+ * Makes a connected TCP socket read into the reader's buffer from now on, and tell it instead of emitting `data`. Node
+ * offers that (`onread`) only for sockets that are made with it, so this sets what the constructor would have set. False,
+ * and nothing done, when the stream is no TCP socket, has unread bytes, or this version of Node is built in another way.
+ */
+export function readInto(stream: ByteStream, reader: BufferReader): boolean {
   if (!(stream instanceof Socket) || stream.readableLength > 0) return false
   const parts = partsOf(stream)
   if (parts === undefined) return false
+  let { buffer } = reader
   Reflect.set(stream, parts.buffer, buffer)
-  Reflect.set(stream, parts.callback, onRead)
+  Reflect.set(stream, parts.callback, (bytes: number) => reader.onRead(bytes))
+  Reflect.set(stream, parts.generator, () => {
+    if (reader.buffer === buffer) return undefined
+    buffer = reader.buffer
+    return buffer
+  })
   parts.handle.useUserBuffer(buffer)
   return true
 }
@@ -31,7 +51,7 @@ function partsOf(socket: Socket): BufferedReading | undefined {
   const handle: unknown = Reflect.get(socket, '_handle')
   if (buffer === undefined || callback === undefined || generator === undefined) return undefined
   const isFree = Reflect.get(socket, buffer) === null && Reflect.get(socket, generator) === null
-  return isFree && isBufferable(handle) ? { handle, buffer, callback } : undefined
+  return isFree && isBufferable(handle) ? { handle, buffer, callback, generator } : undefined
 }
 
 function isBufferable(handle: unknown): handle is BufferedReading['handle'] {

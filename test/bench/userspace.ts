@@ -18,6 +18,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
 const run = promisify(execFile)
+const wrkSeconds = 2
 const ports = { http: 18_080, iperf: 18_081, nginxHttp: 18_082, nginxIperf: 18_083, own: 18_084 }
 const paths = {
   direct: { http: ['127.0.0.1', ports.http], iperf: ['127.0.0.1', ports.iperf] },
@@ -69,7 +70,7 @@ function cpuSeconds(pid: number): number {
 }
 
 async function requestsPerSecond([host, port]: readonly [string, number]): Promise<number> {
-  const { stdout } = await run('wrk', ['-t1', '-c16', '-d2s', `http://${host}:${port}/`])
+  const { stdout } = await run('wrk', ['-t1', '-c16', `-d${wrkSeconds}s`, `http://${host}:${port}/`])
   return Number(/Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1])
 }
 
@@ -118,7 +119,10 @@ const note = (name: string, value: number) => results.set(name, [...(results.get
 
 async function measure(path: Path, pid: number | undefined): Promise<void> {
   const { http, iperf } = paths[path]
-  note(`${path} requests/s`, await requestsPerSecond(http))
+  const busyBefore = pid === undefined ? 0 : cpuSeconds(pid)
+  const rate = await requestsPerSecond(http)
+  note(`${path} requests/s`, rate)
+  if (pid !== undefined) note(`${path} CPU us/request`, ((cpuSeconds(pid) - busyBefore) * 1e6) / rate / wrkSeconds)
   note(`${path} p99 ms at 1,000/s`, await pacedP99(http))
   for (const streams of [1, 8]) {
     const before = pid === undefined ? 0 : cpuSeconds(pid)

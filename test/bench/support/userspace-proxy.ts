@@ -22,3 +22,5 @@ await proxy.setRoutes(
     ]),
   ),
 )
+// In order, so that a profile is written.
+process.once('SIGTERM', () => process.exit())

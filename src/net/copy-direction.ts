@@ -1,0 +1,107 @@
+import { Socket } from 'node:net'
+import { type BufferReader, readInto, sharedReadBuffer } from './bulk-read.ts'
+import type { ByteStream } from './dialer.ts'
+import { ignoreError } from './reset-stream.ts'
+
+const bufferBytes = sharedReadBuffer.length
+/** A direction that has carried this much reads into a buffer of its own, which saves the copy. */
+const bulkAfterBytes = 1 << 20
+/** Bounds the memory of those buffers in the process, 8 MiB; directions beyond go on as they began. */
+const bulkBudget = { buffersLeft: 128 }
+
+/** Copies one direction with backpressure, and ends `to` when `from` has ended; the count grows as it goes. */
+export function copyDirection(from: ByteStream, to: ByteStream): { readonly bytes: number } {
+  const direction = new Direction(from, to)
+  from.on('error', ignoreError)
+  from.on('data', (chunk: Buffer) => direction.onData(chunk))
+  to.on('drain', () => from.resume())
+  if (from.readableEnded) to.end()
+  else from.once('end', () => to.end())
+  direction.takeOver()
+  from.resume()
+  return direction
+}
+
+/**
+ *     as Node offers it --nothing unread--> shared buffer, copied <--full reads--> a new buffer for each
+ *                                                  |  1 MiB carried
+ *                                                  v
+ *                                           a buffer of its own, read again when it is written
+ */
+class Direction implements BufferReader {
+  readonly #from: ByteStream
+  readonly #to: ByteStream
+  #bytes = 0
+  #buffer: Buffer = sharedReadBuffer
+  #own: Buffer | undefined
+  #isTakenOver = false
+  #isWaiting = false
+
+  constructor(from: ByteStream, to: ByteStream) {
+    this.#from = from
+    this.#to = to
+  }
+
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  get buffer(): Buffer {
+    return this.#buffer
+  }
+
+  onData(chunk: Buffer): void {
+    this.#bytes += chunk.length
+    if (!this.#to.write(chunk)) this.#from.pause()
+    this.takeOver()
+  }
+
+  /** Reads by buffers of our own, where that can be, as soon as nothing is left that was read otherwise. */
+  takeOver(): void {
+    if (this.#isTakenOver || this.#from.readableLength > 0) return
+    this.#isTakenOver = true
+    readInto(this.#from, this)
+  }
+
+  onRead(bytes: number): boolean {
+    this.#bytes += bytes
+    if (this.#own !== undefined) return this.#writeOwn(this.#own, bytes)
+    const mayGoOn = this.#to.write(this.#takeOut(bytes))
+    // A full read says that there is more.
+    this.#buffer = bytes === bufferBytes ? this.#largeBuffer() : sharedReadBuffer
+    return mayGoOn
+  }
+
+  /** The bytes of the last read, for good. */
+  #takeOut(bytes: number): Buffer {
+    if (this.#buffer !== sharedReadBuffer) return this.#buffer.subarray(0, bytes)
+    const copy = Buffer.allocUnsafe(bytes)
+    sharedReadBuffer.copy(copy, 0, 0, bytes)
+    return copy
+  }
+
+  #largeBuffer(): Buffer {
+    const buffer = Buffer.allocUnsafeSlow(bufferBytes)
+    // Only a socket tells by its length when the kernel has all bytes; other streams may hold on to them.
+    if (this.#bytes < bulkAfterBytes || bulkBudget.buffersLeft === 0 || !(this.#to instanceof Socket)) return buffer
+    this.#own = buffer
+    bulkBudget.buffersLeft -= 1
+    this.#from.once('close', () => {
+      bulkBudget.buffersLeft += 1
+    })
+    return buffer
+  }
+
+  #writeOwn(buffer: Buffer, bytes: number): boolean {
+    this.#to.write(bytes === bufferBytes ? buffer : buffer.subarray(0, bytes), this.#onOwnWritten)
+    // What the kernel has not taken yet is still in the buffer: reading on would overwrite it.
+    this.#isWaiting = this.#to.writableLength > 0
+    return !this.#isWaiting
+  }
+
+  readonly #onOwnWritten = (): void => {
+    if (!this.#isWaiting || this.#to.writableLength > 0) return
+    this.#isWaiting = false
+    this.#from.resume()
+  }
+}
