@@ -6,7 +6,7 @@ import { after, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type AgentConfig, type LoadedConfig, openConfig } from '../config/index.ts'
 import { type Logger, silentLogger } from '../observability/index.ts'
-import { startConfigWatch } from './watch-config.ts'
+import { membershipKeys, startConfigWatch } from './watch-config.ts'
 
 const root = await mkdtemp(join(tmpdir(), 'edgemesh-watch-config-'))
 after(() => rm(root, { recursive: true, force: true }))
@@ -14,7 +14,12 @@ const psk = join(root, 'psk')
 await writeFile(psk, 'secret', { mode: 0o600 })
 
 const env = { NODE_NAME: 'edge-a1' }
-const reloadable = ['modules.edgeTunnel.servers', 'modules.edgeTunnel.relayNodes', 'modules.edgeTunnel.rendezvous']
+const reloadable = [
+  'modules.edgeTunnel.servers',
+  'modules.edgeTunnel.relayNodes',
+  'modules.edgeTunnel.rendezvous',
+  ...membershipKeys,
+]
 let folders = 0
 
 function render(servers: readonly string[], more = ''): string {
@@ -163,6 +168,18 @@ test('changed keys that need a restart are named in one line, once, and the othe
     'configuration reloaded: modules.edgeTunnel.servers',
     'configuration reloaded: modules.edgeTunnel.servers',
   ])
+})
+
+test('who may be here changes while the process runs, also where a mapping gets one more key', async () => {
+  const identity = '12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X'
+  await using watched = await watchFile(render(['192.0.2.1']))
+  await writeFile(
+    watched.file,
+    render(['192.0.2.1'], `, trust: pinned, peers: {edge-b: ${identity}}, revoked: [edge-c]`),
+  )
+  await watched.until(() => watched.applied.length === 1)
+  const keys = ['peers.edge-b', 'revoked', 'trust'].map((key) => `modules.edgeTunnel.${key}`)
+  assert.deepEqual(watched.lines, [`configuration reloaded: ${keys.join(', ')}`])
 })
 
 test('a key that reloads but has no effect yet says so', async () => {

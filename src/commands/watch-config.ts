@@ -14,7 +14,13 @@ import type { Logger } from '../observability/index.ts'
 import { FolderWatch, fileVersionOf, folderIdentityOf, sleep, TaskGroup } from '../runtime/index.ts'
 
 /** Who belongs to the mesh: takes effect without a restart in every role with a tunnel. */
-export const membershipKeys: readonly string[] = ['modules.edgeTunnel.psk.path', 'modules.edgeTunnel.psk.previousPath']
+export const membershipKeys: readonly string[] = [
+  'modules.edgeTunnel.psk.path',
+  'modules.edgeTunnel.psk.previousPath',
+  'modules.edgeTunnel.trust',
+  'modules.edgeTunnel.peers',
+  'modules.edgeTunnel.revoked',
+]
 
 /** Which file to follow and what may change while the process runs. */
 export interface ConfigWatchOptions<R extends Role> {
@@ -121,7 +127,7 @@ class ConfigReload<R extends Role> {
 
   async #accept(opened: LoadedConfig<R>): Promise<void> {
     const { loaded, reloadable, logger } = this.#options
-    const isReloadable = (key: string) => reloadable.includes(key)
+    const isReloadable = (key: string) => reloadable.some((known) => key === known || key.startsWith(`${known}.`))
     if (this.#problems !== '') logger.info({ file: opened.file }, 'the configuration file is valid again')
     this.#problems = ''
     const waiting = changedKeysOf(loaded.config, opened.config).filter((key) => !isReloadable(key))

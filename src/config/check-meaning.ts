@@ -28,9 +28,11 @@ function checkTunnel(role: Role, tunnel: TunnelConfig): Finding[] {
   return [
     ...checkTransport(tunnel),
     ...checkRotation(tunnel),
+    ...checkRevoked(tunnel),
     ...checkDerived(role, tunnel),
     ...repeatsOf(tunnel.servers, [...path, 'servers']),
     ...repeatsOf(tunnel.muxers, [...path, 'muxers']),
+    ...repeatsOf(tunnel.revoked, [...path, 'revoked']),
     ...when(role === 'server' && !tunnel.enable, {
       path: [...path, 'enable'],
       message: 'a server whose tunnel is off does nothing',
@@ -72,14 +74,29 @@ function checkRotation({ psk }: TunnelConfig): Finding[] {
   })
 }
 
+function checkRevoked({ peers, revoked }: TunnelConfig): Finding[] {
+  return revoked.flatMap((entry, index) =>
+    when(Object.hasOwn(peers, entry), {
+      path: ['modules', 'edgeTunnel', 'revoked', index],
+      message: `${entry} is also in modules.edgeTunnel.peers`,
+      remedy: 'revoke its peer ID to let another machine take the name, or remove it from peers',
+    }),
+  )
+}
+
 const serverPort = 20004
 
 /** Agents of the Go system look for every relay at the port that they listen on themselves. */
-function checkDerived(role: Role, { identity, enable, listenPort, servers }: TunnelConfig): Finding[] {
+function checkDerived(role: Role, { identity, enable, listenPort, servers, trust }: TunnelConfig): Finding[] {
   if (identity !== 'derived' || !enable) return []
   const path = ['modules', 'edgeTunnel']
   const remedy = 'write the port that all agents listen on, usually 20006'
   return [
+    ...when(trust === 'pinned', {
+      path: [...path, 'trust'],
+      message: 'in a mesh of derived identities every name has one identity, that anybody can derive',
+      remedy: 'remove the line',
+    }),
     ...when(role === 'server' && listenPort === serverPort, {
       path: [...path, 'listenPort'],
       message: `in a mesh of derived identities a server cannot have a port of its own, ${serverPort}`,

@@ -47,6 +47,10 @@ function explainIssue(issue: z.core.$ZodIssue, document: YamlDocument, tree: Sch
   if (issue.code === 'custom' && typeof issue.params?.['remedy'] === 'string') {
     return [problemAt(document, issue.path, { message: issue.message, remedy: issue.params['remedy'] })]
   }
+  if (issue.code === 'invalid_key') {
+    const node = nodeAt(tree, issue.path.slice(0, -1))?.propertyNames ?? {}
+    return [problemAt(document, issue.path, explainValue(node, String(issue.path.at(-1)), issue.path))]
+  }
   const node = nodeAt(tree, issue.path) ?? {}
   const value = valueAt(document.value, issue.path)
   return [problemAt(document, issue.path, explainValue(node, value, issue.path))]

@@ -247,6 +247,36 @@ const meaningCases: readonly (readonly [name: string, text: string, ...expected:
     "a.yaml:1:69: modules.edgeTunnel.servers[0]: in a mesh of derived identities servers listen on everyone's port 20006, not 20004; write the server's port, :20006",
   ],
   [
+    'names that are pinned in a mesh of derived identities',
+    'modules: { edgeTunnel: { enable: true, identity: derived, trust: pinned } }\n',
+    'a.yaml:1:59: modules.edgeTunnel.trust: in a mesh of derived identities every name has one identity, that anybody can derive; remove the line',
+  ],
+  [
+    'a name that is revoked and has an identity at the same time',
+    'modules: { edgeTunnel: { peers: { edge-a: 12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X }, revoked: [edge-a] } }\n',
+    'a.yaml:1:109: modules.edgeTunnel.revoked[0]: edge-a is also in modules.edgeTunnel.peers; revoke its peer ID to let another machine take the name, or remove it from peers',
+  ],
+  [
+    'a node that is revoked twice',
+    'modules: { edgeTunnel: { revoked: [edge-a, edge-a] } }\n',
+    'a.yaml:1:44: modules.edgeTunnel.revoked[1]: "edge-a" is listed twice; remove one of the two',
+  ],
+  [
+    'what is neither a node name nor a peer ID',
+    'modules: { edgeTunnel: { revoked: [Edge_A] } }\n',
+    'a.yaml:1:36: modules.edgeTunnel.revoked[0]: expected a node name or a peer ID, got "Edge_A"; write it like edge-a1',
+  ],
+  [
+    'an identity that is none',
+    'modules: { edgeTunnel: { peers: { edge-a: me } } }\n',
+    'a.yaml:1:35: modules.edgeTunnel.peers.edge-a: expected a peer ID, got "me"; write it like 12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X',
+  ],
+  [
+    'an identity for what is no node name',
+    'modules: { edgeTunnel: { peers: { Edge_A: 12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X } } }\n',
+    'a.yaml:1:35: modules.edgeTunnel.peers.Edge_A: expected a node name, got "Edge_A"; write it like edge-a1',
+  ],
+  [
     'metrics on the port of the tunnel',
     'modules: { edgeTunnel: { enable: true, metricConfig: { enable: true, port: 20006 } } }\n',
     'a.yaml:1:70: modules.edgeTunnel.metricConfig.port: 20006 is also modules.edgeTunnel.listenPort; choose different ports',

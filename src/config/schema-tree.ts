@@ -18,6 +18,9 @@ export interface SchemaNode {
   readonly properties?: Readonly<Record<string, SchemaNode>>
   readonly required?: readonly string[]
   readonly items?: SchemaNode
+  /** Of a mapping with keys of the user's own. */
+  readonly additionalProperties?: SchemaNode | false
+  readonly propertyNames?: SchemaNode
   /** What is accepted, as a noun phrase, where type and limits do not tell. */
   readonly expects?: string
   /** Why setting the key changes nothing until a later version. */
@@ -41,9 +44,13 @@ export function jsonSchemaOf(role: Role): SchemaNode {
 export function nodeAt(tree: SchemaNode, path: readonly PropertyKey[]): SchemaNode | undefined {
   let node: SchemaNode | undefined = tree
   for (const key of path) {
-    node = typeof key === 'number' ? node?.items : ownProperty(node?.properties, String(key))
+    node = typeof key === 'number' ? node?.items : childOf(node, String(key))
   }
   return node
+}
+
+function childOf(node: SchemaNode | undefined, key: string): SchemaNode | undefined {
+  return ownProperty(node?.properties, key) ?? (node?.additionalProperties || undefined)
 }
 
 /** The paths of all keys with this name, without regard to case. */
@@ -98,7 +105,8 @@ function textExpectationOf({ format, pattern, minLength }: SchemaNode): string {
 }
 
 function publish(node: SchemaNode): SchemaNode {
-  const { expects, noEffect, ignored, description, properties, items, ...rest } = node
+  const { expects, noEffect, ignored, description, properties, items, ...marked } = node
+  const { additionalProperties: others, propertyNames, ...rest } = marked
   const sentences = [
     description,
     ...(noEffect === undefined ? [] : [`No effect yet: ${noEffect}.`]),
@@ -108,6 +116,8 @@ function publish(node: SchemaNode): SchemaNode {
     ...(sentences.length === 0 ? {} : { description: sentences.join(' ') }),
     ...rest,
     ...(items === undefined ? {} : { items: publish(items) }),
+    ...(propertyNames === undefined ? {} : { propertyNames: publish(propertyNames) }),
+    ...(others === undefined ? {} : { additionalProperties: others && publish(others) }),
     ...(properties === undefined ? {} : { properties: publishAll(properties) }),
   }
 }

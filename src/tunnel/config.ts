@@ -124,6 +124,46 @@ const preSharedKeySchema = z
   .prefault({})
   .describe('The pre-shared key of the mesh; followed while the process runs.')
 
+const identityPattern = /^[1-9A-HJ-NP-Za-km-z]{46,64}$/
+const namePattern = /^[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?$/
+const identityExample = '12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X'
+
+/** Who is who, beyond what the pre-shared key proves. */
+const admissionFields = {
+  trust: z
+    .enum(['psk', 'pinned'])
+    .default('psk')
+    .describe(
+      'Whether a node name that was never seen is bound to the first member that claims it (psk), or refused unless ' +
+        'peers names it (pinned); names that are bound already stay so.',
+    ),
+  peers: z
+    .record(
+      z
+        .string()
+        .max(253)
+        .regex(namePattern)
+        .meta({ expects: 'a node name', examples: ['edge-a1'] }),
+      z
+        .string()
+        .regex(identityPattern)
+        .meta({ expects: 'a peer ID', examples: [identityExample] }),
+    )
+    .default({})
+    .describe('Node names and the peer IDs that they belong to, whatever was seen first.')
+    .meta({ expects: 'a mapping of node names to peer IDs', examples: [{ 'edge-a1': identityExample }] }),
+  revoked: z
+    .array(
+      z
+        .string()
+        .max(253)
+        .regex(new RegExp(`${namePattern.source}|${identityPattern.source}`))
+        .meta({ expects: 'a node name or a peer ID', examples: ['edge-a1'] }),
+    )
+    .default([])
+    .describe('Nodes, by name or peer ID, that are shut out: connections to them end, new ones are refused.'),
+}
+
 /** Keys of the Go system's relay discovery, and those that it writes for itself. */
 const goTunnelFields = {
   relayNodes: z
@@ -208,6 +248,7 @@ export function tunnelSchemaOf(defaultListenPort: number, isEnabledByDefault = f
       .default(['yamux'])
       .describe('Stream multiplexers offered, best first. mplex has no backpressure.')
       .meta({ expects: 'a list of at least one of yamux, mplex' }),
+    ...admissionFields,
     ...linkFields,
     listenInterfaces: z
       .string()

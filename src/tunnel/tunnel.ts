@@ -65,7 +65,7 @@ export interface TunnelStatus {
 }
 
 /** Who belongs to the mesh, as far as that may change while a node runs. */
-export type Membership = Pick<TunnelConfig, 'psk'>
+export type Membership = Pick<TunnelConfig, 'psk' | 'trust' | 'peers' | 'revoked'>
 
 /** The running tunnel of an agent or gateway. */
 export interface Tunnel extends AsyncDisposable {

@@ -79,7 +79,7 @@ test('a rotation node by node, each with both keys for a while, keeps all nodes 
   const nodes: Record<(typeof nodeNames)[number], TestAgent | TestServer> = { server, 'edge-a': a, 'edge-b': b }
   const reload = async (name: (typeof nodeNames)[number], previousPath: string) => {
     const psk = keysOf(name).config(previousPath)
-    await nodes[name].tunnel.reload({ psk, servers, relayNodes: [] })
+    await nodes[name].tunnel.reload({ psk, trust: 'psk', peers: {}, revoked: [], servers, relayNodes: [] })
   }
   const assertWhole = async () => {
     for (const agent of [a, b]) await rejoin(agent, servers)

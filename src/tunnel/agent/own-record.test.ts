@@ -64,3 +64,13 @@ test('a new identity takes over the own name in the own book', async () => {
   assert.equal(book.recordOf('edge-a')?.record.peerId, identity.peerId)
   assert.equal(own.current.record.peerId, identity.peerId)
 })
+
+test('a node that was given another name goes on counting, and keeps its identity', async () => {
+  const { book, options } = await setUp('renamed')
+  await using _book = book
+  const first = await OwnRecord.create(options, ['/ip4/10.0.0.1/tcp/1'])
+  const own = await OwnRecord.create({ ...options, name: 'edge-z' }, ['/ip4/10.0.0.1/tcp/1'])
+  assert.ok(own.current.record.sequence > first.current.record.sequence)
+  assert.equal(book.nameOf(options.identity.peerId), 'edge-z')
+  assert.equal(book.recordOf('edge-a'), undefined)
+})

@@ -26,7 +26,8 @@ export class OwnRecord {
   /** Signs the first record of this run; its sequence is above that of all earlier runs, also with a clock set back. */
   static async create(options: OwnRecordOptions, addresses: readonly string[]): Promise<OwnRecord> {
     const { book, name, identity, logger } = options
-    const known = book.recordOf(name)?.record
+    // Under another name when the node was given a new one.
+    const known = (book.recordOf(name) ?? book.recordOf(book.nameOf(identity.peerId) ?? name))?.record
     if (known !== undefined && known.peerId !== identity.peerId) {
       logger.warn(
         { peer: identity.peerId, reason: `the identity was ${known.peerId} before` },

@@ -9,6 +9,8 @@ import { type SpliceServer, serveSplices } from '../relay/splice-server.ts'
 export interface OwnRelayOptions {
   readonly host: Host
   readonly book: RecordBook
+  /** Peers that may be joined to others. */
+  readonly mayRelay: (peerId: string) => boolean
   readonly logger: Logger
   readonly metrics: Metrics
 }
@@ -28,6 +30,11 @@ export class OwnRelay implements AsyncDisposable {
   /** How many agents use it; undefined while it is off. */
   get connected(): number | undefined {
     return this.#directory?.connected.length
+  }
+
+  /** Ends what is joined to the node. */
+  cut(peerId: string): void {
+    this.#splices?.cut(peerId)
   }
 
   /** Switches it on or off; agents that used it lose their session with it. */

@@ -35,7 +35,7 @@ export interface LinksOptions {
 }
 
 /** Lets flows use links of our own where both ends speak them; ends them when disposed. */
-export async function startLinks(options: LinksOptions): Promise<AsyncDisposable> {
+export async function startLinks(options: LinksOptions): Promise<LinkTable> {
   const { host, book, membership, paths, policy, acceptor, ownRecord, tasks, logger, metrics } = options
   const { name, role, sequence } = ownRecord.current.record
   const table = new LinkTable({
@@ -43,7 +43,7 @@ export async function startLinks(options: LinksOptions): Promise<AsyncDisposable
     self: { name, role, sequence },
     tasks,
     allows: (path) => policy.allows(path),
-    nameConflictOf: (claimed, peerId) => nameConflictOf(book, claimed, peerId),
+    nameConflictOf: (claimed, peerId) => book.refusalOf(claimed, peerId),
     onIncoming: (flow, peer) => acceptor.accept(flow, peer),
     onWant: (peerId, kind) => connector.want(peerId, kind),
     onChange: () => paths.changed(),
@@ -110,11 +110,6 @@ function toServer(host: Host, peerId: string): PeerConnection[] {
     .connectionsTo(peerId)
     .filter((connection) => connection.isOutbound && isDirect(connection))
     .slice(0, 1)
-}
-
-function nameConflictOf(book: RecordBook, name: string, peerId: string): string | undefined {
-  const owner = book.recordOf(name)?.record.peerId
-  return owner === undefined || owner === peerId ? undefined : `the name ${name} belongs to ${owner}, not to ${peerId}`
 }
 
 function observe(table: LinkTable, metrics: Metrics): void {

@@ -9,14 +9,16 @@ import { createTargetCheck } from '../flows/target-check.ts'
 import { createHost, type Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import { deriveIdentity } from '../identity/derived-key.ts'
-import { derivedNameOf, loadMembership, type Membership } from '../identity/load-membership.ts'
+import { derivedNameOf, type Membership as LoadedMembership, loadMembership } from '../identity/load-membership.ts'
 import { GoPeers } from '../legacy/go-peers.ts'
+import type { LinkTable } from '../links/link-table.ts'
 import { announcedAddressesOf, ownMultiaddressesOf } from '../paths/announced-addresses.ts'
 import { DirectConnector } from '../paths/direct-connector.ts'
 import { type PathPolicy, pathPolicyOf } from '../paths/path-policy.ts'
 import { PeerPaths } from '../paths/peer-paths.ts'
+import { admissionRulesOf, mayRelayOf } from '../records/admission.ts'
 import { RecordBook } from '../records/record-book.ts'
-import type { Tunnel, TunnelOptions, TunnelStatus } from '../tunnel.ts'
+import type { Membership, Tunnel, TunnelOptions, TunnelStatus } from '../tunnel.ts'
 import { tunnelLimitsOf } from './limits.ts'
 import { OwnRecord } from './own-record.ts'
 import { OwnRelay } from './own-relay.ts'
@@ -36,7 +38,7 @@ const patienceMs = 1000
 /** The parts of a running tunnel. */
 interface Parts {
   readonly options: TunnelOptions
-  readonly membership: Membership
+  readonly membership: LoadedMembership
   readonly book: RecordBook
   readonly host: Host
   readonly tasks: TaskGroup
@@ -66,10 +68,11 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   await host.listen()
   if (goPeers !== undefined) starting.use(goPeers.meetFound())
   const ownRecord = await createOwnRecord(parts)
+  let table: LinkTable | undefined
   if (options.config.links) {
     const { logger, metrics } = options
     const interfaceAddresses = () => announcedAddressesOf(options.interfaceAddresses(), options.config)
-    starting.use(await startLinks({ ...parts, acceptor, ownRecord, interfaceAddresses, logger, metrics }))
+    table = starting.use(await startLinks({ ...parts, acceptor, ownRecord, interfaceAddresses, logger, metrics }))
   }
   starting.use(host.onConnection(() => paths.changed()))
   starting.use(
@@ -80,7 +83,7 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   )
   const servers = createServerLinks(parts, ownRecord)
   const reload: Tunnel['reload'] = async (wanted) => {
-    if (wanted.psk !== undefined) await keyRing?.set(wanted.psk)
+    await setMembership(parts, table, wanted)
     await reloadServers(parts, servers, wanted)
   }
   await reload(options.config)
@@ -92,11 +95,49 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   return tunnelOf(parts, reload, starting.move())
 }
 
+async function setMembership(
+  parts: Parts,
+  table: LinkTable | undefined,
+  { psk, trust, peers, revoked }: Partial<Membership>,
+): Promise<void> {
+  const { options, membership, book, host, ownRelay } = parts
+  if (psk !== undefined) await membership.keyRing?.set(psk)
+  if (trust === undefined || peers === undefined || revoked === undefined) return
+  const { identity } = options.config
+  book.setAdmission(await admissionRulesOf({ identity, trust, peers, revoked }))
+  const reason = new Error('this node has revoked the peer')
+  for (const peerId of book.revoked) {
+    table?.peer(peerId)?.close(reason)
+    ownRelay.cut(peerId)
+    for (const connection of host.connectionsTo(peerId)) connection.abort(reason)
+  }
+  warnOfItself(parts, { peers, revoked })
+}
+
+/** One file serves all nodes, also those that the others shut out. */
+function warnOfItself({ options, membership }: Parts, { peers, revoked }: Pick<Membership, 'peers' | 'revoked'>): void {
+  const { nodeName, logger } = options
+  const { peerId } = membership.identity
+  if (revoked.includes(nodeName) || revoked.includes(peerId)) {
+    logger.error({ peer: peerId, reason: 'it is listed in edgeTunnel.revoked' }, 'this node itself is revoked')
+  }
+  const owner = Object.hasOwn(peers, nodeName) ? peers[nodeName] : peerId
+  if (owner === peerId) return
+  const reason = `edgeTunnel.peers says that ${nodeName} is ${owner}, but this is ${peerId}`
+  logger.error(
+    { peer: peerId, reason, remedy: 'restore identity.key, or correct the entry' },
+    'others refuse this node',
+  )
+}
+
 async function createParts(options: TunnelOptions, starting: AsyncDisposableStack): Promise<Parts> {
   const { config, stateDir, nodeName, role = 'agent', logger, metrics } = options
   const limits = tunnelLimitsOf(config)
   const membership = await loadMembership({ stateDir, nodeName, role }, config, logger)
-  const book = starting.use(await RecordBook.open({ stateDir, logger, metrics }))
+  const ownPeerId = membership.identity.peerId
+  const admission = await admissionRulesOf(config)
+  const book = starting.use(await RecordBook.open({ stateDir, logger, metrics, admission, ownPeerId }))
+  const mayRelay = mayRelayOf(book, config)
   const host = starting.use(
     await createHost({
       ...membership,
@@ -105,12 +146,14 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
       muxers: config.muxers,
       maxStreamsPerConnection: limits.streamsPerConnection,
       isRelay: false,
+      isShutOut: (peerId) => book.revoked.has(peerId),
+      mayRelay,
       rendezvous: config.identity === 'derived' ? config.rendezvous : undefined,
       logger,
     }),
   )
   const tasks = starting.use(createTaskGroup(logger))
-  const ownRelay = starting.use(new OwnRelay({ host, book, logger, metrics }))
+  const ownRelay = starting.use(new OwnRelay({ host, book, mayRelay, logger, metrics }))
   const links: ServerLink[] = []
   const ownName = nodeName
   const interfaceAddresses = () => announcedAddressesOf(options.interfaceAddresses(), config)

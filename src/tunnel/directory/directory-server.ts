@@ -105,7 +105,9 @@ export class DirectoryServer implements Disposable {
 
   async #refusalOf(record: NameRecord, encoded: string, peer: SessionPeer): Promise<string | undefined> {
     if (record.peerId !== peer.peerId) return 'the record is of another identity than the connection'
-    if ((await this.#options.book.offer(encoded)) !== 'conflict') return undefined
+    const acceptance = await this.#options.book.offer(encoded)
+    if (acceptance === 'refused') return this.#options.book.refusalOf(record.name, record.peerId) ?? 'there is no room'
+    if (acceptance !== 'conflict') return undefined
     return (
       `the name ${record.name} belongs to another identity here; if this node was installed anew, ` +
       `run "edgemesh unpin ${record.name}" on the server`

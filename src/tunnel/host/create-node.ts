@@ -6,17 +6,17 @@ import { ping } from '@libp2p/ping'
 import { yamux } from '@libp2p/yamux'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
-import type { Logger } from '../../observability/index.ts'
 import type { Identity } from '../identity/identity.ts'
 import type { KeyRing } from '../identity/key-ring.ts'
 import { createHandshakeWatch } from './handshake-watch.ts'
 import { createSilentLibraryLogger } from './library-logger.ts'
+import { createPeerGate, type PeerGateOptions } from './peer-gate.ts'
 import { type KeyChoice, privateNetwork } from './private-network.ts'
 import { relayServer } from './relay-server.ts'
 import { type SharedPort, sharedPortTransport, type WayOut } from './shared-port.ts'
 
 /** How a node of the peer-to-peer network is made. */
-export interface NodeOptions {
+export interface NodeOptions extends PeerGateOptions {
   readonly identity: Identity
   readonly listenPort: number
   /** Further TCP ports that are served like the first one. */
@@ -32,7 +32,6 @@ export interface NodeOptions {
   readonly rendezvous?: string | undefined
   /** Who else is served on the listening port; may be added to at any time. */
   readonly port: SharedPort
-  readonly logger: Logger
 }
 
 /** The library's node, not yet started, with the parts of it that its types do not show. */
@@ -105,11 +104,11 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
     ],
     connectionEncrypters: [noise()],
     streamMuxers: await Promise.all(options.muxers.map((name) => muxerOf(name, streams))),
-    connectionGater: {
-      ...createHandshakeWatch({ logger: options.logger, hasPreSharedKey: options.keyRing !== undefined }),
-      denyInboundRelayReservation: () => !relaying.isOn,
-      denyOutboundRelayedConnection: () => !relaying.isOn,
-    },
+    connectionGater: createPeerGate(
+      createHandshakeWatch({ logger: options.logger, hasPreSharedKey: options.keyRing !== undefined }),
+      relaying,
+      options,
+    ),
     ...(options.keyRing === undefined ? {} : { connectionProtector: privateNetwork(options.keyRing) }),
     connectionManager: {
       maxConnections: manyConnections,

@@ -349,6 +349,7 @@ export class PeerPaths implements CarrierSource {
   /** Says what is missing, nearest cause first. */
   #noPath(nodeName: string): DialError {
     const { book, links } = this.#options
+    if (book.isRevokedName(nodeName)) return new DialError('forbidden', `Cannot reach ${nodeName}: it is revoked here`)
     const isServed = links.some(({ isUp }) => isUp)
     const servers = isServed ? '' : `; ${serversText(links)}`
     if (book.recordOf(nodeName) === undefined && this.#options.strangers === undefined) {

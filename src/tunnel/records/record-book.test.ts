@@ -7,8 +7,9 @@ import { generateKeyPair } from '@libp2p/crypto/keys'
 import type { PrivateKey } from '@libp2p/interface'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { createMetrics, type LogFields, type Logger, silentLogger } from '../../observability/index.ts'
+import { openAdmission } from './admission.ts'
 import { signRecord } from './name-record.ts'
-import { RecordBook } from './record-book.ts'
+import { RecordBook, type RecordBookOptions } from './record-book.ts'
 
 const root = await mkdtemp(join(tmpdir(), 'edgemesh-book-'))
 after(() => rm(root, { recursive: true, force: true }))
@@ -26,7 +27,7 @@ async function recordOf(name: string, sequence: number, by: PrivateKey = key): P
 }
 
 let folders = 0
-async function openBook(options: { stateDir?: string; logger?: Logger; now?: () => number } = {}): Promise<RecordBook> {
+async function openBook(options: Partial<RecordBookOptions> = {}): Promise<RecordBook> {
   folders += 1
   const stateDir = options.stateDir ?? join(root, String(folders))
   return await RecordBook.open({ logger: silentLogger, metrics: createMetrics(), ...options, stateDir })
@@ -127,4 +128,74 @@ test('a damaged file is set aside with a warning, and the mesh goes on', async (
   assert.deepEqual(warnings, ['stored peers are damaged; names will be bound anew at first contact'])
   assert.deepEqual(await readdir(stateDir), ['peers.json.damaged'])
   assert.equal(await readFile(`${file}.damaged`, 'utf8'), cut)
+})
+
+test('an identity has one name: a renamed node gives the former one up, and an old record does not bring it back', async () => {
+  await using book = await openBook()
+  await book.offer(await recordOf('a', 5))
+  assert.equal(await book.offer(await recordOf('b', 4)), 'stale')
+  assert.equal(await book.offer(await recordOf('b', 6)), 'accepted')
+  assert.equal(book.nameOf(peerId), 'b')
+  assert.equal(book.recordOf('a'), undefined)
+  assert.equal(await book.offer(await recordOf('a', 5)), 'stale')
+  assert.equal(await book.offer(await recordOf('a', 1, otherKey)), 'accepted')
+})
+
+test('a revoked node is out of sight, by name as well as by identity, and back when it is no longer revoked', async () => {
+  for (const revoked of [['a'], [peerId]]) {
+    await using book = await openBook()
+    await book.offer(await recordOf('a', 1))
+    book.setAdmission({ ...openAdmission, revoked })
+    assert.deepEqual([book.recordOf('a'), book.nameOf(peerId), book.records], [undefined, undefined, []])
+    assert.ok(book.revoked.has(peerId))
+    assert.equal(await book.offer(await recordOf('a', 2)), 'refused')
+    assert.equal(await book.offer(await recordOf('z', 3)), 'refused', 'nor under another name')
+    const heard: string[] = []
+    using _subscription = book.onAccepted(({ name }) => heard.push(name))
+    book.setAdmission(openAdmission)
+    assert.equal(book.revoked.size, 0)
+    assert.deepEqual([book.nameOf(peerId), heard.at(-1)], ['z', 'z'], 'what it said last counts')
+  }
+})
+
+test('revocation by name outlives a restart with the identity that the name had', async () => {
+  const stateDir = join(root, 'revoked')
+  {
+    await using book = await openBook({ stateDir })
+    await book.offer(await recordOf('a', 1))
+    book.setAdmission({ ...openAdmission, revoked: ['a'] })
+  }
+  await using book = await openBook({ stateDir, admission: { ...openAdmission, revoked: ['a'] } })
+  assert.ok(book.revoked.has(peerId))
+  assert.deepEqual(book.records, [])
+})
+
+test('with trust pinned an unknown name is refused and told with the remedy, a bound one is not', async () => {
+  const remedies: string[] = []
+  const logger: Logger = { ...silentLogger, error: ({ remedy = '' }) => void remedies.push(remedy) }
+  await using book = await openBook({ logger })
+  await book.offer(await recordOf('a', 1))
+  book.setAdmission({ ...openAdmission, trust: 'pinned' })
+  assert.equal(await book.offer(await recordOf('a', 2)), 'accepted')
+  assert.equal(await book.offer(await recordOf('b', 1, otherKey)), 'refused')
+  assert.deepEqual(remedies, [`to let it join, add b: ${otherPeerId} to edgeTunnel.peers`])
+  book.setAdmission({ trust: 'pinned', peers: { b: otherPeerId }, revoked: [] })
+  assert.equal(book.nameOf(otherPeerId), 'b', 'what it said before counts now')
+})
+
+test('a configured identity beats the one that came first', async () => {
+  await using book = await openBook()
+  await book.offer(await recordOf('a', 1))
+  assert.equal(await book.offer(await recordOf('a', 1, otherKey)), 'conflict')
+  book.setAdmission({ ...openAdmission, peers: { a: otherPeerId } })
+  assert.equal(book.recordOf('a')?.record.peerId, otherPeerId)
+  assert.equal(await book.offer(await recordOf('a', 9)), 'conflict')
+})
+
+test('records that are refused are kept in bounds', async () => {
+  await using book = await openBook({ admission: { ...openAdmission, trust: 'pinned' } })
+  for (let count = 0; count < 1100; count++) await book.offer(await recordOf(`n${count}`, 1))
+  book.setAdmission({ ...openAdmission, peers: { n0: peerId, n1099: peerId }, trust: 'pinned' })
+  assert.equal(book.recordOf('n0'), undefined)
+  assert.equal(book.recordOf('n1099')?.record.sequence, 1)
 })

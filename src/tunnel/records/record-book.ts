@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import * as z from 'zod'
 import { type Counter, describeError, type Logger, type Metrics } from '../../observability/index.ts'
 import { readFileIfExists, writeFileAtomically } from '../../runtime/index.ts'
+import { Admission, type AdmissionRefusal, type AdmissionRules, openAdmission } from './admission.ts'
 import { type NameRecord, openRecord, type SignedRecord } from './name-record.ts'
 
 /** What became of a record that was offered. */
@@ -15,6 +16,8 @@ export type Acceptance =
   | 'stale'
   /** The name belongs to another identity. */
   | 'conflict'
+  /** The node is shut out, or its name is unknown where only known ones are taken. */
+  | 'refused'
 
 /** Who a book tells of changes. */
 export type RecordListener = (record: NameRecord) => void
@@ -42,6 +45,14 @@ const saveDelayMs = 300
 
 /** More nodes than any mesh has; keeps a member with the key from filling our memory. */
 const maxNames = 20_000
+const fullBook: AdmissionRefusal = {
+  kind: 'refused',
+  reason: `${maxNames} names are known already`,
+  remedy: 'find out who makes up names; "edgemesh unpin" forgets one',
+}
+
+/** Records kept for when the rules change; the oldest make room. */
+const maxRefused = 1000
 
 /** What a book needs. */
 export interface RecordBookOptions {
@@ -49,6 +60,10 @@ export interface RecordBookOptions {
   readonly logger: Logger
   readonly metrics: Metrics
   readonly now?: () => number
+  /** Default: every name that the pre-shared key vouches for. */
+  readonly admission?: AdmissionRules
+  /** This node itself is always taken. */
+  readonly ownPeerId?: string
 }
 
 /**
@@ -66,10 +81,17 @@ export class RecordBook implements AsyncDisposable {
   readonly #names = new Map<string, string>()
   readonly #loggedConflicts = new Set<string>()
   readonly #listeners = new Set<RecordListener>()
+  readonly #ownPeerId: string | undefined
+  /** Records that the rules did not take, for when they change. */
+  readonly #refused = new Map<string, SignedRecord>()
+  #admission: Admission
   #saveTimer: NodeJS.Timeout | undefined
   #saving: Promise<void> = Promise.resolve()
 
-  private constructor({ stateDir, logger, metrics, now = Date.now }: RecordBookOptions) {
+  private constructor({ stateDir, logger, metrics, now = Date.now, ownPeerId, ...options }: RecordBookOptions) {
+    const { admission = openAdmission } = options
+    this.#ownPeerId = ownPeerId
+    this.#admission = new Admission(admission, this.#pins, ownPeerId)
     this.#file = join(stateDir, 'peers.json')
     this.#logger = logger
     this.#conflicts = metrics.counter('tunnel_name_conflicts_total', 'Records refused because the name is pinned')
@@ -80,6 +102,7 @@ export class RecordBook implements AsyncDisposable {
   static async open(options: RecordBookOptions): Promise<RecordBook> {
     const book = new RecordBook(options)
     await book.#load()
+    book.setAdmission(options.admission ?? openAdmission)
     return book
   }
 
@@ -94,6 +117,41 @@ export class RecordBook implements AsyncDisposable {
   /** The name whose record the identity has signed. */
   nameOf(peerId: string): string | undefined {
     return this.#names.get(peerId)
+  }
+
+  /** Identities that are shut out. */
+  get revoked(): ReadonlySet<string> {
+    return this.#admission.revoked
+  }
+
+  /** True when nobody may be here under this name. */
+  isRevokedName(name: string): boolean {
+    return this.#admission.isRevokedName(name)
+  }
+
+  /** Why this identity may not have that name; undefined when it may. */
+  refusalOf(name: string, peerId: string): string | undefined {
+    return this.#admission.refusalOf(name, peerId)?.reason
+  }
+
+  /** Makes these the rules: records that they do not take are out of sight until others do. */
+  setAdmission(rules: AdmissionRules): void {
+    for (const [name, peerId] of Object.entries(rules.peers)) {
+      if ((this.#pins.get(name) ?? peerId) !== peerId) this.unpin(name)
+    }
+    this.#admission = new Admission(rules, this.#pins, this.#ownPeerId)
+    this.#loggedConflicts.clear()
+    for (const { signed } of [...this.#entries.values()]) {
+      const { name, peerId } = signed.record
+      if (this.#admission.refusalOf(name, peerId) === undefined) continue
+      this.#forget(name, peerId)
+      this.#setRefused(signed)
+    }
+    for (const [key, signed] of [...this.#refused]) {
+      this.#refused.delete(key)
+      this.#accept(signed)
+    }
+    this.#scheduleSave()
   }
 
   /** Where a node may be reached directly; empty once nobody has heard of it for a week. */
@@ -125,8 +183,7 @@ export class RecordBook implements AsyncDisposable {
     const pinned = this.#pins.get(name)
     if (pinned === undefined) return false
     this.#pins.delete(name)
-    this.#entries.delete(name)
-    if (this.#names.get(pinned) === name) this.#names.delete(pinned)
+    this.#forget(name, pinned)
     this.#loggedConflicts.clear()
     this.#scheduleSave()
     return true
@@ -154,18 +211,18 @@ export class RecordBook implements AsyncDisposable {
 
   #accept(signed: SignedRecord): Acceptance {
     const { name, peerId, sequence } = signed.record
-    const pinned = this.#pins.get(name)
-    if (pinned !== undefined && pinned !== peerId) {
-      this.#refuse(name, pinned, peerId)
-      return 'conflict'
-    }
+    const refusal = this.#admission.refusalOf(name, peerId)
+    if (refusal !== undefined) return this.#refuse(signed, refusal)
     const known = this.#entries.get(name)
-    if (known !== undefined && sequence < known.signed.record.sequence) return 'stale'
-    if (known !== undefined && sequence === known.signed.record.sequence) {
+    if (known?.signed.record.sequence === sequence) {
       known.lastSeen = this.#now()
       return 'known'
     }
-    if (pinned === undefined && this.#pins.size >= maxNames) return 'conflict'
+    // An identity has one name: a node that was given another one, and nobody takes several.
+    const former = this.#names.get(peerId) ?? name
+    if (sequence < (this.#entries.get(former)?.signed.record.sequence ?? 0)) return 'stale'
+    if (former !== name) this.unpin(former)
+    if (!this.#pins.has(name) && this.#pins.size >= maxNames) return this.#refuse(signed, fullBook)
     this.#insert(signed, this.#now())
     this.#scheduleSave()
     for (const listener of this.#listeners) listener(signed.record)
@@ -179,19 +236,31 @@ export class RecordBook implements AsyncDisposable {
     this.#entries.set(name, { signed, lastSeen })
   }
 
-  #refuse(name: string, pinned: string, offered: string): void {
-    this.#conflicts.add()
-    const conflict = `${name}/${offered}`
-    if (this.#loggedConflicts.has(conflict) || this.#loggedConflicts.size > 1000) return
-    this.#loggedConflicts.add(conflict)
-    this.#logger.error(
-      {
-        peer: offered,
-        reason: `the name ${name} belongs to ${pinned}, but ${offered} claims it`,
-        remedy: `if ${name} was installed anew, run "edgemesh unpin ${name}"; else find out who claims its name`,
-      },
-      'name record refused: the name belongs to another identity',
-    )
+  #refuse(signed: SignedRecord, { kind, reason, remedy }: AdmissionRefusal): Acceptance {
+    const { name, peerId } = signed.record
+    if (kind === 'conflict') this.#conflicts.add()
+    this.#setRefused(signed)
+    const key = `${name}/${peerId}`
+    if (this.#loggedConflicts.has(key) || this.#loggedConflicts.size > 1000) return kind
+    this.#loggedConflicts.add(key)
+    const cause = kind === 'conflict' ? ': the name belongs to another identity' : ''
+    this.#logger.error({ peer: peerId, reason, remedy }, `name record refused${cause}`)
+    return kind
+  }
+
+  #setRefused(signed: SignedRecord): void {
+    const { name, peerId, sequence } = signed.record
+    const key = `${name}/${peerId}`
+    if ((this.#refused.get(key)?.record.sequence ?? 0) > sequence) return
+    this.#refused.delete(key)
+    this.#refused.set(key, signed)
+    const [oldest] = this.#refused.keys()
+    if (this.#refused.size > maxRefused && oldest !== undefined) this.#refused.delete(oldest)
+  }
+
+  #forget(name: string, peerId: string): void {
+    this.#entries.delete(name)
+    if (this.#names.get(peerId) === name) this.#names.delete(peerId)
   }
 
   async #load(): Promise<void> {

@@ -117,3 +117,28 @@ test('bytes are accounted to the pair, whoever asked, while it goes on and after
   assert.deepEqual(book.pairs, [{ peers: ['a', 'b'], open: 1, bytes: 135 }])
   assert.equal(book.bytes, 135)
 })
+
+test('cutting a node off closes what is joined to it and what waits for it, and nothing else', () => {
+  const book = new SpliceBook({ ...limits, total: 10 })
+  const joinedTo = (asker: string, peer: string) => {
+    const tokens = issue(book, asker, peer)
+    const sockets = [createSocket(), createSocket()] as const
+    book.redeem(tokens.asker, sockets[0])
+    book.redeem(tokens.peer, sockets[1])
+    return sockets
+  }
+  const [cut, kept] = [joinedTo('a', 'b'), joinedTo('c', 'd')]
+  const waiting = createSocket()
+  book.redeem(issue(book, 'e', 'a').asker, waiting)
+  book.cut('a')
+  assert.deepEqual(
+    [...cut, waiting].map(({ isDestroyed }) => isDestroyed),
+    [true, true, true],
+  )
+  assert.deepEqual(
+    kept.map(({ isDestroyed }) => isDestroyed),
+    [false, false],
+  )
+  // Those that were joined are counted until their end is told.
+  assert.equal(book.count, 2)
+})

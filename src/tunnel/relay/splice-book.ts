@@ -143,6 +143,19 @@ export class SpliceBook {
     }
   }
 
+  /** Closes all connections of the node. */
+  cut(node: string): void {
+    for (const { pair, tokens, timer } of [...this.#waiting.values()]) {
+      if (!pair.includes(node)) continue
+      clearTimeout(timer)
+      this.#expire(tokens)
+    }
+    for (const [key, { sockets }] of this.#accounts) {
+      if (!key.split(' ').includes(node)) continue
+      for (const socket of sockets) socket.destroy()
+    }
+  }
+
   #expire(tokens: SpliceTokens): void {
     const waiting = this.#waiting.get(tokens.asker) ?? this.#waiting.get(tokens.peer)
     this.#waiting.delete(tokens.asker)

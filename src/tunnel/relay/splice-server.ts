@@ -21,12 +21,16 @@ export interface SpliceServerOptions {
   readonly logger: Logger
   readonly metrics: Metrics
   readonly limits?: SpliceLimits
+  /** Peers that may be joined to others; default: all. */
+  readonly mayRelay?: ((peerId: string) => boolean) | undefined
 }
 
 /** The relay at work; disposal ends what it joins. */
 export interface SpliceServer extends AsyncDisposable {
   readonly pairs: readonly SplicedPair[]
   readonly open: number
+  /** Ends what is joined to the node. */
+  cut(peerId: string): void
 }
 
 const answerTimeoutMs = 5000
@@ -76,6 +80,7 @@ export async function serveSplices(options: SpliceServerOptions): Promise<Splice
     get open() {
       return book.count
     },
+    cut: (peerId) => book.cut(peerId),
     async [Symbol.asyncDispose]() {
       raw[Symbol.dispose]()
       await host.unhandle(spliceAskProtocol)
@@ -85,7 +90,7 @@ export async function serveSplices(options: SpliceServerOptions): Promise<Splice
 }
 
 async function answerTo(
-  { host }: SpliceServerOptions,
+  { host, mayRelay = () => true }: SpliceServerOptions,
   book: SpliceBook,
   from: PeerConnection,
   peer: string,
@@ -93,6 +98,8 @@ async function answerTo(
 ): Promise<object> {
   const connection = host.connectionsTo(peer).find(({ relayPeerId }) => relayPeerId === undefined)
   if (connection === undefined) return { error: 'the peer is not connected to this relay' }
+  const stranger = [from.peerId, peer].find((peerId) => !mayRelay(peerId))
+  if (stranger !== undefined) return { error: `this relay knows no node with the identity ${stranger}` }
   const tokens = book.issue(from.peerId, peer)
   if (typeof tokens === 'string') return { error: tokens }
   try {

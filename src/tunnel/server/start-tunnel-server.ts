@@ -1,19 +1,31 @@
 import type { Logger } from '../../observability/index.ts'
 import { TaskGroup } from '../../runtime/index.ts'
-import { serveDirectory } from '../directory/serve-directory.ts'
-import { createHost } from '../host/host.ts'
+import { type ServedDirectory, serveDirectory } from '../directory/serve-directory.ts'
+import { createHost, type Host } from '../host/host.ts'
 import type { KeyRing } from '../identity/key-ring.ts'
 import { loadMembership } from '../identity/load-membership.ts'
 import { serveObservations } from '../punch/observation.ts'
+import { admissionRulesOf, mayRelayOf } from '../records/admission.ts'
 import { RecordBook } from '../records/record-book.ts'
-import { serveSplices } from '../relay/splice-server.ts'
-import type { TunnelServer, TunnelServerOptions } from '../tunnel.ts'
+import { type SpliceServer, serveSplices } from '../relay/splice-server.ts'
+import type { TunnelServer, TunnelServerOptions, TunnelServerStatus } from '../tunnel.ts'
 
 /** Pairs of nodes that the status shows, busiest first. */
 const maxShownPairs = 32
 
 /** Streams of one agent: one for each peer that it is relayed to, both ways, and the directory. */
 const streamsPerAgent = 16_384
+
+/** How long a revoked node may take to hear that it is one. */
+const lastWordsMs = 3000
+
+/** What the status is made of. */
+interface ServerParts {
+  readonly host: Host
+  readonly book: RecordBook
+  readonly directory: ServedDirectory
+  readonly splices: SpliceServer
+}
 
 /** Starts the relay and the directory of the mesh; returns when it listens. */
 export async function startTunnelServer(options: TunnelServerOptions): Promise<TunnelServer> {
@@ -22,7 +34,10 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
   const { config, stateDir, logger, metrics } = options
   const membership = await loadMembership({ stateDir, nodeName: options.nodeName, role: 'server' }, config, logger)
   const { keyRing } = membership
-  const book = starting.use(await RecordBook.open({ stateDir, logger, metrics }))
+  const book = starting.use(
+    await RecordBook.open({ stateDir, logger, metrics, admission: await admissionRulesOf(config) }),
+  )
+  const mayRelay = mayRelayOf(book, config)
   const host = starting.use(
     await createHost({
       ...membership,
@@ -31,12 +46,14 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
       muxers: config.muxers,
       maxStreamsPerConnection: streamsPerAgent,
       isRelay: true,
+      mayRelay,
       logger,
     }),
   )
   const directory = starting.use(await serveDirectory({ host, book, logger }))
-  const splices = starting.use(await serveSplices({ host, logger, metrics }))
+  const splices = starting.use(await serveSplices({ host, mayRelay, logger, metrics }))
   starting.use(serveObservations(host))
+  starting.use(endRevoked(host, book))
   if (keyRing !== undefined) starting.use(followKeys(keyRing, logger))
   await host.listen()
   logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'server listens')
@@ -48,25 +65,44 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
   ])
   const running = starting.move()
   return {
-    status() {
-      const connected = new Set(directory.connected)
-      return {
-        peerId: host.peerId,
-        listen: host.listening(),
-        reservations: host.reservations(),
-        relayed: splices.pairs.slice(0, maxShownPairs).map(({ peers, open, bytes }) => {
-          return { nodes: peers.map((peerId) => book.nameOf(peerId) ?? peerId), open, bytes }
-        }),
-        records: book.records.map(({ record }) => {
-          return { name: record.name, peerId: record.peerId, connected: connected.has(record.name) }
-        }),
+    status: () => statusOf({ host, book, directory, splices }),
+    async reload({ psk, ...rules }) {
+      await keyRing?.set(psk)
+      book.setAdmission(await admissionRulesOf({ ...rules, identity: config.identity }))
+      for (const peerId of book.revoked) {
+        splices.cut(peerId)
+        for (const connection of host.connectionsTo(peerId)) connection.abort(revokedHere())
       }
     },
-    reload: async ({ psk }) => await keyRing?.set(psk),
     unpin: (name) => book.unpin(name),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   }
 }
+
+function statusOf({ host, book, directory, splices }: ServerParts): TunnelServerStatus {
+  const connected = new Set(directory.connected)
+  return {
+    peerId: host.peerId,
+    listen: host.listening(),
+    reservations: host.reservations(),
+    relayed: splices.pairs.slice(0, maxShownPairs).map(({ peers, open, bytes }) => {
+      return { nodes: peers.map((peerId) => book.nameOf(peerId) ?? peerId), open, bytes }
+    }),
+    records: book.records.map(({ record }) => {
+      return { name: record.name, peerId: record.peerId, connected: connected.has(record.name) }
+    }),
+  }
+}
+
+/** A revoked node is not kept out, but told why by the directory; here it goes also when it does not listen. */
+function endRevoked(host: Host, book: RecordBook): Disposable {
+  return host.onConnection((event, connection) => {
+    if (event !== 'open' || !book.revoked.has(connection.peerId)) return
+    setTimeout(() => connection.abort(revokedHere()), lastWordsMs).unref()
+  })
+}
+
+const revokedHere = () => new Error('this server has revoked the node')
 
 function followKeys(keyRing: KeyRing, logger: Logger): AsyncDisposable {
   const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
