@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { setImmediate } from 'node:timers/promises'
 import { createSecureContext, type SecureContext, TLSSocket, connect as tlsConnect } from 'node:tls'
 import type { TcpSocket } from '../../net/index.ts'
 import { createCertificate } from './certificate.ts'
@@ -31,6 +32,10 @@ export function createLinkTls(): LinkTls {
       try {
         if (signal.aborted) onAbort()
         await Promise.race([once(secured, side === 'client' ? 'secureConnect' : 'secure'), lossOf(secured)])
+        // OpenSSL is still reading when it tells of this; a connection that is destroyed in there takes the process along.
+        await setImmediate()
+        signal.throwIfAborted()
+        if (secured.destroyed) throw secured.errored ?? new Error('the connection was lost after the TLS handshake')
         return secured
       } catch (error) {
         secured.destroy()
