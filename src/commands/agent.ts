@@ -40,7 +40,7 @@ export async function run(configFile: string, context: CommandContext): Promise<
   running.use(await lockInstance(base))
 
   const kernel = running.use(
-    await openKernel({ table: tableName, deviceName: bridgeDeviceName }, base.loggerOf('linux')),
+    await openKernel({ table: tableName, deviceName: bridgeDeviceName }, base.loggerOf('linux'), base.native),
   )
   const onError = (error: unknown) => logger.error({ error }, 'snapshot not taken')
   const catalog = running.use(createCatalog({ nodeName: config.nodeName, awaits: agentAwaits, onError }))

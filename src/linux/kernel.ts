@@ -2,6 +2,7 @@ import type { Logger } from '../observability/index.ts'
 import { cleanUp } from './clean-up.ts'
 import { type Conntrack, createConntrack } from './conntrack.ts'
 import { createForeignFirewalls, type ForeignFirewalls } from './foreign-firewall.ts'
+import type { NativeFunctions } from './native-functions.ts'
 import { createRulesetApplier } from './nft-ruleset-applier.ts'
 import type { NodeNetwork } from './node-network.ts'
 import { sweepPortalChains } from './portal-chains.ts'
@@ -20,13 +21,17 @@ export interface Kernel extends Disposable {
   cleanUp(signal: AbortSignal): Promise<void>
 }
 
-/** Opens the netlink sockets; rejects when the native code cannot be loaded. */
+/**
+ * Opens the netlink sockets; rejects when the library for them cannot be loaded. Without native functions each change
+ * costs a process of nft.
+ */
 export async function openKernel(
   names: { readonly table: string; readonly deviceName: string },
   logger: Logger,
+  native: NativeFunctions | undefined,
 ): Promise<Kernel> {
   const network = await createNodeNetwork(logger)
-  const applier = await createRulesetApplier(names.table)
+  const applier = await createRulesetApplier(names.table, { native, logger })
   const conntrack = await createConntrack()
   return {
     applier,

@@ -13,6 +13,11 @@ export interface NativeFunctions {
   sdNotify(socket: string, state: string): number
   /** The user ID that listens on an abstract stream socket; -1 when nobody does or it cannot be told. */
   ownerOf(name: string): number
+  /**
+   * Hands the kernel a batch of nfnetlink messages, which it takes as a whole or not at all, and writes its answers into
+   * the second buffer. Returns how many bytes those are, or the negative `errno` of what failed. Blocks until it is done.
+   */
+  changeNetfilter(batch: Buffer, answers: Buffer): number
 }
 
 /**
@@ -37,6 +42,6 @@ export function parseNativeFunctions(exports: unknown): NativeFunctions {
 }
 
 function isNativeFunctions(exports: unknown): exports is NativeFunctions {
-  const names: readonly (keyof NativeFunctions)[] = ['releaseMemory', 'sdNotify', 'ownerOf']
+  const names: readonly (keyof NativeFunctions)[] = ['releaseMemory', 'sdNotify', 'ownerOf', 'changeNetfilter']
   return names.every((name) => typeof Reflect.get(Object(exports), name) === 'function')
 }

@@ -1,6 +1,9 @@
 import type { NetlinkSocket } from 'netlink'
+import type { Logger } from '../observability/index.ts'
 import { runCommand } from './command.ts'
+import { createElementUpdates } from './element-updates.ts'
 import { CommandFailedError, NetlinkError, NotPermittedError, RulesetRejectedError } from './errors.ts'
+import type { NativeFunctions } from './native-functions.ts'
 import {
   decodeAttributes,
   encodeAttribute,
@@ -8,17 +11,25 @@ import {
   openNetfilterSocket,
   requestOptions,
 } from './netlink.ts'
-import type { MapElement, RulesetApplier } from './ruleset-applier.ts'
+import type { MapElement, RulesetApplier, WholeTable } from './ruleset-applier.ts'
 
 /** Message types: the nftables subsystem of nfnetlink in the upper byte. */
 const getChain = (10 << 8) | 4
 const getGeneration = (10 << 8) | 16
+const dumpFlags = 0x300
 const familyIpv4 = 2
 const chainAttributes = { table: 1, handle: 2, name: 3, use: 6 }
 
-/** Applies text with `nft -f -` and looks at the result through netlink, which costs no process. */
-export async function createRulesetApplier(table: string): Promise<RulesetApplier> {
+/**
+ * Applies text with `nft -f -`, changes elements by netlink where that works, and looks at the result through netlink,
+ * which costs no process.
+ */
+export async function createRulesetApplier(
+  table: string,
+  { native, logger }: { readonly native: NativeFunctions | undefined; readonly logger: Logger },
+): Promise<RulesetApplier> {
   const netlink = await openNetfilterSocket()
+  const elements = createElementUpdates(table, native, logger)
   /** What the last `apply` left: the base chains, and what they were when first seen after it. */
   let installed: { readonly chains: readonly string[]; readonly fingerprint: string } | undefined
   /** The generation at which the fingerprint was found right. */
@@ -40,17 +51,40 @@ export async function createRulesetApplier(table: string): Promise<RulesetApplie
     return states.join(' ')
   }
 
+  /**
+   * Parsing elements is most of nft's work. Clients that come in between meet the new chains with the old elements.
+   * Undefined when the whole is to be applied as text after all, which also tells what is wrong with it.
+   */
+  const applyInSteps = async ({ steps }: WholeTable, signal: AbortSignal): Promise<string | undefined> => {
+    if (steps === undefined || native === undefined) return undefined
+    const frame = steps.frame()
+    await runNft(frame, signal)
+    const chains = await chainsIn(netlink, table)
+    const emptiedChains = chains.filter((name) => !steps.chains.has(name))
+    try {
+      return elements.tryChange({ ...steps.elements, emptiedChains }) ? frame : undefined
+    } catch (error) {
+      if (error instanceof RulesetRejectedError) return undefined
+      throw error
+    }
+  }
+
   return {
     generation,
     probe: (signal) => runNft(`add table ip ${table}\n`, signal, ['-c']),
-    async apply(text, signal) {
+    async apply(whole, signal) {
       installed = undefined
       checkedAt = undefined
-      await runNft(text, signal)
+      const text = (await applyInSteps(whole, signal)) ?? (await applyText(whole.text(), signal))
       const chains = baseChainsOf(text)
       installed = { chains, fingerprint: await fingerprintOf(chains) }
     },
-    update: (text, signal) => runNft(text, signal),
+    async update(change, signal) {
+      signal.throwIfAborted()
+      const isDone = change.elements !== undefined && elements.tryChange(change.elements)
+      if (!isDone) await runNft(change.text(), signal)
+    },
+    way: () => elements.way(),
     elementsOf: (map, signal) => readMap(table, map, signal),
     async isInstalled(signal) {
       if (installed === undefined || installed.fingerprint.includes('missing')) return false
@@ -62,6 +96,11 @@ export async function createRulesetApplier(table: string): Promise<RulesetApplie
     },
     [Symbol.dispose]: () => netlink[Symbol.dispose](),
   }
+}
+
+async function applyText(text: string, signal: AbortSignal): Promise<string> {
+  await runNft(text, signal)
+  return text
 }
 
 /** Runs text through nft as one transaction; also for those who keep no state about it. */
@@ -113,6 +152,19 @@ function rejectionOf(error: CommandFailedError, text: string): RulesetRejectedEr
 /** Names of the chains in the text that hang on a hook: those that packets meet first. */
 function baseChainsOf(text: string): string[] {
   return [...text.matchAll(/chain (\S+) \{\s*type /g)].map((match) => match[1] ?? '')
+}
+
+async function chainsIn(netlink: NetlinkRequests<NetlinkSocket>, table: string): Promise<string[]> {
+  const data = Buffer.from([familyIpv4, 0, 0, 0])
+  const [messages] = await netlink.ask('list nftables chains', (socket) =>
+    socket.request(getChain, data, { ...requestOptions, flags: dumpFlags }),
+  )
+  return messages.flatMap((message) => {
+    const attributes = decodeAttributes(message.data.subarray(4))
+    const text = (type: number) => attributes.get(type)?.toString('latin1').replace(/\0$/, '')
+    const name = text(chainAttributes.name)
+    return name === undefined || text(chainAttributes.table) !== table ? [] : [name]
+  })
 }
 
 /** `handle/rules` of a chain: the handle is new when it was made anew, the count is what it holds. */

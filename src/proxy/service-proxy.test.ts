@@ -79,13 +79,13 @@ function fakeKernel(
   failures: { apply: Error[]; readonly device: Error | undefined },
 ): Kernel {
   const nft = createFakeNft()
-  const run = async (text: string): Promise<void> => {
+  const run = async (change: { text(): string }): Promise<void> => {
     const failure = failures.apply.shift()
     if (failure !== undefined) {
       tell(`failed ${failure.message}`)
       throw failure
     }
-    nft.run(text)
+    nft.run(change.text())
     const slots = ['slot-0', 'slot-1'].flatMap((name) => nft.elements(name).map((text) => / : (\S+)/.exec(text)?.[1]))
     tell(`apply ${slots.map((slot) => (slot?.startsWith('169.254.') ? 'userspace' : slot)).join(' ')}`)
   }
@@ -96,6 +96,7 @@ function fakeKernel(
       update: run,
       elementsOf: async () => [],
       isInstalled: async () => true,
+      way: () => 'nft',
       generation: async () => 1,
       [Symbol.dispose]() {},
     },

@@ -1,6 +1,6 @@
 import type { Catalog, Snapshot } from '../catalog/index.ts'
 import type { CommonConfig } from '../linux/config.ts'
-import { type Kernel, readBridgeNetfilter } from '../linux/index.ts'
+import { type ElementWay, type Kernel, readBridgeNetfilter } from '../linux/index.ts'
 import { type Endpoint, type Ipv4Network, parseIpv4Network, type Service } from '../model/index.ts'
 import type { DatagramDialer, Dialer } from '../net/index.ts'
 import { describeError, type Health, type Logger, type Metrics } from '../observability/index.ts'
@@ -49,6 +49,8 @@ export interface ServiceProxyStatus {
   readonly servicePorts: number
   readonly refusedServicePorts: number
   readonly openConnections: number
+  /** How rules were changed last: without a process of nft where that works. */
+  readonly changesBy: ElementWay
   /** Firewall chains of others that hold our accepts. */
   readonly openedFirewallChains: readonly string[]
   /** Why the kernel is not as it should be, or who found the synthetic range full; absent when all is well. */
@@ -200,6 +202,7 @@ class RunningServiceProxy implements ServiceProxy {
       servicePorts: ports.length,
       refusedServicePorts: ports.filter(({ direct, userspace }) => direct.length + userspace.length === 0).length,
       openConnections,
+      changesBy: this.#options.kernel.applier.way(),
       openedFirewallChains: this.#reconciler.openedChains(),
       problem: this.#problem ?? this.#rangeFull?.message,
     }

@@ -84,6 +84,7 @@ function idleKernel(): Kernel {
       elementsOf: async () => [],
       isInstalled: async () => true,
       generation: async () => 1,
+      way: () => 'netlink',
       [Symbol.dispose]() {},
     },
     network: {

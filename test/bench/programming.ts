@@ -3,7 +3,8 @@
  * each. Prints the time to install all, the time of one endpoint's change (planning, difference and nft), and how
  * long a connection through a ServicePort takes to stand. Each size has a network namespace and a process of its own,
  * and the three take turns, so that a busy machine treats them alike:
- * `scripts/isolated scripts/with-node test/bench/programming.ts [rounds]`.
+ * `scripts/isolated scripts/with-node test/bench/programming.ts [rounds]`, after a build. With PROGRAMMING_BY=nft in the
+ * environment elements are changed by a process of nft instead of our own.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -19,6 +20,7 @@ import { createDesiredStateMaker } from '../../src/proxy/desired-state.ts'
 import { tableName } from '../../src/proxy/index.ts'
 import { createKernelReconciler } from '../../src/proxy/kernel/reconciler.ts'
 import { createServicePlanner, type PlanOptions } from '../../src/proxy/service-plan.ts'
+import { loadBuiltNative } from '../e2e/support/native.ts'
 import { requireIsolation } from '../lab/isolation.ts'
 
 const sizes = [10, 1_000, 10_000]
@@ -102,7 +104,8 @@ async function runNode(size: number): Promise<void> {
   )
   server.listen(8080, '0.0.0.0')
   await once(server, 'listening')
-  using kernel = await openKernel({ table: tableName, deviceName: 'edgemesh0' }, silentLogger)
+  const native = process.env['PROGRAMMING_BY'] === 'nft' ? undefined : loadBuiltNative()
+  using kernel = await openKernel({ table: tableName, deviceName: 'edgemesh0' }, silentLogger, native)
   const bench = createProgramming(size, kernel)
   await bench.change(0)
   process.stdout.write('ready\n')

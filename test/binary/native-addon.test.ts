@@ -54,6 +54,14 @@ test('the user that listens on an abstract socket is told, and -1 where nobody d
   await new Promise((resolve) => server.close(resolve))
 })
 
+test('a change of nftables that is none is an error number, and so is what nftables does not read', () => {
+  const answers = Buffer.alloc(8192)
+  assert.equal(native.changeNetfilter(Buffer.from('no'), 'no buffer' as unknown as Buffer), -errno.EINVAL)
+  // The kernel reads no message shorter than its head, and says nothing to it.
+  assert.equal(native.changeNetfilter(Buffer.alloc(8), answers), 0)
+  assert.ok(native.changeNetfilter(Buffer.alloc(0), answers) <= 0)
+})
+
 test('a process that has given its memory back holds less and goes on', () => {
   const script = `
     const { readFileSync } = require('node:fs')

@@ -12,6 +12,7 @@ import { createDirectDatagramDialer, createDirectDialer } from '../../src/net/in
 import { createHealth, createLogger, createMetrics } from '../../src/observability/index.ts'
 import { proxySchema } from '../../src/proxy/config.ts'
 import { startServiceProxy, tableName } from '../../src/proxy/index.ts'
+import { loadBuiltNative } from './support/native.ts'
 
 /** What the node under test knows. */
 export interface ProxyScene {
@@ -43,7 +44,9 @@ const health = createHealth()
 const common = { bridgeDeviceName: 'edgemesh0', bridgeDeviceIP: '169.254.96.16' }
 
 await using running = new AsyncDisposableStack()
-const kernel = running.use(await openKernel({ table: tableName, deviceName: common.bridgeDeviceName }, logger))
+const kernel = running.use(
+  await openKernel({ table: tableName, deviceName: common.bridgeDeviceName }, logger, loadBuiltNative()),
+)
 const catalog = running.use(createCatalog())
 catalog.replace('nodes', [])
 fill(scene)

@@ -1,6 +1,6 @@
 /*
  * The few things that Node cannot ask of Linux: giving back the memory that its own code takes, telling the service
- * manager how we are (sd_notify), and finding out whose socket it is that holds a name.
+ * manager how we are (sd_notify), finding out whose socket it is that holds a name, and changing nftables.
  *
  * Built by scripts/executable/native-addon.ts against Node-API, so any Node 24 of the architecture can load it; only C
  * library functions that glibc has had for ever are used. See native-functions.ts for what each function promises.
@@ -8,8 +8,10 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
 #include <malloc.h>
 #include <node_api.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -158,6 +160,84 @@ static napi_value owner_of(napi_env env, napi_callback_info info) {
   return number_of(env, user);
 }
 
+/* The kernel answers within the call that sends; more than that is patience with what is not understood. */
+#define ANSWER_MS 1000
+
+/* An answer is at most a few hundred bytes, as the message it is about is not repeated. */
+#define LARGEST_ANSWER 4096
+
+/*
+ * Stays open between batches: closing it waits until the kernel has freed what the last one deleted, some 10 ms. The
+ * process does not change its network namespace.
+ */
+static int netfilter = -1;
+
+static int open_netfilter(void) {
+  int receive_bytes = 4 * 1024 * 1024, yes = 1;
+  if (netfilter >= 0) return 0;
+  netfilter = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+  if (netfilter < 0) return errno;
+  setsockopt(netfilter, SOL_SOCKET, SO_RCVBUFFORCE, &receive_bytes, sizeof receive_bytes);
+  setsockopt(netfilter, SOL_NETLINK, NETLINK_CAP_ACK, &yes, sizeof yes);
+  setsockopt(netfilter, SOL_NETLINK, NETLINK_EXT_ACK, &yes, sizeof yes);
+  return 0;
+}
+
+/* What came too late, or got lost, would be taken for the answer to the next batch. */
+static void close_netfilter(void) {
+  close(netfilter);
+  netfilter = -1;
+}
+
+static int send_batch(const void *batch, size_t length) {
+  struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+  int send_bytes = (int)length + 4096;
+  ssize_t sent;
+  /* A batch is one message; a limit that may not be lifted makes sending fail. */
+  setsockopt(netfilter, SOL_SOCKET, SO_SNDBUFFORCE, &send_bytes, sizeof send_bytes);
+  do sent = sendto(netfilter, batch, length, 0, (struct sockaddr *)&kernel, sizeof kernel);
+  while (sent < 0 && errno == EINTR);
+  if (sent < 0) return errno;
+  return (size_t)sent == length ? 0 : EMSGSIZE;
+}
+
+/* All answers there are, as far as they fit: the first error tells enough. */
+static double receive_answers(char *answers, size_t size) {
+  size_t length = 0;
+  while (length + LARGEST_ANSWER <= size) {
+    ssize_t count = recv(netfilter, answers + length, size - length, MSG_DONTWAIT);
+    if (count > 0) {
+      length += NLMSG_ALIGN((size_t)count);
+      continue;
+    }
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno != EAGAIN) return -errno;
+    struct pollfd answered = {.fd = netfilter, .events = POLLIN};
+    if (length > 0 || poll(&answered, 1, ANSWER_MS) == 0) break;
+  }
+  return (double)length;
+}
+
+/*
+ * changeNetfilter(batch, answers) -> how many bytes of answers there are now in the second buffer, or -errno
+ *
+ * The kernel takes all of the batch or nothing, before the call returns.
+ */
+static napi_value change_netfilter(napi_env env, napi_callback_info info) {
+  napi_value args[2];
+  size_t count = 2, batch_bytes = 0, answers_bytes = 0;
+  void *batch = NULL, *answers = NULL;
+  if (napi_get_cb_info(env, info, &count, args, NULL, NULL) != napi_ok || count < 2 ||
+      napi_get_buffer_info(env, args[0], &batch, &batch_bytes) != napi_ok ||
+      napi_get_buffer_info(env, args[1], &answers, &answers_bytes) != napi_ok || batch_bytes > INT32_MAX / 4)
+    return number_of(env, -EINVAL);
+  int error = open_netfilter();
+  if (error == 0) error = send_batch(batch, batch_bytes);
+  double result = error != 0 ? -error : receive_answers(answers, answers_bytes);
+  if (netfilter >= 0 && (result <= 0 || result + LARGEST_ANSWER > (double)answers_bytes)) close_netfilter();
+  return number_of(env, result);
+}
+
 static void add(napi_env env, napi_value exports, const char *name, napi_callback callback) {
   napi_value function;
   if (napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, NULL, &function) == napi_ok)
@@ -168,5 +248,6 @@ NAPI_MODULE_INIT() {
   add(env, exports, "releaseMemory", release_memory);
   add(env, exports, "sdNotify", sd_notify);
   add(env, exports, "ownerOf", owner_of);
+  add(env, exports, "changeNetfilter", change_netfilter);
   return exports;
 }

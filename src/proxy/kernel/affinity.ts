@@ -1,6 +1,6 @@
 import { type RulesetApplier, RulesetRejectedError } from '../../linux/index.ts'
 import { differencesOf } from '../../runtime/index.ts'
-import { type NftElement, renderDeletion } from './nft-table.ts'
+import { deletionOf, type NftElement } from './nft-table.ts'
 import type { Ruleset } from './render-ruleset.ts'
 import { type Choice, choicesOf, keyOf, type RuledServicePort } from './ruled-service-port.ts'
 import { affinityMap } from './ruleset-needs.ts'
@@ -30,7 +30,7 @@ export async function forgetStaleClients(
     const stale = staleClientsIn(remembered, ruleset)
     if (stale.length === 0) return
     try {
-      await applier.update(renderDeletion(stale), signal)
+      await applier.update(deletionOf(ruleset.containers, stale), signal)
       return
     } catch (error) {
       // One of them may have expired in between.

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import type { ElementChange } from '../../linux/index.ts'
 
 /** A table as nft would hold it after the texts that were run. */
 export interface FakeNft {
@@ -6,6 +7,8 @@ export interface FakeNft {
   readonly chains: Map<string, string[]>
   /** Runs a text as nft does: all of it, or nothing with an error. */
   run(text: string): void
+  /** The same for a transaction on elements. */
+  change(elements: ElementChange): void
   /** The elements of a container as `key` or `key : value`; empty when there is none. */
   elements(container: string): string[]
 }
@@ -14,6 +17,13 @@ export interface FakeNft {
 export function createFakeNft(): FakeNft {
   let containers = new Map<string, Map<string, string>>()
   let chains = new Map<string, string[]>()
+  const transact = (act: (draft: Draft) => void): void => {
+    const draft = { containers: structuredClone(containers), chains: structuredClone(chains) }
+    act(draft)
+    assertNoDanglingChains(draft)
+    containers = draft.containers
+    chains = draft.chains
+  }
   return {
     get containers() {
       return containers
@@ -22,12 +32,20 @@ export function createFakeNft(): FakeNft {
       return chains
     },
     run(text) {
-      const draft = { containers: structuredClone(containers), chains: structuredClone(chains) }
       const lines = text.split('\n').filter((line) => line.trim() !== '')
-      while (lines.length > 0) runSentence(draft, lines)
-      assertNoDanglingChains(draft)
-      containers = draft.containers
-      chains = draft.chains
+      transact((draft) => {
+        while (lines.length > 0) runSentence(draft, lines)
+      })
+    },
+    change({ emptiedChains = [], emptied = [], removed = [], added = [] }) {
+      transact((draft) => {
+        for (const name of emptiedChains) aboutChain(draft, 'flush', name)
+        for (const name of emptied) existing(draft.containers, name).clear()
+        for (const { container, key } of removed) changeElement(existing(draft.containers, container), 'delete', key)
+        for (const { container, key, value } of added) {
+          changeElement(existing(draft.containers, container), 'add', key, value)
+        }
+      })
     },
     elements: (container) =>
       [...(containers.get(container) ?? [])].map(([key, value]) => (value === '' ? key : `${key} : ${value}`)),
@@ -58,7 +76,7 @@ function runSentence(draft: Draft, lines: string[]): void {
 }
 
 function aboutTable({ containers, chains }: Draft, verb: string): void {
-  if (verb === 'flush') for (const chain of chains.keys()) chains.set(chain, [])
+  if (verb === 'flush') for (const [chain, rules] of chains) chains.set(chain, hookOf(rules))
   if (verb !== 'delete') return
   containers.clear()
   chains.clear()
@@ -70,12 +88,15 @@ function aboutChain({ chains }: Draft, verb: string, name: string): void {
     return
   }
   const rules = existing(chains, name)
-  if (verb === 'flush') chains.set(name, [])
+  if (verb === 'flush') chains.set(name, hookOf(rules))
   else {
     assert.deepEqual(rules, [], `${name} has rules`)
     chains.delete(name)
   }
 }
+
+/** What makes a chain one on a hook, which is no rule. */
+const hookOf = (rules: readonly string[]): string[] => rules.filter((rule) => rule.startsWith('type '))
 
 function aboutContainer({ containers }: Draft, verb: string, name: string): void {
   if (verb === 'add') {
@@ -100,7 +121,7 @@ function runTable({ containers, chains }: Draft, lines: string[]): void {
   while (lines[0] !== undefined && lines[0] !== '}') {
     const [kind, name = ''] = (lines.shift() ?? '').trim().split(' ')
     const block = takeBlock(lines).map((line) => line.trim())
-    if (kind === 'chain') chains.set(name, [...(chains.get(name) ?? []), ...block])
+    if (kind === 'chain') chains.set(name, [...new Set([...(chains.get(name) ?? []), ...block])])
     else if (!containers.has(name)) containers.set(name, new Map())
   }
   lines.shift()
@@ -108,12 +129,16 @@ function runTable({ containers, chains }: Draft, lines: string[]): void {
 
 function runElements(container: Map<string, string>, verb: string, block: readonly string[]): void {
   for (const line of block) {
-    const [key = '', value = ''] = line.trim().replace(/,$/, '').split(' : ')
-    if (verb === 'delete') assert.ok(container.delete(key), `no element ${key}`)
-    else {
-      assert.ok(!container.has(key) || container.get(key) === value, `${key} exists with another value`)
-      container.set(key, value)
-    }
+    const [key = '', value] = line.trim().replace(/,$/, '').split(' : ')
+    changeElement(container, verb, key, value)
+  }
+}
+
+function changeElement(container: Map<string, string>, verb: string, key: string, value = ''): void {
+  if (verb === 'delete') assert.ok(container.delete(key), `no element ${key}`)
+  else {
+    assert.ok(!container.has(key) || container.get(key) === value, `${key} exists with another value`)
+    container.set(key, value)
   }
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
-import { createFakeNft } from './fake-nft.fixture.ts'
-import { renderChange, renderReplacement, renderTable } from './nft-table.ts'
+import { createFakeNft, type FakeNft } from './fake-nft.fixture.ts'
+import { differenceOf, renderTable, replacementOf, wholeTableOf } from './nft-table.ts'
 import { type Ruleset, type RulesetInput, rulesetOf } from './render-ruleset.ts'
 import type { RuledServicePort } from './ruled-service-port.ts'
 
@@ -36,16 +36,18 @@ function rulesetWith(
 }
 
 const changeOf = (before: Ruleset, after: Ruleset): string =>
-  renderChange(before, after) ?? assert.fail('a whole table')
+  (differenceOf(before, after) ?? assert.fail('a whole table')).text()
 
 function stateAfter(...texts: readonly string[]) {
   const nft = createFakeNft()
   for (const text of texts) nft.run(text)
-  return {
-    chains: new Map([...nft.chains].sort()),
-    containers: new Map([...nft.containers].sort().map(([name, elements]) => [name, new Map([...elements].sort())])),
-  }
+  return sorted(nft)
 }
+
+const sorted = ({ chains, containers }: FakeNft) => ({
+  chains: new Map([...chains].sort()),
+  containers: new Map([...containers].sort().map(([name, elements]) => [name, new Map([...elements].sort())])),
+})
 
 suite('the whole table', () => {
   test('is never deleted, because established connections would lose their translation', () => {
@@ -71,7 +73,45 @@ suite('the whole table', () => {
   })
 
   test('can be made anew before it is filled', () => {
-    assert.ok(renderReplacement('X').endsWith('delete table ip edgemesh\nX'))
+    const wanted = rulesetWith({ web: entry(10, 2) })
+    const text = replacementOf(wanted).text()
+    assert.ok(text.endsWith(`delete table ip edgemesh\n${renderTable(wanted)}`))
+  })
+})
+
+suite('the whole table in two steps', () => {
+  const stepsOf = (ruleset: Ruleset) => wholeTableOf(ruleset).steps ?? assert.fail('no steps')
+
+  test('serves who was served all the time, and ends like the table at once', () => {
+    const nft = createFakeNft()
+    const old = rulesetWith({ web: entry(10, 2, 3), shop: entry(11, 4, 5, 6), gone: entry(12) })
+    nft.run(renderTable(old))
+    const wanted = rulesetWith({ web: entry(10, 2, 7), more: entry(13, 8), none: entry(14) }, { listenPort: 24002 })
+    const { frame, chains, elements } = stepsOf(wanted)
+    const before = nft.elements('service')
+    nft.run(frame())
+    assert.deepEqual(nft.elements('service'), before)
+    // The chain of three slots is no longer wanted, but the old elements lead there until they are replaced.
+    assert.equal(nft.chains.get('slots-3')?.length, 1)
+    const emptiedChains = [...nft.chains.keys()].filter((name) => !chains.has(name))
+    assert.ok(emptiedChains.includes('slots-3'))
+    nft.change({ ...elements, emptiedChains })
+    const inSteps = { containers: nft.containers, chains: nft.chains }
+    nft.run(renderTable(wanted))
+    assert.deepEqual(inSteps, { containers: nft.containers, chains: nft.chains })
+    for (const name of chains) assert.deepEqual(nft.chains.get(name), wanted.chains.get(name), name)
+  })
+
+  test('names an element once that several parts share', () => {
+    const { elements } = stepsOf(rulesetWith({ a: entry(10, 2), b: entry(11, 2) }))
+    const hairpins = [...(elements.added ?? [])].filter(({ container }) => container === 'hairpin')
+    assert.deepEqual(hairpins, [{ container: 'hairpin', key: '10.244.1.2 . 10.244.1.2' }])
+  })
+
+  test('leaves what packets have filled', () => {
+    const ruleset = rulesetWith({ web: { ...entry(10, 2, 3), affinitySeconds: 60 } })
+    assert.ok(ruleset.containers.has('affinity'))
+    assert.ok(!stepsOf(ruleset).elements.emptied?.includes('affinity'))
   })
 })
 
@@ -92,9 +132,25 @@ suite('a change', () => {
     )
   })
 
+  test('of elements alone is told as elements; one of chains or containers as text alone', () => {
+    const before = rulesetWith({ web: entry(10, 2, 3), shop: entry(11, 4, 5) })
+    const { elements, isEmpty } =
+      differenceOf(before, rulesetWith({ web: entry(10, 2, 3), shop: entry(11, 4, 6) })) ?? {}
+    assert.equal(isEmpty, false)
+    assert.deepEqual([...(elements?.removed ?? [])].map(({ container }) => container).sort(), ['hairpin', 'slot-1'])
+    assert.deepEqual(
+      [...(elements?.added ?? [])].find(({ container }) => container === 'slot-1'),
+      { container: 'slot-1', key: 'tcp . 10.96.0.11 . 80', value: '10.244.1.6 . 8080' },
+    )
+    const longer = differenceOf(before, rulesetWith({ web: entry(10, 2, 3), shop: entry(11, 4, 5, 6) }))
+    assert.equal(longer?.elements, undefined)
+    assert.match(longer?.text() ?? '', /^add map ip edgemesh slot-2 /)
+  })
+
   test('of nothing is empty, also when everything was made anew', () => {
     const make = () => rulesetWith({ web: entry(10, 2), shop: entry(11) })
     assert.equal(changeOf(make(), make()), '')
+    assert.equal(differenceOf(make(), make())?.isEmpty, true)
   })
 
   test('keeps an element that another part still names', () => {
@@ -105,9 +161,9 @@ suite('a change', () => {
 
   test('of a chain on a hook needs the whole table', () => {
     const before = rulesetWith({})
-    assert.equal(renderChange(before, rulesetWith({}, { foreignInterfaces: ['eth0', 'eth1'] })), undefined)
+    assert.equal(differenceOf(before, rulesetWith({}, { foreignInterfaces: ['eth0', 'eth1'] })), undefined)
     const reshaped = new Map(before.containers).set('refused', { kind: 'set', shape: ['type ipv4_addr'] })
-    assert.equal(renderChange(before, { ...before, containers: reshaped }), undefined)
+    assert.equal(differenceOf(before, { ...before, containers: reshaped }), undefined)
   })
 
   test('leads to the same table as installing all of it, whatever changed before', () => {
@@ -115,17 +171,23 @@ suite('a change', () => {
     const some = () => Array.from({ length: Math.floor(random() * 5) }, () => 2 + Math.floor(random() * 20))
     let entries: Record<string, RuledServicePort> = {}
     let last = rulesetWith(entries)
-    const texts = [renderTable(last)]
+    const nft = createFakeNft()
+    nft.run(renderTable(last))
+    let elementsAlone = 0
     for (let round = 0; round < 300; round++) {
       const id = `service-${Math.floor(random() * 12)}`
       const { [id]: old, ...others } = entries
       const isRemoved = old !== undefined && random() < 0.3
       entries = isRemoved ? others : { ...others, [id]: entry(Number(id.slice(8)), ...new Set(some())) }
       const next = rulesetWith(entries)
-      texts.push(changeOf(last, next))
+      const difference = differenceOf(last, next) ?? assert.fail('a whole table')
+      if (difference.elements === undefined) nft.run(difference.text())
+      else nft.change(difference.elements)
+      elementsAlone += difference.elements === undefined ? 0 : 1
       last = next
     }
-    assert.deepEqual(stateAfter(...texts), stateAfter(renderTable(last)))
+    assert.ok(elementsAlone > 100, `${elementsAlone} changes of elements alone`)
+    assert.deepEqual(sorted(nft), stateAfter(renderTable(last)))
   })
 })
 

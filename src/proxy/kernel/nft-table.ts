@@ -1,10 +1,9 @@
+import type { ElementContainer, TableChange, TableElement, WholeTable } from '../../linux/index.ts'
 import { differencesOf, type MapDifference, type ReadableMap } from '../../runtime/index.ts'
 
-/** A map or a set of the table. */
-export interface NftContainer {
+/** A map or a set of the table. Another shape makes another table. */
+export interface NftContainer extends ElementContainer {
   readonly kind: 'map' | 'set'
-  /** What stands between its braces, one statement a line. Another shape makes another table. */
-  readonly shape: readonly string[]
   /** Packets fill it: it is never emptied. */
   readonly isDynamic?: boolean
   /** Several parts may name the same key; it stays as long as one of them does. */
@@ -12,12 +11,7 @@ export interface NftContainer {
 }
 
 /** One element of a container. */
-export interface NftElement {
-  readonly container: string
-  readonly key: string
-  /** What a map leads to. */
-  readonly value?: string
-}
+export type NftElement = TableElement
 
 /**
  * A table as data. Its elements are those of its parts; a part that did not change is the same object as before, so
@@ -43,7 +37,6 @@ const table = `ip ${tableName}`
  */
 export function renderTable<P>(wanted: NftTable<P>): string {
   const { containers, chains } = wanted
-  const emptied = [...containers].filter(([, { isDynamic }]) => isDynamic !== true)
   return [
     `add table ${table}`,
     `flush table ${table}`,
@@ -51,15 +44,60 @@ export function renderTable<P>(wanted: NftTable<P>): string {
     ...[...containers].flatMap(([name, { kind, shape }]) => renderBlock(kind, name, shape)),
     ...[...chains].flatMap(([name, rules]) => renderBlock('chain', name, rules)),
     '}',
-    ...emptied.map(([name, { kind }]) => `flush ${kind} ${table} ${name}`),
+    ...emptiedIn(wanted).map((name) => `flush ${containers.get(name)?.kind} ${table} ${name}`),
     ...[...fillsOf(wanted)].map(([name, lines]) => `add element ${table} ${name} {\n${lines.join('\n')}\n}`),
     '',
   ].join('\n')
 }
 
-/** The lines that fill each container that has any; what is shared is named once. */
-function fillsOf<P>({ containers, parts, elementsOf }: NftTable<P>): Map<string, string[]> {
+const emptiedIn = <P>({ containers }: NftTable<P>): string[] =>
+  [...containers].flatMap(([name, { isDynamic }]) => (isDynamic === true ? [] : [name]))
+
+/** The whole table for an applier that may put elements in by itself. */
+export function wholeTableOf<P>(wanted: NftTable<P>): WholeTable {
+  const { containers, chains } = wanted
+  const elements = {
+    containers,
+    emptied: emptiedIn(wanted),
+    added: { [Symbol.iterator]: () => allElementsOf(wanted) },
+  }
+  return {
+    text: () => renderTable(wanted),
+    steps: { frame: () => renderFrame(wanted), chains: new Set(chains.keys()), elements },
+  }
+}
+
+/** Containers and chains as one nft transaction. Elements stay, and so do the chains that only they lead to. */
+function renderFrame<P>({ containers, chains }: NftTable<P>): string {
+  const hookOf = (rules: readonly string[]) => rules.filter((rule) => rule.startsWith('type '))
+  const rulesOf = (rules: readonly string[]) => rules.slice(hookOf(rules).length)
+  return [
+    `add table ${table}`,
+    `table ${table} {`,
+    ...[...containers].flatMap(([name, { kind, shape }]) => renderBlock(kind, name, shape)),
+    ...[...chains].flatMap(([name, rules]) => renderBlock('chain', name, hookOf(rules))),
+    '}',
+    ...[...chains.keys()].map((name) => `flush chain ${table} ${name}`),
+    `table ${table} {`,
+    ...[...chains].flatMap(([name, rules]) => renderBlock('chain', name, rulesOf(rules))),
+    '}',
+    '',
+  ].join('\n')
+}
+
+/** The lines that fill each container that has any. */
+function fillsOf<P>(wanted: NftTable<P>): Map<string, string[]> {
   const fills = new Map<string, string[]>()
+  for (const element of allElementsOf(wanted)) {
+    const lines = fills.get(element.container)
+    if (lines === undefined) fills.set(element.container, [lineOf(element)])
+    else lines.push(lineOf(element))
+  }
+  return fills
+}
+
+/** What is shared is named once. */
+function* allElementsOf<P>({ containers, parts, elementsOf }: NftTable<P>): Generator<NftElement> {
   const seen = new Map(
     [...containers].flatMap(([name, { isShared }]) => (isShared === true ? [[name, new Set<string>()] as const] : [])),
   )
@@ -68,33 +106,52 @@ function fillsOf<P>({ containers, parts, elementsOf }: NftTable<P>): Map<string,
       const known = seen.get(element.container)
       if (known?.has(element.key) === true) continue
       known?.add(element.key)
-      const lines = fills.get(element.container)
-      if (lines === undefined) fills.set(element.container, [lineOf(element)])
-      else lines.push(lineOf(element))
+      yield element
     }
   }
-  return fills
 }
 
 const lineOf = ({ key, value }: NftElement): string => (value === undefined ? `  ${key},` : `  ${key} : ${value},`)
 
-/** Makes a ruleset replace a table whose maps or chains have another shape; established connections may break. */
-export function renderReplacement(ruleset: string): string {
-  return `add table ${table}\ndelete table ${table}\n${ruleset}`
+/** Makes a table replace one whose maps or chains have another shape; established connections may break. */
+export function replacementOf<P>(wanted: NftTable<P>): WholeTable {
+  return { text: () => `add table ${table}\ndelete table ${table}\n${renderTable(wanted)}` }
 }
 
-/**
- * What turns one table into another as one nft transaction: the empty text when they are equal, undefined when a chain
- * on a hook or the shape of a container differs, which only the whole table can change.
- */
-export function renderChange<P>(before: NftTable<P>, after: NftTable<P>): string | undefined {
+/** What turns one table into another. */
+export interface TableDifference extends TableChange {
+  /** There is nothing to change. */
+  readonly isEmpty: boolean
+}
+
+/** Undefined when a chain on a hook or the shape of a container differs, which only the whole table can change. */
+export function differenceOf<P>(before: NftTable<P>, after: NftTable<P>): TableDifference | undefined {
   if (!isSameShape(before, after)) return undefined
-  const newContainers = [...after.containers].filter(([name]) => !before.containers.has(name))
-  const oldContainers = [...before.containers].filter(([name]) => !after.containers.has(name))
-  const newChains = [...after.chains].filter(([name]) => !before.chains.has(name))
-  const oldChains = [...before.chains].filter(([name]) => !after.chains.has(name))
-  const changedChains = [...after.chains].filter(([name, rules]) => !isSame(before.chains.get(name), rules))
+  const frame = changedFrame(before, after)
   const { removed, added } = changedElements(before, after)
+  const isSameFrame = Object.values(frame).every((list) => list.length === 0)
+  return {
+    isEmpty: isSameFrame && removed.isEmpty && added.isEmpty,
+    text: () => renderDifference(frame, removed, added),
+    ...(isSameFrame && { elements: { containers: after.containers, removed, added } }),
+  }
+}
+
+function changedFrame<P>(before: NftTable<P>, after: NftTable<P>) {
+  return {
+    newContainers: [...after.containers].filter(([name]) => !before.containers.has(name)),
+    oldContainers: [...before.containers].filter(([name]) => !after.containers.has(name)),
+    newChains: [...after.chains].filter(([name]) => !before.chains.has(name)),
+    oldChains: [...before.chains].filter(([name]) => !after.chains.has(name)),
+    changedChains: [...after.chains].filter(([name, rules]) => !isSame(before.chains.get(name), rules)),
+  }
+}
+
+function renderDifference(
+  { newContainers, oldContainers, newChains, oldChains, changedChains }: ReturnType<typeof changedFrame>,
+  removed: ElementLists,
+  added: ElementLists,
+): string {
   const lines = [
     ...newContainers.map(([name, { kind, shape }]) => `add ${kind} ${table} ${name} { ${shape.join('; ')}; }`),
     ...newChains.map(([name]) => `add chain ${table} ${name}`),
@@ -110,10 +167,13 @@ export function renderChange<P>(before: NftTable<P>, after: NftTable<P>): string
 }
 
 /** Deletes these elements in one transaction, which fails when one of them is gone. */
-export function renderDeletion(elements: readonly NftElement[]): string {
+export function deletionOf(
+  containers: ReadonlyMap<string, ElementContainer>,
+  elements: readonly NftElement[],
+): TableChange {
   const lists = new ElementLists()
   for (const element of elements) lists.add(element)
-  return `${lists.render('delete').join('\n')}\n`
+  return { text: () => `${lists.render('delete').join('\n')}\n`, elements: { containers, removed: lists } }
 }
 
 function isSameShape<P>(before: NftTable<P>, after: NftTable<P>): boolean {
@@ -163,8 +223,18 @@ function keepShared<P>(removed: ElementLists, { containers, parts, sharedKeysOf 
 }
 
 /** Elements by container and key; of two with the same key the first counts. */
-class ElementLists {
+class ElementLists implements Iterable<NftElement> {
   readonly #lists = new Map<string, Map<string, string | undefined>>()
+
+  get isEmpty(): boolean {
+    return this.#lists.size === 0
+  }
+
+  *[Symbol.iterator](): Generator<NftElement> {
+    for (const [container, list] of this.#lists) {
+      for (const [key, value] of list) yield { container, key, ...(value !== undefined && { value }) }
+    }
+  }
 
   add({ container, key, value }: NftElement): void {
     let list = this.#lists.get(container)

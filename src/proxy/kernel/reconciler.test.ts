@@ -41,14 +41,16 @@ function fakeKernel() {
   const kernel: Kernel = {
     applier: {
       probe: async () => {},
-      async apply(text) {
+      async apply(table) {
+        const text = table.text()
         done.push(`${text.includes('delete table') ? 'replace' : 'apply'} ${/tcp \. (\S+)/.exec(text)?.[1]}`)
         const error = state.applyErrors.shift()
         if (error !== undefined) throw error
         state.isInstalled = true
         state.generation += 1
       },
-      async update(text) {
+      async update(change) {
+        const text = change.text()
         done.push(`update ${[...text.matchAll(/tcp \. (\S+)/g)].map((match) => match[1]).join(' to ')}`)
         const error = state.applyErrors.shift()
         if (error !== undefined) throw error
@@ -57,6 +59,7 @@ function fakeKernel() {
       elementsOf: async () => [],
       isInstalled: async () => state.isInstalled,
       generation: async () => state.generation,
+      way: () => 'nft',
       [Symbol.dispose]() {},
     },
     network: {

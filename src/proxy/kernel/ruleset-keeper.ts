@@ -1,7 +1,7 @@
 import { type Conntrack, type RulesetApplier, RulesetRejectedError } from '../../linux/index.ts'
 import type { Logger } from '../../observability/index.ts'
 import { forgetStaleClients, mayHoldStaleClients } from './affinity.ts'
-import { renderChange, renderReplacement, renderTable } from './nft-table.ts'
+import { differenceOf, replacementOf, type TableDifference, wholeTableOf } from './nft-table.ts'
 import { type Ruleset, type RulesetInput, rulesetOf } from './render-ruleset.ts'
 import { createStaleFlowTest, mayHoldStaleFlows } from './stale-flows.ts'
 
@@ -33,23 +33,22 @@ export function createRulesetKeeper({ applier, conntrack, logger, onOwnChange }:
 
   const install = async (ruleset: Ruleset, signal: AbortSignal): Promise<void> => {
     installed = undefined
-    const text = renderTable(ruleset)
     try {
-      await applier.apply(text, signal)
+      await applier.apply(wholeTableOf(ruleset), signal)
     } catch (error) {
       if (!(error instanceof RulesetRejectedError && error.isConflict)) throw error
       // A table of another version: nothing that is right can be added to it.
-      await applier.apply(renderReplacement(text), signal)
+      await applier.apply(replacementOf(ruleset), signal)
       logger.warn({ reason: error.message }, 'replaced a table of another shape; established connections may break')
     }
     installed = ruleset
   }
 
-  const change = async (text: string, ruleset: Ruleset, signal: AbortSignal): Promise<void> => {
+  const change = async (difference: TableDifference, ruleset: Ruleset, signal: AbortSignal): Promise<void> => {
     installed = undefined
     const before = await applier.generation(signal)
     try {
-      await applier.update(text, signal)
+      await applier.update(difference, signal)
     } catch (error) {
       if (!(error instanceof RulesetRejectedError)) throw error
       logger.warn({ reason: error.message }, 'the ruleset is not what it was; installing all of it')
@@ -70,10 +69,14 @@ export function createRulesetKeeper({ applier, conntrack, logger, onOwnChange }:
     }
   }
 
-  const bring = async (text: string | undefined, ruleset: Ruleset, signal: AbortSignal): Promise<void> => {
+  const bring = async (
+    difference: TableDifference | undefined,
+    ruleset: Ruleset,
+    signal: AbortSignal,
+  ): Promise<void> => {
     const before = installed
-    if (text === undefined) await install(ruleset, signal)
-    else await change(text, ruleset, signal)
+    if (difference === undefined) await install(ruleset, signal)
+    else await change(difference, ruleset, signal)
     if (mayHoldStaleClients(before, ruleset)) await forgetStaleClients(applier, ruleset, signal)
     if (mayHoldStaleFlows(before, ruleset)) await forgetFlows(before, ruleset, signal)
   }
@@ -88,9 +91,9 @@ export function createRulesetKeeper({ applier, conntrack, logger, onOwnChange }:
         logger.warn({}, 'repaired the ruleset after somebody else changed it')
         return
       }
-      const text = installed === undefined ? undefined : renderChange(installed, ruleset)
-      if (text === '') installed = ruleset
-      else await around(() => bring(text, ruleset, signal))
+      const difference = installed === undefined ? undefined : differenceOf(installed, ruleset)
+      if (difference?.isEmpty === true) installed = ruleset
+      else await around(() => bring(difference, ruleset, signal))
     },
   }
 }
