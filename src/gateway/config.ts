@@ -59,6 +59,12 @@ export const gatewayModuleSchema = z
           .max(600_000)
           .default(10_000)
           .describe('How long the head of a request, or a TLS handshake, may take.'),
+        bodyTimeoutMs: z
+          .int()
+          .min(100)
+          .max(3_600_000)
+          .default(60_000)
+          .describe('How long a client may send nothing of a body that it began.'),
         idleTimeoutMs: z
           .int()
           .min(1000)

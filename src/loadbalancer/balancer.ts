@@ -57,6 +57,20 @@ export function createBalancer(policy: BalancerPolicy, surroundings: BalancerSur
   return new PolicyBalancer(policy, surroundings)
 }
 
+class Hold implements Disposable {
+  #candidate: Candidate | undefined
+
+  constructor(candidate: Candidate | undefined) {
+    this.#candidate = candidate
+    if (candidate !== undefined) candidate.open += 1
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#candidate !== undefined) this.#candidate.open -= 1
+    this.#candidate = undefined
+  }
+}
+
 class PolicyBalancer implements Balancer {
   readonly #surroundings: BalancerSurroundings
   #byId = new Map<string, Candidate>()
@@ -115,15 +129,7 @@ class PolicyBalancer implements Balancer {
   }
 
   hold(backend: Backend): Disposable {
-    const candidate = this.#byId.get(backendIdOf(backend))
-    if (candidate !== undefined) candidate.open += 1
-    let isOpen = true
-    return {
-      [Symbol.dispose]() {
-        if (candidate !== undefined && isOpen) candidate.open -= 1
-        isOpen = false
-      },
-    }
+    return new Hold(this.#byId.get(backendIdOf(backend)))
   }
 
   get #detection() {

@@ -62,6 +62,13 @@ export interface Backend {
 
 /** `node/address:port`, for logs and as a map key; addresses repeat across edge LANs, so the node is part of it. */
 export function backendIdOf(backend: Backend): string {
+  const known = ids.get(backend)
+  if (known !== undefined) return known
   const host = backend.address.includes(':') ? `[${backend.address}]` : backend.address
-  return `${backend.nodeName ?? '-'}/${host}:${backend.port}`
+  const id = `${backend.nodeName ?? '-'}/${host}:${backend.port}`
+  ids.set(backend, id)
+  return id
 }
+
+/** Backends do not change, and are asked for their id several times a request. */
+const ids = new WeakMap<Backend, string>()

@@ -154,7 +154,7 @@ async function readAsGateway(bytes: string, pieceSize: number): Promise<Reading[
   far.resume()
   new Http1ServerConnection(near, {
     client: { address: '192.0.2.1', port: 1, localAddress: '', localPort: 80, isTls: false },
-    limits: { maxHeadBytes: 4096, headTimeoutMs: 60_000, idleTimeoutMs: 60_000 },
+    limits: { maxHeadBytes: 4096, headTimeoutMs: 60_000, bodyTimeoutMs: 60_000, idleTimeoutMs: 60_000 },
     onExchange: (exchange) => answer(exchange, readings),
     onRefused: () => {},
   })

@@ -120,6 +120,11 @@ export function listHas(value: string | undefined, word: string): boolean {
   return value.split(',').some((item) => item.trim().toLowerCase() === word)
 }
 
+/** True for gRPC; gRPC-Web is ordinary HTTP. */
+export function isGrpcRequest({ headers }: RequestHead): boolean {
+  return /^application\/grpc(?:$|[+;])/.test(headers.get('content-type') ?? '')
+}
+
 /** True for text that may be a method or header name. */
 export function isToken(text: string): boolean {
   return token.test(text)

@@ -3,6 +3,9 @@ export class HeaderFields {
   readonly names: string[] = []
   readonly lowerNames: string[] = []
   readonly values: string[] = []
+  #rendered: string | undefined
+  /** The part of these fields that the next hop gets, once that is known; messages with the same head share it. */
+  forwarded: HeaderFields | undefined
 
   /** The fields of a plain object; for answers of our own and for tests. */
   static of(fields: Readonly<Record<string, string>>): HeaderFields {
@@ -16,6 +19,7 @@ export class HeaderFields {
   }
 
   add(name: string, lowerName: string, value: string): void {
+    this.#rendered = undefined
     this.names.push(name)
     this.lowerNames.push(lowerName)
     this.values.push(value)
@@ -63,11 +67,19 @@ export class HeaderFields {
   }
 
   delete(lowerName: string): void {
+    this.#rendered = undefined
     for (let index = this.lowerNames.indexOf(lowerName); index !== -1; index = this.lowerNames.indexOf(lowerName)) {
       this.names.splice(index, 1)
       this.lowerNames.splice(index, 1)
       this.values.splice(index, 1)
     }
+  }
+
+  /** The same fields, to be changed. */
+  copy(): HeaderFields {
+    const copy = new HeaderFields()
+    copy.addAll(this)
+    return copy
   }
 
   /** Calls back with every field, in order. */
@@ -79,8 +91,10 @@ export class HeaderFields {
 
   /** The fields as lines of a head, each ended. */
   render(): string {
+    if (this.#rendered !== undefined) return this.#rendered
     let text = ''
     for (let index = 0; index < this.names.length; index++) text += `${this.names[index]}: ${this.values[index]}\r\n`
+    this.#rendered = text
     return text
   }
 }

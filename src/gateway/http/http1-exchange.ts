@@ -56,6 +56,11 @@ export class Http1Exchange implements Exchange {
     return !this.#isRead
   }
 
+  /** True while nobody takes the body. */
+  get isPaused(): boolean {
+    return this.#isPaused
+  }
+
   feed(chunk: Buffer): number {
     return this.#decoder.take(chunk, 0, this)
   }

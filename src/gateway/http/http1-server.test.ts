@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
-import { suite, test } from 'node:test'
-import { setImmediate as turn } from 'node:timers/promises'
+import { afterEach, suite, test } from 'node:test'
+import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises'
 import type { ByteStream } from '../../net/index.ts'
 import { createMemoryStreamPair } from '../../net/index.ts'
 import type { Exchange } from './exchange.ts'
@@ -8,7 +8,7 @@ import { HeaderFields } from './header-fields.ts'
 import { Http1ServerConnection } from './http1-server.ts'
 
 const client = { address: '192.0.2.1', port: 1, localAddress: '192.0.2.2', localPort: 80, isTls: false }
-const limits = { maxHeadBytes: 1024, headTimeoutMs: 60_000, idleTimeoutMs: 60_000 }
+const limits = { maxHeadBytes: 1024, headTimeoutMs: 60_000, bodyTimeoutMs: 60_000, idleTimeoutMs: 60_000 }
 
 interface Served {
   readonly far: ByteStream
@@ -18,8 +18,14 @@ interface Served {
   received(): string
 }
 
-function serve(onExchange: (exchange: Exchange) => void = answerOk): Served {
+const open: ByteStream[] = []
+afterEach(() => {
+  for (const stream of open.splice(0)) stream.destroy()
+})
+
+function serve(onExchange: (exchange: Exchange) => void = answerOk, shorter: Partial<typeof limits> = {}): Served {
   const [near, far] = createMemoryStreamPair()
+  open.push(near)
   const exchanges: Exchange[] = []
   const refused: string[] = []
   let text = ''
@@ -30,7 +36,7 @@ function serve(onExchange: (exchange: Exchange) => void = answerOk): Served {
   near.on('error', () => {})
   const connection = new Http1ServerConnection(near, {
     client,
-    limits,
+    limits: { ...limits, ...shorter },
     onExchange(exchange) {
       exchanges.push(exchange)
       onExchange(exchange)
@@ -201,4 +207,33 @@ suite('a connection of a client', () => {
     assert.ok(!received().includes('xxxxx'))
     assert.equal(received().split('\r\n\r\n').length, 4)
   })
+
+  test('gives up a body of which nothing more comes, unless its answer has begun or nobody takes it', async () => {
+    const post = 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\npart'
+    const limit = { bodyTimeoutMs: 20 }
+    const slow = serve((exchange) => exchange.listen(ignoring(() => gone.push('slow'))), limit)
+    const answered = serve((exchange) => exchange.respond(200, 'OK', new HeaderFields(), undefined), limit)
+    const paused = serve((exchange) => exchange.pause(), limit)
+    const gone: string[] = []
+    for (const { far } of [slow, answered, paused]) far.write(post)
+    while (!slow.far.readableEnded) await delay(10)
+    assert.match(slow.received(), /^HTTP\/1\.1 408 [\s\S]*the body of the request did not arrive in time\n$/)
+    assert.deepEqual(gone, ['slow'])
+    await settle()
+    for (const { far } of [answered, paused]) assert.equal(far.readableEnded || far.destroyed, false)
+  })
+
+  test('gives up a head of which nothing more comes, and a connection on which no request comes', async () => {
+    const head = serve(answerOk, { headTimeoutMs: 300 })
+    head.far.write('GET / HTTP/1.1\r\n')
+    const idle = serve(answerOk, { idleTimeoutMs: 300 })
+    idle.far.write(get('/'))
+    while (!(head.far.readableEnded && idle.far.destroyed)) await delay(10)
+    assert.match(head.received(), /^HTTP\/1\.1 408 /)
+    assert.match(idle.received(), /^HTTP\/1\.1 200 /)
+  })
 })
+
+function ignoring(onGone: () => void) {
+  return { onData() {}, onEnd() {}, onDrain() {}, onGone }
+}

@@ -1,15 +1,18 @@
 import { type ByteStream, readBorrowed } from '../../net/index.ts'
+import { Deadline } from './deadline.ts'
 import type { ClientInfo, ExchangeHandler } from './exchange.ts'
 import { GatheredOutput } from './gathered-output.ts'
 import { MessageError, type RequestHead } from './head.ts'
 import { type ExchangeOwner, Http1Exchange } from './http1-exchange.ts'
-import { parseRequestHead } from './parse-request-head.ts'
-import { renderRefusal } from './refusal.ts'
+import { RequestHeadParser } from './parse-request-head.ts'
+import { renderRefusal, slowBody } from './refusal.ts'
 
 /** What a client may take. Times are milliseconds. */
 export interface Http1Limits {
   readonly maxHeadBytes: number
   readonly headTimeoutMs: number
+  /** How long nothing of a body may come. */
+  readonly bodyTimeoutMs: number
   readonly idleTimeoutMs: number
 }
 
@@ -36,11 +39,13 @@ export class Http1ServerConnection implements ExchangeOwner {
   readonly #socket: ByteStream
   readonly #options: Http1ServerOptions
   readonly #reading: Disposable
+  readonly #heads: RequestHeadParser
+  readonly #deadline: Deadline
   readonly output: GatheredOutput
   #pending: Buffer | undefined
   #exchange: Http1Exchange | undefined
-  #timer: NodeJS.Timeout | undefined
-  #isHeadTimer = false
+  /** What is waited for until the deadline. */
+  #awaited: 'request' | 'head' | 'body' | 'close' = 'request'
   #isDraining = false
   #isClosed = false
   #isParsing = false
@@ -50,11 +55,13 @@ export class Http1ServerConnection implements ExchangeOwner {
     this.#socket = socket
     this.#options = options
     this.output = new GatheredOutput(socket)
+    this.#heads = new RequestHeadParser(options.client.isTls ? 'https' : 'http')
+    this.#deadline = new Deadline(() => this.#onTimeout())
     this.#reading = readBorrowed(socket, (bytes) => this.#onData(bytes))
     socket.on('end', () => this.#onEnd())
     socket.on('close', () => this.#onClose())
     socket.on('drain', () => this.#exchange?.drained())
-    this.#wait(options.limits.headTimeoutMs, true)
+    this.#wait('head')
   }
 
   /** Takes bytes that were read from the socket before. */
@@ -94,15 +101,16 @@ export class Http1ServerConnection implements ExchangeOwner {
   }
 
   #feedBody(exchange: Http1Exchange, chunk: Buffer): void {
+    this.#wait('body')
     try {
       const end = exchange.feed(chunk)
+      if (!exchange.isReading && this.#awaited === 'body' && this.#exchange === exchange) this.#deadline.clear()
       if (end < chunk.length && !this.#isClosed) {
         const rest = chunk.subarray(end)
         this.#pending = this.#pending === undefined ? rest : Buffer.concat([this.#pending, rest])
       }
     } catch (error) {
       if (!(error instanceof MessageError)) throw error
-      this.#options.onRefused(error)
       this.#breakOff(exchange, error)
     }
   }
@@ -113,7 +121,10 @@ export class Http1ServerConnection implements ExchangeOwner {
     exchange.gone()
     this.#exchange = undefined
     if (mayAnswer) this.#refuse(error)
-    else this.#socket.destroy()
+    else {
+      this.#options.onRefused(error)
+      this.#socket.destroy()
+    }
   }
 
   /** Handles the requests that are complete enough; not reentrant, because an answer may come at once. */
@@ -134,8 +145,7 @@ export class Http1ServerConnection implements ExchangeOwner {
     if (problem !== undefined) this.#refuse(problem)
     if (problem !== undefined || end === -1) return false
     try {
-      const scheme = this.#options.client.isTls ? 'https' : 'http'
-      this.#begin(parseRequestHead(bytes.toString('latin1', start, end), scheme), bytes, end + 4)
+      this.#begin(this.#heads.parse(bytes.toString('latin1', start, end)), bytes, end + 4)
       return true
     } catch (error) {
       if (!(error instanceof MessageError)) throw error
@@ -146,25 +156,26 @@ export class Http1ServerConnection implements ExchangeOwner {
 
   /** What is wrong with a head that may not be complete; when nothing is, the rest of it is waited for. */
   #problemOf(bytes: Buffer, start: number, end: number): MessageError | undefined {
-    const { maxHeadBytes, headTimeoutMs } = this.#options.limits
+    const { maxHeadBytes } = this.#options.limits
     if (!mayBeginRequest(bytes[start])) {
       return new MessageError(400, 'this is no HTTP; is it TLS, which this port does not speak?')
     }
     if ((end === -1 ? bytes.length : end) - start > maxHeadBytes) {
       return new MessageError(431, `the head is longer than ${maxHeadBytes} bytes`)
     }
-    if (end === -1 && !this.#isHeadTimer) this.#wait(headTimeoutMs, true)
+    if (end === -1 && this.#awaited !== 'head') this.#wait('head')
     return undefined
   }
 
   #begin(request: RequestHead, bytes: Buffer, offset: number): void {
-    this.#clearTimer()
     const exchange = new Http1Exchange(this, this.#socket, request, this.#options.client)
     this.#exchange = exchange
     this.#pending = undefined
-    if (exchange.isReading) {
-      if (offset < bytes.length) this.#feedBody(exchange, bytes.subarray(offset))
-    } else if (offset < bytes.length) this.#pending = bytes.subarray(offset)
+    if (exchange.isReading) this.#feedBody(exchange, bytes.subarray(offset))
+    else {
+      this.#deadline.clear()
+      if (offset < bytes.length) this.#pending = bytes.subarray(offset)
+    }
     // A body that was broken in its first bytes has ended the exchange already.
     if (this.#exchange === exchange) this.#options.onExchange(exchange)
   }
@@ -174,12 +185,11 @@ export class Http1ServerConnection implements ExchangeOwner {
     this.#options.onRefused(error)
     this.#isClosed = true
     this.#pending = undefined
-    this.#clearTimer()
     this.output.text(renderRefusal(error.status, error.message))
     this.output.end()
     // What still comes is not read; a client that never closes is not waited for.
     this.#socket.resume()
-    this.#wait(1000, false)
+    this.#wait('close')
   }
 
   /** The exchange is over: the next one, or the end. */
@@ -192,10 +202,10 @@ export class Http1ServerConnection implements ExchangeOwner {
       this.#pending = undefined
       this.output.end()
       this.#socket.resume()
-      this.#wait(1000, false)
+      this.#wait('close')
       return
     }
-    this.#wait(this.#options.limits.idleTimeoutMs, false)
+    this.#wait('request')
     if (this.#socket.isPaused()) this.#socket.resume()
     this.#parsePending()
   }
@@ -206,7 +216,7 @@ export class Http1ServerConnection implements ExchangeOwner {
     this.#isClosed = true
     this.#pending = undefined
     this.#exchange = undefined
-    this.#clearTimer()
+    this.#deadline.stop()
     this.#reading[Symbol.dispose]()
     this.#socket.removeAllListeners('end')
     this.#socket.removeAllListeners('close')
@@ -228,31 +238,33 @@ export class Http1ServerConnection implements ExchangeOwner {
 
   #onClose(): void {
     this.#isClosed = true
-    this.#clearTimer()
+    this.#deadline.stop()
     const exchange = this.#exchange
     this.#exchange = undefined
     exchange?.gone()
   }
 
-  #wait(durationMs: number, isHeadTimer: boolean): void {
-    this.#clearTimer()
-    this.#isHeadTimer = isHeadTimer
-    this.#timer = setTimeout(() => this.#onTimeout(), durationMs)
+  #wait(awaited: 'request' | 'head' | 'body' | 'close'): void {
+    const { headTimeoutMs, bodyTimeoutMs, idleTimeoutMs } = this.#options.limits
+    this.#awaited = awaited
+    this.#deadline.set({ request: idleTimeoutMs, head: headTimeoutMs, body: bodyTimeoutMs, close: 1_000 }[awaited])
   }
 
   #onTimeout(): void {
-    if (this.#isHeadTimer && this.#pending !== undefined) {
+    const exchange = this.#exchange
+    if (this.#awaited === 'body' && exchange !== undefined) this.#onSlowBody(exchange)
+    else if (this.#awaited === 'head' && this.#pending !== undefined)
       this.#refuse(new MessageError(408, 'the head of the request did not arrive in time'))
-      return
+    else {
+      this.#isClosed = true
+      this.#socket.destroy()
     }
-    this.#isClosed = true
-    this.#socket.destroy()
   }
 
-  #clearTimer(): void {
-    clearTimeout(this.#timer)
-    this.#timer = undefined
-    this.#isHeadTimer = false
+  #onSlowBody(exchange: Http1Exchange): void {
+    // An answer that has begun may wait for a body of its own kind, and whoever does not take it is not the client.
+    if (exchange.isPaused || exchange.hasResponded) this.#wait('body')
+    else this.#breakOff(exchange, new MessageError(408, slowBody))
   }
 }
 

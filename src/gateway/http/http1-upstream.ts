@@ -3,7 +3,7 @@ import { type BodyDecoder, type BodySink, createBodyDecoder } from './body-decod
 import { GatheredOutput } from './gathered-output.ts'
 import { MessageError, type ResponseHead } from './head.ts'
 import type { HeaderFields } from './header-fields.ts'
-import { parseResponseHead } from './parse-response-head.ts'
+import { ResponseHeadParser } from './parse-response-head.ts'
 import {
   type OutgoingRequest,
   type UpstreamConnection,
@@ -33,6 +33,7 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
   readonly #owner: ConnectionOwner
   readonly #output: GatheredOutput
   readonly #reading: Disposable
+  readonly #heads = new ResponseHeadParser()
   #request: OutgoingRequest | undefined
   #listener: UpstreamListener | undefined
   #pending: Buffer | undefined
@@ -173,7 +174,7 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
       this.#pending = Buffer.copyBytesFrom(bytes)
       return
     }
-    const head = parseResponseHead(bytes.toString('latin1', 0, end), this.#request?.method ?? '')
+    const head = this.#heads.parse(bytes.toString('latin1', 0, end), this.#request?.method ?? '')
     if (head.status < 200) this.#onInformational(head, bytes, end + 4)
     else this.#onFinalHead(head, bytes, end + 4)
   }

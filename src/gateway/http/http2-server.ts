@@ -6,16 +6,19 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2'
 import type { ByteStream } from '../../net/index.ts'
+import { Deadline } from './deadline.ts'
 import type { ClientInfo, Exchange, ExchangeHandler, ExchangeListener } from './exchange.ts'
-import type { BodyFraming, RequestHead } from './head.ts'
+import { type BodyFraming, isGrpcRequest, type RequestHead } from './head.ts'
 import { HeaderFields } from './header-fields.ts'
 import { fieldsOfHttp2, http2HeadersOf } from './http2-fields.ts'
+import { bodyOf, slowBody } from './refusal.ts'
 
 /** How a connection is served. */
 export interface Http2ServerOptions {
   readonly client: ClientInfo
   readonly maxHeadBytes: number
   readonly idleTimeoutMs: number
+  readonly bodyTimeoutMs: number
   readonly onExchange: ExchangeHandler
 }
 
@@ -26,7 +29,7 @@ export class Http2ServerConnection {
   readonly #session: ServerHttp2Session
 
   constructor(stream: ByteStream, options: Http2ServerOptions) {
-    const { client, maxHeadBytes, idleTimeoutMs, onExchange } = options
+    const { client, maxHeadBytes, idleTimeoutMs, bodyTimeoutMs, onExchange } = options
     this.#session = performServerHandshake(stream, {
       maxHeaderListPairs: 256,
       settings: {
@@ -43,7 +46,7 @@ export class Http2ServerConnection {
       request.on('error', () => {})
       const head = headOf(headers, client, (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0)
       if (head === undefined) request.close(constants.NGHTTP2_PROTOCOL_ERROR)
-      else onExchange(new Http2Exchange(request, head, client))
+      else onExchange(new Http2Exchange(request, head, client, bodyTimeoutMs))
     })
   }
 
@@ -94,13 +97,17 @@ class Http2Exchange implements Exchange {
   #trailers: HeaderFields | undefined
   #sentTrailers: HeaderFields | undefined
   #listener: ExchangeListener | undefined
+  readonly #bodyTimeoutMs: number
+  #bodyLimit: Deadline | undefined
+  #isPaused = false
   #isDone = false
 
-  constructor(stream: ServerHttp2Stream, request: RequestHead, client: ClientInfo) {
+  constructor(stream: ServerHttp2Stream, request: RequestHead, client: ClientInfo, bodyTimeoutMs: number) {
     this.#stream = stream
     this.request = request
     this.client = client
     this.hasBody = request.body.kind !== 'none'
+    this.#bodyTimeoutMs = bodyTimeoutMs
   }
 
   listen(listener: ExchangeListener): void {
@@ -119,15 +126,41 @@ class Http2Exchange implements Exchange {
     stream.on('trailers', (headers) => {
       this.#trailers = fieldsOfHttp2(headers)
     })
-    stream.on('data', (chunk: Buffer) => this.#listener?.onData(chunk))
-    stream.on('end', () => setImmediate(() => this.#onEnd()))
+    stream.on('data', (chunk: Buffer) => {
+      this.#bodyLimit?.set(this.#bodyTimeoutMs)
+      this.#listener?.onData(chunk)
+    })
+    stream.on('end', () => {
+      this.#bodyLimit?.stop()
+      setImmediate(() => this.#onEnd())
+    })
+    // The sides of a gRPC call may be silent for as long as they like.
+    if (isGrpcRequest(this.request)) return
+    this.#bodyLimit = new Deadline(() => this.#onSlowBody())
+    this.#bodyLimit.set(this.#bodyTimeoutMs)
   }
 
   pause(): void {
+    this.#isPaused = true
     this.#stream.pause()
   }
 
   resume(): void {
+    this.#isPaused = false
+    this.#stream.resume()
+  }
+
+  /** An answer that has begun may wait for a body of its own kind, and whoever does not take it is not the client. */
+  #onSlowBody(): void {
+    if (!this.#isOpen() || this.#isDone) return
+    if (this.#isPaused || this.#stream.headersSent) {
+      this.#bodyLimit?.set(this.#bodyTimeoutMs)
+      return
+    }
+    this.#isDone = true
+    this.#listener?.onGone()
+    this.#stream.respond({ ':status': 408 })
+    this.#stream.end(bodyOf(408, slowBody))
     this.#stream.resume()
   }
 
@@ -181,6 +214,7 @@ class Http2Exchange implements Exchange {
   }
 
   #onClose(): void {
+    this.#bodyLimit?.stop()
     if (this.#isDone) return
     this.#isDone = true
     this.#listener?.onGone()

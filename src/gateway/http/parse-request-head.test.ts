@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { MessageError } from './head.ts'
-import { parseRequestHead } from './parse-request-head.ts'
+import { RequestHeadParser } from './parse-request-head.ts'
 
-const parse = (...lines: readonly string[]) => parseRequestHead(lines.join('\r\n'), 'http')
+const parse = (...lines: readonly string[]) => new RequestHeadParser('http').parse(lines.join('\r\n'))
 
 function statusOf(...lines: readonly string[]): number | string {
   try {
@@ -105,4 +105,20 @@ suite('the head of a request', () => {
     test(`is refused with ${status}: ${JSON.stringify(lines.slice(0, 4))}`, () =>
       assert.equal(statusOf(...lines), status))
   }
+})
+
+test('heads of one connection that differ in their first line have the same fields, and others their own', () => {
+  const parser = new RequestHeadParser('https')
+  const parseNext = (...lines: readonly string[]) => parser.parse(lines.join('\r\n'))
+  const first = parseNext('GET /a HTTP/1.1', 'Host: a', 'X: 1')
+  const second = parseNext('GET /b HTTP/1.1', 'Host: a', 'X: 1')
+  assert.deepEqual([second.method, second.target, second.authority, second.scheme], ['GET', '/b', 'a', 'https'])
+  assert.equal(second.headers, first.headers)
+  const third = parseNext('POST /b HTTP/1.1', 'Host: b', 'Content-Length: 1')
+  assert.deepEqual([third.authority, third.headers.get('x'), third.body.kind], ['b', undefined, 'length'])
+  assert.throws(() => parseNext('GET /c HTTP/1.1', 'Host: b', 'Content-Length: x'), MessageError)
+  assert.throws(() => parseNext('GET http://a/ HTTP/1.1', 'Host: b', 'Content-Length: 1'), MessageError)
+  const upgrade = ['Host: a', 'Connection: Upgrade', 'Upgrade: websocket']
+  assert.equal(parseNext('GET / HTTP/1.1', ...upgrade).isUpgrade, true)
+  assert.equal(parseNext('POST / HTTP/1.1', ...upgrade).isUpgrade, false)
 })

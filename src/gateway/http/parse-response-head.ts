@@ -11,8 +11,23 @@ import type { HeaderFields } from './header-fields.ts'
 
 const statusLine = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: (.*))?$/
 
-/** Parses the head of an answer to a request with that method; throws `MessageError`. */
-export function parseResponseHead(text: string, method: string): ResponseHead {
+/** Parses the heads of the answers on one connection; one that is the same as the one before is not read again. */
+export class ResponseHeadParser {
+  #text = ''
+  #method = ''
+  #known: ResponseHead | undefined
+
+  /** The head in latin1, without the empty line at its end, and the method it answers. Throws `MessageError`. */
+  parse(text: string, method: string): ResponseHead {
+    if (this.#known !== undefined && text === this.#text && method === this.#method) return this.#known
+    this.#known = parseResponseHead(text, method)
+    this.#text = text
+    this.#method = method
+    return this.#known
+  }
+}
+
+function parseResponseHead(text: string, method: string): ResponseHead {
   const lines = splitHead(text)
   const match = statusLine.exec(lines[0] ?? '')
   if (match === null) throw new MessageError(502, 'the answer does not begin with a status line')

@@ -26,6 +26,9 @@ const reasons: Readonly<Record<number, string>> = {
   505: 'HTTP Version Not Supported',
 }
 
+/** Why a client that sends nothing of its body any more is refused. */
+export const slowBody = 'the body of the request did not arrive in time'
+
 /** The usual reason phrase; empty for statuses that have none here, which is valid. */
 export function reasonOf(status: number): string {
   return reasons[status] ?? ''

@@ -106,8 +106,7 @@ export class GatewayConnection implements Drainable {
 
   #serveHttp2(socket: TcpSocket, client: ClientInfo, onExchange: ExchangeHandler, bytes: Buffer): void {
     if (bytes.length > 0) socket.unshift(bytes)
-    const { maxHeadBytes, idleTimeoutMs } = this.#surroundings.limits
-    this.#adopt(new Http2ServerConnection(socket, { client, maxHeadBytes, idleTimeoutMs, onExchange }))
+    this.#adopt(new Http2ServerConnection(socket, { ...this.#surroundings.limits, client, onExchange }))
   }
 
   #adopt(served: Drainable): void {

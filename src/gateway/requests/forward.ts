@@ -17,7 +17,7 @@ export interface ForwardJob {
   readonly outgoing: OutgoingRequest
   readonly timeoutMs: number | undefined
   readonly retries: RetryPolicy | undefined
-  /** The fields of the answer as the client gets them. */
+  /** The fields of the answer as the client gets them; not to be changed. */
   readonly shapeAnswer: (head: ResponseHead) => HeaderFields
   /** Copies of the request that go elsewhere. */
   readonly copies: readonly RequestCopy[]
@@ -37,8 +37,8 @@ export interface ForwardEnd {
   readonly bytesIn: number
   readonly bytesOut: number
   readonly tries: number
-  /** Why it is not what a backend said; absent when it is. */
-  readonly problem?: string
+  /** Why it is not what a backend said; undefined when it is. */
+  readonly problem: string | undefined
   /** True when nothing was answered yet and the gateway has to. */
   readonly mustAnswer: boolean
 }
@@ -123,7 +123,7 @@ export class Forward implements UpstreamListener {
   clientGone(): void {
     this.#attempts.stop()
     this.#upstream?.cancel()
-    this.#end({ status: this.#hasAnswer ? this.#status : 499, problem: 'the client went away', mustAnswer: false })
+    this.#end(this.#hasAnswer ? this.#status : 499, false, 'the client went away')
   }
 
   onInformational(status: number, headers: HeaderFields): void {
@@ -141,9 +141,16 @@ export class Forward implements UpstreamListener {
     this.#hasAnswer = true
     this.#status = head.status
     this.#replay.drop()
-    const headers = this.#job.shapeAnswer(head)
-    if (this.#setCookie !== undefined) headers.add('set-cookie', 'set-cookie', this.#setCookie)
+    const headers = this.#answerFields(head)
     this.#job.exchange.respond(head.status, head.reason, headers, lengthOf(head, this.#job.outgoing.method))
+  }
+
+  #answerFields(head: ResponseHead): HeaderFields {
+    const fields = this.#job.shapeAnswer(head)
+    if (this.#setCookie === undefined) return fields
+    const own = fields.copy()
+    own.add('set-cookie', 'set-cookie', this.#setCookie)
+    return own
   }
 
   onData(chunk: Buffer): void {
@@ -154,20 +161,20 @@ export class Forward implements UpstreamListener {
   onEnd(trailers: HeaderFields | undefined): void {
     this.#upstream = undefined
     this.#job.exchange.end(trailers)
-    this.#end({ status: this.#status, mustAnswer: false })
+    this.#end(this.#status, false)
   }
 
   onUpgrade(head: ResponseHead, stream: ByteStream): void {
     this.#clearTimers()
     this.#hasAnswer = true
     this.#status = 101
-    const headers = this.#job.shapeAnswer(head)
+    const headers = this.#job.shapeAnswer(head).copy()
     headers.set('upgrade', 'upgrade', 'websocket')
     const client = this.#job.exchange.upgrade(head.reason, headers)
     void splice(client, stream, new AbortController().signal).then(({ bytesToUpstream, bytesToDownstream }) => {
       this.#bytesIn += bytesToUpstream
       this.#bytesOut += bytesToDownstream
-      this.#end({ status: 101, mustAnswer: false })
+      this.#end(101, false)
     })
   }
 
@@ -180,7 +187,7 @@ export class Forward implements UpstreamListener {
     clearTimeout(this.#tryTimer)
     if (this.#hasAnswer) {
       this.#job.exchange.abort()
-      this.#end({ status: this.#status, problem: error.message, mustAnswer: false })
+      this.#end(this.#status, false, error.message)
       return
     }
     if (this.#isStale(error)) {
@@ -215,7 +222,7 @@ export class Forward implements UpstreamListener {
     if (this.#isDone) return
     const { retries } = this.#job
     if (this.#retriesLeft() && retries?.conditions.includes('connect-failure') === true) this.#retry()
-    else this.#end({ status: 503, problem: dialled.problem, mustAnswer: true })
+    else this.#end(503, true, dialled.problem)
   }
 
   /** The client went away while its connection was made. */
@@ -252,12 +259,12 @@ export class Forward implements UpstreamListener {
     this.#upstream = undefined
     const problem = `${this.#backendId()}: the answer was not complete within ${timeoutMs} ms`
     if (this.#hasAnswer) this.#job.exchange.abort()
-    this.#end({ status: this.#hasAnswer ? this.#status : 504, problem, mustAnswer: !this.#hasAnswer })
+    this.#end(this.#hasAnswer ? this.#status : 504, !this.#hasAnswer, problem)
   }
 
   #tryAgainOr(outcome: AttemptOutcome, status: number, problem: string): void {
     if (this.#mayRepeat() && this.#retriesLeft() && wantsRetry(this.#job.retries, outcome)) this.#retry()
-    else this.#end({ status, problem, mustAnswer: true })
+    else this.#end(status, true, problem)
   }
 
   #mayRepeat(): boolean {
@@ -304,16 +311,17 @@ export class Forward implements UpstreamListener {
     clearTimeout(this.#tryTimer)
   }
 
-  #end(end: Pick<ForwardEnd, 'status' | 'mustAnswer'> & { readonly problem?: string }): void {
+  #end(status: number, mustAnswer: boolean, problem?: string): void {
     if (this.#isDone) return
     this.#isDone = true
     this.#clearTimers()
     this.#release()
     this.#upstream = undefined
     this.#replay.drop()
-    const { backend, tries } = this.#attempts
-    const backendId = backend === undefined ? undefined : backendIdOf(backend)
-    this.#job.onEnd({ ...end, backend: backendId, bytesIn: this.#bytesIn, bytesOut: this.#bytesOut, tries })
+    const { backend: tried, tries } = this.#attempts
+    const backend = tried === undefined ? undefined : backendIdOf(tried)
+    const [bytesIn, bytesOut] = [this.#bytesIn, this.#bytesOut]
+    this.#job.onEnd({ status, backend, bytesIn, bytesOut, tries, problem, mustAnswer })
   }
 }
 

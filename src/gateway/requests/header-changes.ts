@@ -8,6 +8,16 @@ export function changeHeaders(headers: HeaderFields, { set, add, remove }: Heade
   for (const name of remove) headers.delete(name)
 }
 
+/** False when nothing would be changed. */
+export function changesHeaders({ set, add, remove }: HeaderOperations): boolean {
+  return remove.length > 0 || hasKeys(set) || hasKeys(add)
+}
+
+function hasKeys(object: Readonly<Record<string, string>>): boolean {
+  for (const _name in object) return true
+  return false
+}
+
 /** About one connection only (RFC 9110 7.6.1), or made anew for the next one. */
 const hopByHop: ReadonlySet<string> = new Set([
   'connection',

@@ -1,4 +1,5 @@
 import type { Exchange } from '../http/exchange.ts'
+import { isGrpcRequest } from '../http/head.ts'
 import { HeaderFields } from '../http/header-fields.ts'
 import { bodyOf, reasonOf } from '../http/refusal.ts'
 
@@ -16,7 +17,7 @@ export interface LocalAnswer {
 export function answerLocally(exchange: Exchange, { status, headers, body, reason }: LocalAnswer): void {
   const fields = new HeaderFields()
   if (headers !== undefined) fields.addAll(headers)
-  if (status >= 400 && exchange.request.version === '2' && isGrpc(exchange)) {
+  if (status >= 400 && exchange.request.version === '2' && isGrpcRequest(exchange.request)) {
     answerGrpc(exchange, fields, grpcStatusOf(status), reason)
     return
   }
@@ -36,11 +37,6 @@ export function answerGrpc(exchange: Exchange, fields: HeaderFields, grpcStatus:
   fields.set('grpc-message', 'grpc-message', encodeURIComponent(message).replaceAll('%20', ' '))
   exchange.respond(200, 'OK', fields, 0)
   exchange.end()
-}
-
-/** True for gRPC over HTTP/2; gRPC-Web is ordinary HTTP. */
-export function isGrpc({ request }: Exchange): boolean {
-  return /^application\/grpc(?:$|[+;])/.test(request.headers.get('content-type') ?? '')
 }
 
 /** As gRPC maps statuses of proxies that do not speak it. */

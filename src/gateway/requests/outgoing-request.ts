@@ -5,7 +5,7 @@ import type { HeaderFields } from '../http/header-fields.ts'
 import type { OutgoingRequest } from '../http/upstream.ts'
 import type { RequestPath } from '../routing/request-path.ts'
 import { compilePattern } from '../routing/string-matcher.ts'
-import { changeHeaders, endToEndFields } from './header-changes.ts'
+import { changeHeaders, changesHeaders, endToEndFields } from './header-changes.ts'
 
 /** What clients may say about where a request came from. */
 export interface ForwardingHabits {
@@ -40,21 +40,37 @@ const dropsNothing = () => false
 export function outgoingRequestOf(exchange: Exchange, plan: OutgoingPlan): OutgoingRequest {
   const { request } = exchange
   const { habits, rewrite, changes } = plan
-  const headers = endToEndFields(request.headers, habits.trustForwardedHeaders ? dropsNothing : keepsNothing)
-  // gRPC asks for trailers this way; of what TE may say it is all that concerns more than one connection.
-  if (listHas(request.headers.joined('te'), 'trailers')) headers.add('te', 'te', 'trailers')
-  addForwarded(headers, exchange, habits)
-  for (const { request: operations } of changes) changeHeaders(headers, operations)
-  const authority = headers.get('host') ?? rewrite?.authority ?? request.authority
-  headers.delete('host')
+  const { fields: headers, host } = changedFields(forwardedFieldsOf(exchange, habits), changes)
   return {
     method: request.method,
-    authority,
+    authority: host ?? rewrite?.authority ?? request.authority,
     target: request.target === '*' ? '*' : rewritePath(plan) + plan.target.query,
     headers,
     body: request.body,
     isUpgrade: request.isUpgrade,
   }
+}
+
+/** Heads with the same fields on one connection go on with the same fields. */
+function forwardedFieldsOf(exchange: Exchange, habits: ForwardingHabits): HeaderFields {
+  const { headers: came } = exchange.request
+  if (came.forwarded !== undefined) return came.forwarded
+  const headers = endToEndFields(came, habits.trustForwardedHeaders ? dropsNothing : keepsNothing)
+  // gRPC asks for trailers this way; of what TE may say it is all that concerns more than one connection.
+  if (listHas(came.joined('te'), 'trailers')) headers.add('te', 'te', 'trailers')
+  addForwarded(headers, exchange, habits)
+  came.forwarded = headers
+  return headers
+}
+
+/** A rule may also set the host, which is no field here. */
+function changedFields(fields: HeaderFields, changes: readonly HeaderChanges[]) {
+  if (!changes.some(({ request }) => changesHeaders(request))) return { fields, host: undefined }
+  const headers = fields.copy()
+  for (const { request } of changes) changeHeaders(headers, request)
+  const host = headers.get('host')
+  headers.delete('host')
+  return { fields: headers, host }
 }
 
 function addForwarded(headers: HeaderFields, { request, client }: Exchange, habits: ForwardingHabits): void {

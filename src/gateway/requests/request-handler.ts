@@ -1,18 +1,19 @@
-import type { ForwardAction, HttpRule, RedirectAction, VirtualService } from '../../model/index.ts'
+import type { ForwardAction, HeaderChanges, HttpRule, RedirectAction, VirtualService } from '../../model/index.ts'
 import type { ConnectionPool } from '../backends/connection-pool.ts'
 import type { Destinations } from '../backends/destinations.ts'
 import type { Exchange, ExchangeHandler } from '../http/exchange.ts'
-import type { ResponseHead } from '../http/head.ts'
+import { isGrpcRequest, type ResponseHead } from '../http/head.ts'
 import { HeaderFields } from '../http/header-fields.ts'
+import type { OutgoingRequest } from '../http/upstream.ts'
 import { chooseByWeight, chooseRoute } from '../routing/choose-route.ts'
 import { hostOf } from '../routing/host-pattern.ts'
 import type { RoutableRequest } from '../routing/http-matcher.ts'
 import { parseRequestPath, type RequestPath } from '../routing/request-path.ts'
 import type { HttpHosts, HttpRoute } from '../routing/route-table.ts'
 import { type CorsDecision, decideCors } from './cors.ts'
-import { Forward, type ForwardEnd } from './forward.ts'
-import { changeHeaders, endToEndFields } from './header-changes.ts'
-import { answerGrpc, answerLocally, isGrpc, type LocalAnswer } from './local-answer.ts'
+import { Forward, type ForwardEnd, type RequestCopy } from './forward.ts'
+import { changeHeaders, changesHeaders, endToEndFields } from './header-changes.ts'
+import { answerGrpc, answerLocally, type LocalAnswer } from './local-answer.ts'
 import { mirrorRequest } from './mirror.ts'
 import { type ForwardingHabits, outgoingRequestOf } from './outgoing-request.ts'
 import { locationOf } from './redirect.ts'
@@ -56,19 +57,42 @@ export function createRequestHandler(place: RequestPlace, surroundings: HandlerS
   return (exchange) => new RoutedRequest(exchange, place, surroundings).handle()
 }
 
+const root: RequestPath = { path: '/', query: '' }
+
 /** One request on its way through the rules. */
-class RoutedRequest {
+class RoutedRequest implements RoutableRequest {
   readonly #exchange: Exchange
   readonly #place: RequestPlace
   readonly #surroundings: HandlerSurroundings
   readonly #startedAt: number
   #route = ''
+  #target: RequestPath = root
 
   constructor(exchange: Exchange, place: RequestPlace, surroundings: HandlerSurroundings) {
     this.#exchange = exchange
     this.#place = place
     this.#surroundings = surroundings
     this.#startedAt = surroundings.nowMs()
+  }
+
+  get method(): string {
+    return this.#exchange.request.method
+  }
+
+  get scheme(): 'http' | 'https' {
+    return this.#exchange.request.scheme
+  }
+
+  get authority(): string {
+    return this.#exchange.request.authority
+  }
+
+  get target(): RequestPath {
+    return this.#target
+  }
+
+  header(name: string): string | undefined {
+    return name === 'host' ? this.authority : this.#exchange.request.headers.joined(name)
   }
 
   handle(): void {
@@ -78,7 +102,7 @@ class RoutedRequest {
       this.#answer({ status: 400, reason: 'the path leaves the root' })
       return
     }
-    if (request.version === '1.1' && isGrpc(this.#exchange)) {
+    if (request.version === '1.1' && isGrpcRequest(this.#exchange.request)) {
       this.#answer({
         status: 426,
         reason: 'gRPC needs HTTP/2; use it with prior knowledge, or TLS with ALPN h2',
@@ -91,14 +115,8 @@ class RoutedRequest {
 
   #choose(target: RequestPath): void {
     const { request } = this.#exchange
-    const routable: RoutableRequest = {
-      method: request.method,
-      scheme: request.scheme,
-      authority: request.authority,
-      target,
-      header: (name) => (name === 'host' ? request.authority : request.headers.joined(name)),
-    }
-    const choice = chooseRoute(this.#place.hosts(), routable)
+    this.#target = target
+    const choice = chooseRoute(this.#place.hosts(), this)
     switch (choice.kind) {
       case 'route':
         this.#route = choice.route.id
@@ -145,10 +163,10 @@ class RoutedRequest {
       this.#answer({ status: 200, reason: 'preflight', headers: cors.headers })
       return
     }
-    const act = () => this.#act({ rule, virtualService, target, matchedPrefix, cors })
-    const { delay } = rule.fault ?? {}
-    if (delay !== undefined && this.#draws(delay.percent)) setTimeout(act, delay.delayMs)
-    else act()
+    const step = { rule, virtualService, target, matchedPrefix, cors }
+    const delay = rule.fault?.delay
+    if (delay !== undefined && this.#draws(delay.percent)) setTimeout(() => this.#act(step), delay.delayMs)
+    else this.#act(step)
   }
 
   #act(step: Step): void {
@@ -184,7 +202,7 @@ class RoutedRequest {
       return
     }
     answerGrpc(this.#exchange, new HeaderFields(), grpcStatus, problem)
-    this.#done({ status: 200, problem })
+    this.#done({ ...nothingSent, status: 200, problem })
   }
 
   #redirect(action: RedirectAction, { target, matchedPrefix, rule, cors }: Step): void {
@@ -220,50 +238,54 @@ class RoutedRequest {
     const changes = [rule.headers, destination.headers]
     const plan = { target, matchedPrefix, rewrite: action.rewrite, changes, habits }
     const outgoing = outgoingRequestOf(this.#exchange, plan)
-    const useHttp2 = this.#exchange.request.version === '2' && isGrpc(this.#exchange)
+    const useHttp2 = this.#exchange.request.version === '2' && isGrpcRequest(this.#exchange.request)
     const job = {
       exchange: this.#exchange,
       group: useHttp2 && group.protocol !== 'http2' ? { ...group, protocol: 'http2' as const } : group,
       outgoing,
       timeoutMs: action.timeoutMs,
       retries: action.retries,
-      shapeAnswer: ({ headers }: ResponseHead) => {
-        const fields = endToEndFields(headers, keepsAll)
-        for (const { response } of changes) changeHeaders(fields, response)
-        if (cors.kind === 'allow') fields.setAll(cors.headers)
-        return fields
-      },
-      copies: action.mirrors
-        .filter(({ percent }) => this.#draws(percent))
-        .flatMap((mirror) => {
-          const copyGroup = destinations.resolve(mirror, virtualService.namespace, true)
-          return 'problem' in copyGroup ? [] : [mirrorRequest(copyGroup, outgoing, pool, dialTimeoutMs)]
-        }),
+      shapeAnswer: ({ headers }: ResponseHead) => answerFieldsOf(headers, changes, cors),
+      copies: action.mirrors.length === 0 ? [] : this.#copies(action.mirrors, virtualService.namespace, outgoing),
       onEnd: (end: ForwardEnd) => this.#onForwarded(end),
     }
     new Forward(job, { pool, random, dialTimeoutMs }).start()
   }
 
-  #onForwarded({ mustAnswer, ...end }: ForwardEnd): void {
-    if (mustAnswer) answerLocally(this.#exchange, { status: end.status, reason: end.problem ?? 'no answer' })
+  #copies(mirrors: ForwardAction['mirrors'], namespace: string, outgoing: OutgoingRequest): RequestCopy[] {
+    const { destinations, pool, dialTimeoutMs } = this.#surroundings
+    return mirrors
+      .filter(({ percent }) => this.#draws(percent))
+      .flatMap((mirror) => {
+        const group = destinations.resolve(mirror, namespace, true)
+        return 'problem' in group ? [] : [mirrorRequest(group, outgoing, pool, dialTimeoutMs)]
+      })
+  }
+
+  #onForwarded(end: ForwardEnd): void {
+    if (end.mustAnswer) answerLocally(this.#exchange, { status: end.status, reason: end.problem ?? 'no answer' })
     this.#done(end)
   }
 
   #answer(answer: LocalAnswer): void {
     answerLocally(this.#exchange, answer)
-    this.#done({ status: answer.status, ...(answer.status >= 400 && { problem: answer.reason }) })
+    const { status, reason } = answer
+    this.#done({ ...nothingSent, status, problem: status >= 400 ? reason : undefined })
   }
 
   #draws(percent: number): boolean {
     return percent >= 100 || (percent > 0 && this.#surroundings.random() * 100 < percent)
   }
 
-  #done(end: Pick<RequestRecord, 'status' | 'problem'> & Partial<RequestRecord>): void {
-    const durationMs = this.#surroundings.nowMs() - this.#startedAt
-    const counts = { bytesIn: 0, bytesOut: 0, tries: 0 }
-    this.#surroundings.onDone({ ...counts, ...end, exchange: this.#exchange, route: this.#route, durationMs })
+  #done({ status, backend, bytesIn, bytesOut, tries, problem }: Omit<ForwardEnd, 'mustAnswer'>): void {
+    const { onDone, nowMs } = this.#surroundings
+    const durationMs = nowMs() - this.#startedAt
+    const exchange = this.#exchange
+    onDone({ exchange, route: this.#route, status, backend, bytesIn, bytesOut, tries, durationMs, problem })
   }
 }
+
+const nothingSent = { backend: undefined, bytesIn: 0, bytesOut: 0, tries: 0 } as const
 
 /** A rule that was chosen for a request. */
 interface Step {
@@ -272,6 +294,16 @@ interface Step {
   readonly target: RequestPath
   readonly matchedPrefix: string | undefined
   readonly cors: CorsDecision
+}
+
+/** The fields of an answer as the client gets them; not to be changed, because answers with the same head share them. */
+function answerFieldsOf(came: HeaderFields, changes: readonly HeaderChanges[], cors: CorsDecision): HeaderFields {
+  came.forwarded ??= endToEndFields(came, keepsAll)
+  if (cors.kind !== 'allow' && !changes.some(({ response }) => changesHeaders(response))) return came.forwarded
+  const fields = came.forwarded.copy()
+  for (const { response } of changes) changeHeaders(fields, response)
+  if (cors.kind === 'allow') fields.setAll(cors.headers)
+  return fields
 }
 
 const keepsAll = () => false
