@@ -9,7 +9,7 @@ import { type ElementChange, openKernel, type RulesetApplier, RulesetRejectedErr
 import type { NativeFunctions } from '../../src/linux/native-functions.ts'
 import { type Logger, silentLogger } from '../../src/observability/index.ts'
 import { tableName } from '../../src/proxy/index.ts'
-import { differenceOf, wholeTableOf } from '../../src/proxy/kernel/nft-table.ts'
+import { createComparison, wholeTableOf } from '../../src/proxy/kernel/nft-table.ts'
 import { type Ruleset, rulesetOf } from '../../src/proxy/kernel/render-ruleset.ts'
 import type { Choice, RuledExternalAccess, RuledServicePort, Slot } from '../../src/proxy/kernel/ruled-service-port.ts'
 import { requireIsolation } from '../lab/isolation.ts'
@@ -57,6 +57,7 @@ suite('the same changes', isIdle, () => {
     removeTable()
     return await withApplier(by, async (applier) => {
       const listings: unknown[] = []
+      const differenceOf = createComparison<RuledServicePort>()
       let last: Ruleset | undefined
       let elementsAlone = 0
       for (const ruleset of rulesets) {

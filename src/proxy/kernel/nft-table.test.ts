@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { createFakeNft, type FakeNft } from './fake-nft.fixture.ts'
-import { differenceOf, renderTable, replacementOf, wholeTableOf } from './nft-table.ts'
+import { createComparison, renderTable, replacementOf, wholeTableOf } from './nft-table.ts'
 import { type Ruleset, type RulesetInput, rulesetOf } from './render-ruleset.ts'
 import type { RuledServicePort } from './ruled-service-port.ts'
 
@@ -34,6 +34,9 @@ function rulesetWith(
 ): Ruleset {
   return rulesetOf({ ...empty, ...changed, servicePorts: new Map(Object.entries(entries)) })
 }
+
+/** As one asks that knows nothing of earlier tables. */
+const differenceOf = (before: Ruleset, after: Ruleset) => createComparison<RuledServicePort>()(before, after)
 
 const changeOf = (before: Ruleset, after: Ruleset): string =>
   (differenceOf(before, after) ?? assert.fail('a whole table')).text()
@@ -173,6 +176,7 @@ suite('a change', () => {
     let last = rulesetWith(entries)
     const nft = createFakeNft()
     nft.run(renderTable(last))
+    const follow = createComparison<RuledServicePort>()
     let elementsAlone = 0
     for (let round = 0; round < 300; round++) {
       const id = `service-${Math.floor(random() * 12)}`
@@ -180,7 +184,7 @@ suite('a change', () => {
       const isRemoved = old !== undefined && random() < 0.3
       entries = isRemoved ? others : { ...others, [id]: entry(Number(id.slice(8)), ...new Set(some())) }
       const next = rulesetWith(entries)
-      const difference = differenceOf(last, next) ?? assert.fail('a whole table')
+      const difference = follow(last, next) ?? assert.fail('a whole table')
       if (difference.elements === undefined) nft.run(difference.text())
       else nft.change(difference.elements)
       elementsAlone += difference.elements === undefined ? 0 : 1

@@ -125,10 +125,17 @@ export interface TableDifference extends TableChange {
 }
 
 /** Undefined when a chain on a hook or the shape of a container differs, which only the whole table can change. */
-export function differenceOf<P>(before: NftTable<P>, after: NftTable<P>): TableDifference | undefined {
-  if (!isSameShape(before, after)) return undefined
+export type Comparison<P> = (before: NftTable<P>, after: NftTable<P>) => TableDifference | undefined
+
+/** Compares again and again; costs what changed when one table follows the other. */
+export function createComparison<P>(): Comparison<P> {
+  const shared = new SharedKeys<P>()
+  return (before, after) => (isSameShape(before, after) ? differenceOf(before, after, shared) : undefined)
+}
+
+function differenceOf<P>(before: NftTable<P>, after: NftTable<P>, shared: SharedKeys<P>): TableDifference {
   const frame = changedFrame(before, after)
-  const { removed, added } = changedElements(before, after)
+  const { removed, added } = changedElements(before, after, shared)
   const isSameFrame = Object.values(frame).every((list) => list.length === 0)
   return {
     isEmpty: isSameFrame && removed.isEmpty && added.isEmpty,
@@ -191,13 +198,14 @@ function isSameShape<P>(before: NftTable<P>, after: NftTable<P>): boolean {
 const isSame = (left: readonly string[] | undefined, right: readonly string[]): boolean =>
   left !== undefined && left.length === right.length && left.every((line, at) => line === right[at])
 
-function changedElements<P>(before: NftTable<P>, after: NftTable<P>) {
+function changedElements<P>(before: NftTable<P>, after: NftTable<P>, shared: SharedKeys<P>) {
   const removed = new ElementLists()
   const added = new ElementLists()
   const differences = [...differencesOf(before.parts, after.parts)]
   for (const element of elementsIn(before, differences, 'before')) removed.add(element)
   for (const element of elementsIn(after, differences, 'after')) if (!removed.takeSame(element)) added.add(element)
-  keepShared(removed, after)
+  shared.follow(after)
+  shared.keepIn(removed)
   // What goes with its container need not be removed before.
   for (const name of removed.containers()) if (!after.containers.has(name)) removed.forget(name)
   return { removed, added }
@@ -211,14 +219,43 @@ function* elementsIn<P>(
   for (const { [side]: part } of differences) if (part !== undefined) yield* elementsOf(part)
 }
 
-/** Takes out of the removed elements those that a part still names. */
-function keepShared<P>(removed: ElementLists, { containers, parts, sharedKeysOf }: NftTable<P>): void {
-  for (const name of removed.containers()) {
-    if (containers.get(name)?.isShared !== true) continue
-    const keys = removed.keysOf(name)
-    for (const part of parts.values()) {
-      for (const key of sharedKeysOf(part, name)) if (keys.has(key)) removed.takeSame({ container: name, key })
+/** Counts how often the parts of a table name each key of the containers that they share. */
+class SharedKeys<P> {
+  readonly #counts = new Map<string, Map<string, number>>()
+  #parts: ReadableMap<P> = new Map()
+
+  follow(table: NftTable<P>): void {
+    for (const { before, after } of differencesOf(this.#parts, table.parts)) {
+      if (before !== undefined) this.#countPart(before, table, -1)
+      if (after !== undefined) this.#countPart(after, table, 1)
     }
+    this.#parts = table.parts
+  }
+
+  /** Takes out of the removed elements those that a part still names. */
+  keepIn(removed: ElementLists): void {
+    for (const [container, counts] of this.#counts) {
+      for (const key of [...removed.keysOf(container).keys()]) {
+        if (counts.has(key)) removed.takeSame({ container, key })
+      }
+    }
+  }
+
+  #countPart(part: P, { containers, sharedKeysOf }: NftTable<P>, change: 1 | -1): void {
+    for (const [name, { isShared }] of containers) {
+      if (isShared === true) for (const key of sharedKeysOf(part, name)) this.#count(name, key, change)
+    }
+  }
+
+  #count(container: string, key: string, change: 1 | -1): void {
+    let counts = this.#counts.get(container)
+    if (counts === undefined) {
+      counts = new Map()
+      this.#counts.set(container, counts)
+    }
+    const count = (counts.get(key) ?? 0) + change
+    if (count === 0) counts.delete(key)
+    else counts.set(key, count)
   }
 }
 

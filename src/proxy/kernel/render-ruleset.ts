@@ -1,7 +1,7 @@
 import type { ReadableMap } from '../../runtime/index.ts'
 import type { NftContainer, NftTable } from './nft-table.ts'
 import { elementsOf, lookups, type RuledServicePort, sharedKeysOf, stickySetOf } from './ruled-service-port.ts'
-import { affinityMap, choosingChains, needsOf, type RulesetNeeds, slotMaps } from './ruleset-needs.ts'
+import { affinityMap, choosingChains, createNeeds, type RulesetNeeds, slotMaps } from './ruleset-needs.ts'
 
 /** All that the ruleset depends on. */
 export interface RulesetInput {
@@ -49,7 +49,16 @@ const sourcePriority = 90
  * a match on TCP to the first rule that uses it.
  */
 export function rulesetOf(input: RulesetInput): Ruleset {
-  const needs = needsOf(input.servicePorts.values())
+  return createRulesets()(input)
+}
+
+/** The same again and again; costs what changed. */
+export function createRulesets(): (input: RulesetInput) => Ruleset {
+  const needsOf = createNeeds()
+  return (input) => rulesetFor(input, needsOf(input.servicePorts))
+}
+
+function rulesetFor(input: RulesetInput, needs: RulesetNeeds): Ruleset {
   return {
     containers: containersOf(needs),
     chains: new Map([

@@ -1,8 +1,9 @@
 import { type Conntrack, type RulesetApplier, RulesetRejectedError } from '../../linux/index.ts'
 import type { Logger } from '../../observability/index.ts'
 import { forgetStaleClients, mayHoldStaleClients } from './affinity.ts'
-import { differenceOf, replacementOf, type TableDifference, wholeTableOf } from './nft-table.ts'
-import { type Ruleset, type RulesetInput, rulesetOf } from './render-ruleset.ts'
+import { createComparison, replacementOf, type TableDifference, wholeTableOf } from './nft-table.ts'
+import { createRulesets, type Ruleset, type RulesetInput } from './render-ruleset.ts'
+import type { RuledServicePort } from './ruled-service-port.ts'
 import { createStaleFlowTest, mayHoldStaleFlows } from './stale-flows.ts'
 
 /** Runs a change of the ruleset, with what comes before and after it. */
@@ -30,6 +31,7 @@ export function createRulesetKeeper({ applier, conntrack, logger, onOwnChange }:
   /** Undefined while it is not known what the kernel holds. */
   let installed: Ruleset | undefined
   const renderedOf = createRendering()
+  const differenceOf = createComparison<RuledServicePort>()
 
   const install = async (ruleset: Ruleset, signal: AbortSignal): Promise<void> => {
     installed = undefined
@@ -100,6 +102,7 @@ export function createRulesetKeeper({ applier, conntrack, logger, onOwnChange }:
 
 /** The same object as long as the rules are. */
 function createRendering(): (rules: RulesetInput) => Ruleset {
+  const rulesetOf = createRulesets()
   let last: { readonly rules: RulesetInput; readonly ruleset: Ruleset } | undefined
   return (rules) => {
     if (last?.rules !== rules) last = { rules, ruleset: rulesetOf(rules) }

@@ -1,3 +1,4 @@
+import { differencesOf, type ReadableMap } from '../../runtime/index.ts'
 import type { NftContainer } from './nft-table.ts'
 import {
   type Choice,
@@ -21,62 +22,100 @@ export interface RulesetNeeds {
   readonly stickySets: readonly { readonly seconds: number; readonly isPort: boolean }[]
 }
 
-/** What all of them need together. */
-export function needsOf(servicePorts: Iterable<RuledServicePort>): RulesetNeeds {
+/** Says what all of them need together, again and again; costs what changed. */
+export function createNeeds(): (servicePorts: ReadableMap<RuledServicePort>) => RulesetNeeds {
   const collected = new Collected()
-  for (const entry of servicePorts) {
-    collected.use('', entry)
-    if (entry.external !== undefined) collected.useExternal(entry.external)
+  let last: ReadableMap<RuledServicePort> = new Map()
+  return (servicePorts) => {
+    for (const { before, after } of differencesOf(last, servicePorts)) {
+      for (const wish of wishesOf(before)) collected.release(wish)
+      for (const wish of wishesOf(after)) collected.use(wish)
+    }
+    last = servicePorts
+    return needsIn(collected)
   }
-  return collected.needs()
 }
 
+type StickySet = RulesetNeeds['stickySets'][number]
+type Wish = readonly [
+  name: string,
+  what?: { readonly chain: { readonly way: Way; readonly choice: Choice } } | { readonly set: StickySet },
+]
+
+/** All that one ServicePort needs, by name; choices by the names of their chains. */
+function* wishesOf(servicePort: RuledServicePort | undefined): Generator<Wish> {
+  if (servicePort === undefined) return
+  yield* choosing('', servicePort)
+  if (servicePort.external !== undefined) yield* externalWishesOf(servicePort.external)
+}
+
+function* externalWishesOf(external: RuledExternalAccess): Generator<Wish> {
+  const { destinations, nodePort, choice, outside, guard } = external
+  for (const way of ['', 'port-'] as const) {
+    if (way === '' ? destinations.length === 0 : nodePort === undefined) continue
+    yield [way === '' ? wishes.external : wishes.nodePorts]
+    yield* choosing(way, choice)
+    if (outside !== undefined) yield* choosing(`outside-${way}`, outside)
+  }
+  if (guard !== undefined) yield [wishes.guards]
+}
+
+function* choosing(way: Way, choice: Choice): Generator<Wish> {
+  const { slots, kind, affinitySeconds: seconds } = choice
+  if (slots.length === 0) return
+  yield [chainOf(way, choice), { chain: { way, choice } }]
+  const isPort = way.endsWith('port-')
+  if (kind === 'random' && seconds !== undefined) yield [`sticky ${seconds} ${isPort}`, { set: { seconds, isPort } }]
+}
+
+/** No chain has a name with a space. */
+const wishes = { external: 'external destinations', nodePorts: 'node ports', guards: 'source ranges' } as const
+
+/** How many ask for each thing. */
 class Collected {
-  #hasExternal = false
-  #hasNodePorts = false
-  #hasGuards = false
-  readonly #slots = new Map<Way, number>()
-  readonly #chains = new Map<string, { readonly way: Way; readonly choice: Choice }>()
-  readonly #sticky = new Map<string, { readonly seconds: number; readonly isPort: boolean }>()
+  readonly #counts = new Map<string, number>()
+  readonly chains = new Map<string, { readonly way: Way; readonly choice: Choice }>()
+  readonly stickySets = new Map<string, StickySet>()
 
-  use(way: Way, choice: Choice): void {
-    const count = choice.slots.length
-    if (count === 0) return
-    this.#chains.set(chainOf(way, choice), { way, choice })
-    if (choice.kind !== 'random') return
-    if (count > (this.#slots.get(way) ?? 0)) this.#slots.set(way, count)
-    const seconds = choice.affinitySeconds
-    if (seconds === undefined) return
-    const isPort = way.endsWith('port-')
-    this.#sticky.set(`${seconds} ${isPort}`, { seconds, isPort })
+  has(name: string): boolean {
+    return this.#counts.has(name)
   }
 
-  useExternal({ destinations, nodePort, choice, outside, guard }: RuledExternalAccess): void {
-    if (destinations.length > 0) this.#useBoth('', choice, outside)
-    if (nodePort !== undefined) this.#useBoth('port-', choice, outside)
-    this.#hasExternal ||= destinations.length > 0
-    this.#hasNodePorts ||= nodePort !== undefined
-    this.#hasGuards ||= guard !== undefined
+  use([name, what]: Wish): void {
+    this.#counts.set(name, (this.#counts.get(name) ?? 0) + 1)
+    if (what === undefined) return
+    if ('chain' in what) this.chains.set(name, what.chain)
+    else this.stickySets.set(name, what.set)
   }
 
-  #useBoth(way: '' | 'port-', choice: Choice, outside: Choice | undefined): void {
-    this.use(way, choice)
-    if (outside !== undefined) this.use(`outside-${way}`, outside)
-  }
-
-  needs(): RulesetNeeds {
-    const chains = new Map([...this.#chains].sort(([left], [right]) => (left < right ? -1 : 1)))
-    const stickySets = [...this.#sticky].sort(([left], [right]) => (left < right ? -1 : 1)).map(([, set]) => set)
-    return {
-      hasExternal: this.#hasExternal,
-      hasNodePorts: this.#hasNodePorts,
-      hasGuards: this.#hasGuards,
-      slots: this.#slots,
-      chains,
-      stickySets,
+  release([name]: Wish): void {
+    const count = (this.#counts.get(name) ?? 0) - 1
+    if (count > 0) this.#counts.set(name, count)
+    else {
+      this.#counts.delete(name)
+      this.chains.delete(name)
+      this.stickySets.delete(name)
     }
   }
 }
+
+function needsIn(collected: Collected): RulesetNeeds {
+  const slots = new Map<Way, number>()
+  for (const { way, choice } of collected.chains.values()) {
+    if (choice.kind === 'random') slots.set(way, Math.max(choice.slots.length, slots.get(way) ?? 0))
+  }
+  return {
+    hasExternal: collected.has(wishes.external),
+    hasNodePorts: collected.has(wishes.nodePorts),
+    hasGuards: collected.has(wishes.guards),
+    slots,
+    chains: new Map(sortedByName(collected.chains)),
+    stickySets: sortedByName(collected.stickySets).map(([, set]) => set),
+  }
+}
+
+const sortedByName = <V>(map: ReadonlyMap<string, V>): (readonly [string, V])[] =>
+  [...map].sort(([left], [right]) => (left < right ? -1 : 1))
 
 const keyTypes: Readonly<Record<Way, string>> = {
   '': 'inet_proto . ipv4_addr . inet_service',
