@@ -23,13 +23,17 @@ function createFakeClock() {
     }
     now = end
   }
-  return { schedule, advance, timers }
+  return { schedule, advance, timers, nowMs: () => now }
 }
 
 function startCatalog() {
   const clock = createFakeClock()
   const errors: unknown[] = []
-  const catalog = createCatalog({ schedule: clock.schedule, onError: (error) => errors.push(error) })
+  const catalog = createCatalog({
+    schedule: clock.schedule,
+    nowMs: clock.nowMs,
+    onError: (error) => errors.push(error),
+  })
   const seen: Snapshot[] = []
   catalog.subscribe((snapshot) => seen.push(snapshot))
   const sync = () => {
@@ -72,6 +76,29 @@ test('changes that come together make one snapshot, after a quiet moment', () =>
   clock.advance(1)
   assert.deepEqual(sequences(seen), [0, 1, 2])
   assert.equal(catalog.current.services.size, 3)
+  assert.equal(clock.timers.size, 0)
+})
+
+test('a change that comes alone after a rest hardly waits, until another one joins it', () => {
+  const { catalog, clock, seen, sync } = startCatalog()
+  sync()
+  clock.advance(200)
+  catalog.put('services', sampleService({ name: 'a' }))
+  clock.advance(4)
+  assert.deepEqual(sequences(seen), [0, 1, 2])
+  // This one is not after a rest.
+  catalog.put('services', sampleService({ name: 'b' }))
+  clock.advance(19)
+  assert.deepEqual(sequences(seen), [0, 1, 2])
+  clock.advance(201)
+  assert.deepEqual(sequences(seen), [0, 1, 2, 3])
+  catalog.put('services', sampleService({ name: 'c' }))
+  clock.advance(3)
+  catalog.put('services', sampleService({ name: 'd' }))
+  clock.advance(19)
+  assert.deepEqual(sequences(seen), [0, 1, 2, 3])
+  clock.advance(1)
+  assert.deepEqual(sequences(seen), [0, 1, 2, 3, 4])
   assert.equal(clock.timers.size, 0)
 })
 

@@ -8,16 +8,19 @@ export type Schedule = (delayMs: number, callback: () => void) => Disposable
 
 /** How a catalog gathers changes into snapshots. */
 export interface CatalogOptions {
-  /** Quiet time after a change before a snapshot is made. */
+  /** Quiet time after changes before a snapshot is made. */
   readonly debounceMs?: number
+  /** The same for a change that comes alone after a rest. */
+  readonly aloneMs?: number
   /** Longest time that a stream of changes may put a snapshot off. */
   readonly maxDelayMs?: number
   /** The own node, whose Pods say where its endpoints are; without it the slices alone say so. */
   readonly nodeName?: string
   /** Kinds that the first snapshot waits for. */
   readonly awaits?: readonly ObjectKind[]
-  /** A timer; tests pass their own. */
+  /** A timer and a monotonic clock; tests pass their own. */
   readonly schedule?: Schedule
+  readonly nowMs?: () => number
   /** Is told of a subscriber that threw; the other subscribers are still called. */
   readonly onError?: (error: unknown) => void
 }
@@ -57,6 +60,7 @@ class FoldingCatalog implements RememberedCatalog, ObjectSink, Disposable {
   #current: Snapshot = createSnapshot(emptyParts)
   #quietTimer: Disposable | undefined
   #lateTimer: Disposable | undefined
+  #publishedAtMs = Number.NEGATIVE_INFINITY
   #isDisposed = false
 
   constructor(options: CatalogOptions) {
@@ -64,8 +68,10 @@ class FoldingCatalog implements RememberedCatalog, ObjectSink, Disposable {
     this.#options = {
       awaits: options.awaits ?? neededKinds,
       debounceMs: options.debounceMs ?? 20,
+      aloneMs: Math.min(options.aloneMs ?? 4, options.debounceMs ?? 20),
       maxDelayMs: options.maxDelayMs ?? 200,
       schedule: options.schedule ?? scheduleTimeout,
+      nowMs: options.nowMs ?? (() => performance.now()),
       onError: options.onError ?? (() => {}),
     }
   }
@@ -127,10 +133,11 @@ class FoldingCatalog implements RememberedCatalog, ObjectSink, Disposable {
 
   #changed(): void {
     if (!this.isSynced || !this.#store.isTouched || this.#isDisposed) return
-    const { schedule, debounceMs, maxDelayMs } = this.#options
+    const { schedule, debounceMs, aloneMs, maxDelayMs, nowMs } = this.#options
     const publish = () => this.#publish()
+    const isAlone = this.#quietTimer === undefined && nowMs() - this.#publishedAtMs >= maxDelayMs
     this.#quietTimer?.[Symbol.dispose]()
-    this.#quietTimer = schedule(debounceMs, publish)
+    this.#quietTimer = schedule(isAlone ? aloneMs : debounceMs, publish)
     this.#lateTimer ??= schedule(maxDelayMs, publish)
   }
 
@@ -140,6 +147,7 @@ class FoldingCatalog implements RememberedCatalog, ObjectSink, Disposable {
     this.#parts = nextParts(this.#parts, this.#store)
     this.#current = createSnapshot(this.#parts)
     this.#store.clearTouched()
+    this.#publishedAtMs = this.#options.nowMs()
     for (const subscriber of [...this.#subscribers]) this.#deliver(subscriber)
   }
 
