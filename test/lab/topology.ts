@@ -10,6 +10,8 @@ export type Nat =
   | 'double'
   /** As `port-preserving`, and lets nothing out but TCP to port 443 and DNS. */
   | 'only-443'
+  /** As `port-preserving`, and lets nothing out: what runs on the router itself may, such as an HTTP proxy. */
+  | 'only-proxy'
   /** Routes without translation; lets nothing in that was not asked for. */
   | 'no-inbound'
   /** Routes both ways without a filter. */
@@ -228,7 +230,6 @@ function planCarrier(draft: Draft, name: string, wanAddress: string, index: numb
 
 function renderRouterRules(nat: Nat): string {
   if (nat === 'none') return ''
-  const outbound = nat === 'only-443' ? 'iifname "lan0" th dport { 53, 443 } accept' : 'iifname "lan0" accept'
   const unasked = nat === 'resetting' ? 'meta l4proto tcp reject with tcp reset' : 'drop'
   const masquerade = `chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
@@ -238,7 +239,7 @@ function renderRouterRules(nat: Nat): string {
   chain forward {
     type filter hook forward priority filter; policy drop;
     ct state established,related accept
-    ${outbound}
+    ${outboundRuleOf(nat)}
   }
   chain input {
     type filter hook input priority filter; policy accept;
@@ -247,6 +248,11 @@ function renderRouterRules(nat: Nat): string {
   ${nat === 'no-inbound' ? '' : masquerade}
 }
 `
+}
+
+function outboundRuleOf(nat: Nat): string {
+  if (nat === 'only-proxy') return ''
+  return nat === 'only-443' ? 'iifname "lan0" th dport { 53, 443 } accept' : 'iifname "lan0" accept'
 }
 
 interface NodePlace {
