@@ -46,7 +46,8 @@ function renderResult(result: PingResult, lastPaths: Map<string, string>): strin
   const { node, path, carrier, roundTripMs } = result
   const before = lastPaths.get(node)
   lastPaths.set(node, path)
-  const news = path === 'direct' && before !== undefined && before !== path ? ` (direct now; before ${before})` : ''
+  const isNews = before?.startsWith('relayed') === true && !path.startsWith('relayed')
+  const news = isNews ? ` (direct now; before ${before})` : ''
   const over = carrier === 'link' ? '' : ', no link yet'
   return `${node}: ${roundTripMs.toFixed(1)} ms, ${path}${over}${news}`
 }

@@ -153,10 +153,10 @@ function renderLinks(links: TunnelStatus['peers'][number]['links']): string {
 
 function renderPath(path: TunnelStatus['peers'][number]['path']): string {
   switch (path.kind) {
+    case 'lan':
     case 'direct':
-      return `direct via ${path.address}`
     case 'punched':
-      return `punched via ${path.address}`
+      return `${path.kind} via ${path.address}`
     case 'relayed':
       return `relayed via ${path.via}`
     case 'none':

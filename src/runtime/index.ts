@@ -6,6 +6,7 @@
  *
  * @module
  */
+export * from './abortable.ts'
 export * from './backoff.ts'
 export * from './folder-watch.ts'
 export * from './make-folder.ts'

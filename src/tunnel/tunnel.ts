@@ -6,6 +6,8 @@ import type { TunnelConfig } from './config.ts'
 
 /** How traffic to a peer travels now. */
 export type PeerPath =
+  /** To a neighbour in a subnet of this node. */
+  | { readonly kind: 'lan'; readonly address: string }
   | { readonly kind: 'direct'; readonly address: string }
   /** Through NATs that both ends have opened by dialling at the same moment. */
   | { readonly kind: 'punched'; readonly address: string }
@@ -37,7 +39,7 @@ export interface LinkFacts {
 
 /** One measured round trip to a peer. */
 export interface PingAnswer {
-  /** `direct` or `relayed via NAME`. */
+  /** `lan`, `direct`, `punched` or `relayed via NAME`. */
   readonly path: string
   /** On a TLS link, or on a libp2p connection while no link stands. */
   readonly carrier: 'link' | 'libp2p'

@@ -25,7 +25,7 @@ before(async () => {
   site = await startLeakSite()
   await eventually(20_000, async () => {
     const { tunnel } = await statusOf(site.lab.node('edge-a1'))
-    assert.equal(tunnel?.peers.find(({ name }) => name === 'edge-a2')?.path.kind, 'direct')
+    assert.equal(tunnel?.peers.find(({ name }) => name === 'edge-a2')?.path.kind, 'lan')
   })
   filesAtStart = await openFiles()
 })

@@ -98,7 +98,7 @@ test('a neighbour of the Go kind is found and met directly', async () => {
     assert.match(body, /web-edge-a2/)
   })
   const peers = (await statusOf(lab.node('edge-a1'))).tunnel?.peers ?? []
-  assert.equal(peers.find(({ name }) => name === 'edge-a2')?.path.kind, 'direct', JSON.stringify(peers))
+  assert.equal(peers.find(({ name }) => name === 'edge-a2')?.path.kind, 'lan', JSON.stringify(peers))
 })
 
 test('a node of the Go kind reaches endpoints of ours, and nothing else', async () => {

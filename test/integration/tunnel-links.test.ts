@@ -40,7 +40,7 @@ async function startMesh(interfaces: readonly NamedAddress[]): Promise<Mesh> {
   const a = stack.use(await startTestAgent(folder, 'edge-a', server.port, { interfaces }))
   const b = stack.use(await startTestAgent(folder, 'edge-b', server.port, { interfaces }))
   await eventually('both are connected', () => isServerReady(a) && isServerReady(b) && knows(a, 'edge-b'))
-  if (interfaces.length > 0) await eventually('direct', () => pathTo(a, 'edge-b') === 'direct')
+  if (interfaces.length > 0) await eventually('direct', () => pathTo(a, 'edge-b') === 'lan')
   return { folder, server, a, b, [Symbol.asyncDispose]: () => stack.disposeAsync() }
 }
 
@@ -66,7 +66,7 @@ const greeting = () => startTcpServer((socket) => void socket.end('hello'))
 const sink = () => startTcpServer((socket) => void socket.resume())
 
 for (const [name, interfaces, path] of [
-  ['neighbours', lan, 'direct'],
+  ['neighbours', lan, 'lan'],
   ['nodes that only a relay can join', [], 'relayed'],
 ] as const) {
   test(`${name} get links by themselves once flows ask for them, and the flows use them`, async () => {
@@ -94,7 +94,7 @@ test('the end that cannot dial asks the other one for links', async () => {
   ] as const) {
     to.serve('10.1.1.1', target.port)
     assert.equal((await readAll(await dial(from, to.name, target.port))).toString(), 'hello')
-    await untilLinks(from, 'shared direct', 1)
+    await untilLinks(from, 'shared lan', 1)
   }
 })
 
@@ -106,10 +106,10 @@ test('long flows move to bulk links in the middle of the stream, and not a byte 
   mesh.b.serve('10.1.1.1', echo.port)
   mesh.b.serve('10.1.1.1', target.port)
   await helloOver(mesh.a, target.port)
-  await untilLinks(mesh.a, 'shared direct', 1)
+  await untilLinks(mesh.a, 'shared lan', 1)
   const flows = await Promise.all([1, 2, 3].map(() => dial(mesh.a, 'edge-b', echo.port)))
   await Promise.all(flows.map((flow, index) => assertIntact(flow, total, index > 0)))
-  const { 'bulk direct': bulk = 0 } = await linksOf(mesh.a)
+  const { 'bulk lan': bulk = 0 } = await linksOf(mesh.a)
   assert.ok(bulk >= 1 && bulk <= 8, `${bulk} bulk links`)
 })
 
@@ -146,7 +146,7 @@ test('a flow that nobody reads does not hold up its neighbours on the same link'
   await using target = await greeting()
   for (const { port } of [stalled, echo, target]) mesh.b.serve('10.1.1.1', port)
   await helloOver(mesh.a, target.port)
-  await untilLinks(mesh.a, 'shared direct', 1)
+  await untilLinks(mesh.a, 'shared lan', 1)
   const stuck = await Promise.all(Array.from({ length: 8 }, () => dial(mesh.a, 'edge-b', stalled.port)))
   for (const flow of stuck) flow.write(Buffer.alloc(8 * megabyte))
   await delay(300)
@@ -198,7 +198,7 @@ test('a peer that restarts is met again, and nothing of its old flows is mixed u
   mesh.b.serve('10.1.1.1', target.port)
   mesh.b.serve('10.1.1.1', open.port)
   await helloOver(mesh.a, target.port)
-  await untilLinks(mesh.a, 'shared direct', 1)
+  await untilLinks(mesh.a, 'shared lan', 1)
   const flow = await dial(mesh.a, 'edge-b', open.port)
   const lost = assert.rejects(finished(flow.resume()), { code: 'ECONNRESET' })
   await mesh.b[Symbol.asyncDispose]()
@@ -206,9 +206,9 @@ test('a peer that restarts is met again, and nothing of its old flows is mixed u
   const { folder, server } = mesh
   await using b = await startTestAgent(folder, 'edge-b', server.port, { interfaces: lan, stateDir: mesh.b.stateDir })
   b.serve('10.1.1.1', target.port)
-  await eventually('it is back', () => isServerReady(b) && pathTo(mesh.a, 'edge-b') === 'direct', 15_000)
+  await eventually('it is back', () => isServerReady(b) && pathTo(mesh.a, 'edge-b') === 'lan', 15_000)
   await helloOver(mesh.a, target.port)
-  await untilLinks(mesh.a, 'shared direct', 1)
+  await untilLinks(mesh.a, 'shared lan', 1)
 })
 
 for (const links of [true, false]) {
@@ -254,10 +254,10 @@ test('ping and status tell the path, the round trip and the bytes of a peer', as
   await using target = await greeting()
   mesh.b.serve('10.1.1.1', target.port)
   const first = await mesh.a.tunnel.ping('edge-b', AbortSignal.timeout(10_000))
-  assert.deepEqual([first.path, first.roundTripMs > 0], ['direct', true])
-  await untilLinks(mesh.a, 'shared direct', 1)
+  assert.deepEqual([first.path, first.roundTripMs > 0], ['lan', true])
+  await untilLinks(mesh.a, 'shared lan', 1)
   const second = await mesh.a.tunnel.ping('edge-b', AbortSignal.timeout(10_000))
-  assert.deepEqual([second.path, second.carrier], ['direct', 'link'])
+  assert.deepEqual([second.path, second.carrier], ['lan', 'link'])
   await helloOver(mesh.a, target.port)
   const peer = mesh.a.tunnel.status().peers.find(({ name }) => name === 'edge-b')
   assert.ok(peer?.links && peer.links.count >= 1)

@@ -58,7 +58,7 @@ test('neighbours connect directly by themselves, and meet again without any serv
     await using a = await startTestAgent(folder, 'edge-a', server.port, { interfaces: lan })
     await using b = await startTestAgent(folder, 'edge-b', server.port, { interfaces: lan })
     b.serve('10.1.1.1', target.port)
-    await eventually('direct both ways', () => pathTo(a, 'edge-b') === 'direct' && pathTo(b, 'edge-a') === 'direct')
+    await eventually('direct both ways', () => pathTo(a, 'edge-b') === 'lan' && pathTo(b, 'edge-a') === 'lan')
     assert.equal((await readAll(await dial(a, 'edge-b', target.port))).toString(), 'hello')
     return Number(/\/tcp\/(\d+)/.exec(b.tunnel.status().listen[0] ?? '')?.[1])
   })()
@@ -70,7 +70,7 @@ test('neighbours connect directly by themselves, and meet again without any serv
   })
   b.serve('10.1.1.1', target.port)
   assert.equal((await readAll(await dial(a, 'edge-b', target.port))).toString(), 'hello')
-  assert.equal(pathTo(a, 'edge-b'), 'direct')
+  assert.equal(pathTo(a, 'edge-b'), 'lan')
 })
 
 test('flows that wait for the first connection to a peer all open when it stands', async () => {
@@ -94,7 +94,7 @@ test('flows go on through the relay when a direct connection dies, and a new one
   await using target = await greeting()
   {
     await using b = await startTestAgent(folder, 'edge-b', server.port, { interfaces: lan })
-    await eventually('direct', () => pathTo(a, 'edge-b') === 'direct')
+    await eventually('direct', () => pathTo(a, 'edge-b') === 'lan')
     assert.ok(knows(b, 'edge-a'))
   }
   await eventually('the loss is noticed', () => pathTo(a, 'edge-b') === 'none')

@@ -56,6 +56,7 @@ export async function startLinks(options: LinksOptions): Promise<LinkTable> {
     tasks,
     bestConnection: (peerId) => paths.bestConnectionTo(peerId),
     pathOf: (connection) => paths.describe(connection),
+    pathFrom: (address) => paths.describeDirect(address),
     logger,
   })
   await connector.serve()

@@ -162,7 +162,17 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
   const goPeers =
     config.identity === 'derived' ? new GoPeers({ ownName: ownDerivedName, host, tasks, logger }) : undefined
   const policy = pathPolicyOf(config.paths)
-  const paths = new PeerPaths({ host, book, links, direct, policy, strangers: goPeers, logger, patienceMs })
+  const paths = new PeerPaths({
+    host,
+    book,
+    links,
+    direct,
+    policy,
+    strangers: goPeers,
+    interfaceAddresses,
+    logger,
+    patienceMs,
+  })
   const inbound = new FlowCounter(limits.inbound)
   const outbound = new FlowCounter(limits.outbound)
   const peers = { direct, paths, policy, goPeers }

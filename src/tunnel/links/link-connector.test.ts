@@ -32,6 +32,7 @@ function createConnector(t: TestContext) {
     tasks,
     bestConnection: () => connection,
     pathOf: () => 'direct',
+    pathFrom: () => 'direct',
     logger: silentLogger,
   })
   return { connector, asked, fail: () => reject(new Error('the peer speaks no links')) }

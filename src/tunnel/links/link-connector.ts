@@ -21,8 +21,10 @@ export interface LinkConnectorOptions {
   readonly tasks: TaskGroup
   /** The connection that shows the best path to the peer now. */
   bestConnection(peerId: string): PeerConnection | undefined
-  /** `direct` or `relayed via NAME`. */
+  /** `lan`, `direct` or `relayed via NAME`. */
   pathOf(connection: PeerConnection): string
+  /** The same for a peer that has connected to us from this IP address. */
+  pathFrom(address: string): string
   readonly logger: Logger
 }
 
@@ -106,7 +108,9 @@ export class LinkConnector {
   /** Serves peers that ask us to dial, and sockets that begin a link. */
   async serve(): Promise<void> {
     const { host, table, tasks, logger } = this.#options
-    host.handleRaw(linkMagic, (socket) => table.accept({ socket, path: 'direct' }))
+    host.handleRaw(linkMagic, (socket) => {
+      table.accept({ socket, path: this.#options.pathFrom(socket.remoteAddress ?? '') })
+    })
     await host.handle({
       protocol: linkAskProtocol,
       maxStreams: maxAsksPerConnection,

@@ -150,7 +150,7 @@ export class DirectConnector {
       try {
         const connection = await this.#dialAny(record, addresses, signal)
         Object.assign(attempts, { failed: 0, nextAt: 0, lastError: undefined })
-        this.#options.logger.info({ peer: record.name, address: connection.address, path: 'direct' }, 'peer connected')
+        this.#options.logger.info({ peer: record.name, address: connection.address }, 'peer connected')
         resolve(connection)
       } catch (error) {
         this.#noteFailure(record, attempts, error)

@@ -12,8 +12,8 @@ import { PeerPaths } from './peer-paths.ts'
 const peerId = 'peer of edge-b'
 
 /** Paths to `edge-b`, to which one connection stands; `settled` is the attempt to make a link. */
-function createPaths(settled: (signal: AbortSignal) => Promise<Link | undefined>) {
-  const connection = { peerId, relayPeerId: undefined, address: '/ip4/192.0.2.1/tcp/1' } as PeerConnection
+function createPaths(settled: (signal: AbortSignal) => Promise<Link | undefined>, address = '/ip4/192.0.2.1/tcp/1') {
+  const connection = { peerId, relayPeerId: undefined, address } as PeerConnection
   const direct: Pick<DirectConnector, 'want'> = { want() {} }
   const host: Pick<Host, 'connectionsTo'> = { connectionsTo: () => [connection] }
   const record = { record: { name: 'edge-b', peerId } }
@@ -24,6 +24,7 @@ function createPaths(settled: (signal: AbortSignal) => Promise<Link | undefined>
     links: [],
     direct: direct as DirectConnector,
     policy: { allows: () => true, seeksDirect: true, punches: true },
+    interfaceAddresses: () => [{ address: '198.51.100.7', prefixLength: 24 }],
     logger: silentLogger,
     patienceMs: 1000,
   })
@@ -61,4 +62,15 @@ test('who gives up while waiting is not kept', async () => {
     return undefined
   })
   await assert.rejects(paths.carrierTo('edge-b', AbortSignal.abort(new Error('gone'))), /gone/)
+})
+
+test('a neighbour in a subnet of this node is reached in the LAN, any other one directly', async () => {
+  const inLan = createPaths(async () => undefined, '/ip4/198.51.100.9/tcp/20006/p2p/x')
+  assert.deepEqual(inLan.paths.pathOf(peerId), { kind: 'lan', address: '/ip4/198.51.100.9/tcp/20006' })
+  assert.equal((await inLan.paths.carrierTo('edge-b', never)).path, 'lan')
+  assert.equal(createPaths(async () => undefined).paths.pathOf(peerId).kind, 'direct')
+  assert.deepEqual(
+    ['198.51.100.200', '192.0.2.9', ''].map((address) => inLan.paths.describeDirect(address)),
+    ['lan', 'direct', 'direct'],
+  )
 })

@@ -1,6 +1,7 @@
+import type { InterfaceAddress } from '../../linux/index.ts'
 import { DialError } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
-import { TimeLimit } from '../../runtime/index.ts'
+import { abortable, TimeLimit } from '../../runtime/index.ts'
 import { type Carrier, type CarrierSource, flowProtocol } from '../flows/carrier.ts'
 import type { OpenMessages } from '../flows/open-message.ts'
 import { createStreamCarrier } from '../flows/stream-carrier.ts'
@@ -13,6 +14,7 @@ import type { NameRecord } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import type { LinkFacts, PeerPath, PingAnswer } from '../tunnel.ts'
 import { type DirectConnector, isDirect } from './direct-connector.ts'
+import { DirectNames, directNameOf } from './direct-names.ts'
 import { createHedgedCarrier } from './hedged-carrier.ts'
 import type { PathPolicy } from './path-policy.ts'
 import { hedgeMs, RelayChoice, type RelayLink } from './relay-choice.ts'
@@ -55,6 +57,8 @@ export interface PeerPathsOptions {
   readonly policy: PathPolicy
   /** Nodes of the Go system, which sign no records; absent where there are none. */
   readonly strangers?: Strangers | undefined
+  /** Of this node and its LAN neighbours. */
+  readonly interfaceAddresses: () => readonly InterfaceAddress[]
   readonly logger: Logger
   /** How long a flow waits for a node to become known or connected, before it fails. */
   readonly patienceMs: number
@@ -84,12 +88,14 @@ export class PeerPaths implements CarrierSource {
   readonly #suspects = new WeakMap<PeerConnection | Link, number>()
   readonly #connectionOf = new WeakMap<Carrier, PeerConnection>()
   readonly #lastErrors = new Map<string, string>()
+  readonly #directNames: DirectNames
   readonly #waiting = new Set<() => void>()
   #links: LinkSource | undefined
 
   constructor(options: PeerPathsOptions) {
     this.#options = options
     this.#relays = new RelayChoice(options.links)
+    this.#directNames = new DirectNames(options.interfaceAddresses)
   }
 
   /** Something changed: records, presence, or connections; those who wait look again. */
@@ -148,17 +154,24 @@ export class PeerPaths implements CarrierSource {
   pathOf(peerId: string): PeerPath {
     const connection = this.#best(peerId)
     if (connection !== undefined && isDirect(connection)) {
-      return { kind: 'direct', address: connection.address.replace(/\/p2p\/.*/, '') }
+      return { kind: this.#directNames.ofConnection(connection), address: connection.address.replace(/\/p2p\/.*/, '') }
     }
     const link = this.#links?.table.peer(peerId)?.best()
-    if (link?.isDirect) return { kind: link.path === 'punched' ? 'punched' : 'direct', address: link.address }
+    if (link?.isDirect) return { kind: directNameOf(link), address: link.address }
     if (connection === undefined) return { kind: 'none' }
     return { kind: 'relayed', via: this.#relays.nameOf(connection.relayPeerId) }
   }
 
   /** How a connection travels, for logs. */
   describe(connection: PeerConnection): string {
-    return connection.relayPeerId === undefined ? 'direct' : this.describeRelayed(connection.relayPeerId)
+    return connection.relayPeerId === undefined
+      ? this.#directNames.ofConnection(connection)
+      : this.describeRelayed(connection.relayPeerId)
+  }
+
+  /** How a peer that has connected to us from this IP address travels. */
+  describeDirect(address: string): string {
+    return this.#directNames.ofAddress(address)
   }
 
   /** How what this relay joins travels, for logs. */
@@ -382,17 +395,4 @@ function serversText(links: readonly RelayLink[]): string {
   if (links.length === 0) return 'no server is configured'
   const states = links.map((link) => `${link.address.text} (${link.status().lastError ?? 'connecting'})`)
   return `no server is connected: ${states.join(', ')}`
-}
-
-/** The promise, given up when the signal aborts; what it waits for goes on for others. */
-async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted()
-  const { promise: aborted, reject } = Promise.withResolvers<never>()
-  const onAbort = () => reject(signal.reason)
-  signal.addEventListener('abort', onAbort, { once: true })
-  try {
-    return await Promise.race([promise, aborted])
-  } finally {
-    signal.removeEventListener('abort', onAbort)
-  }
 }

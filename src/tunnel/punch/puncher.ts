@@ -162,10 +162,12 @@ export class Puncher implements Disposable {
     const connection = this.#options.relayedConnection(peerId)
     if (connection === undefined) throw new Error('there is no relayed connection to agree over')
     using limit = new TimeLimit(agreeTimeoutMs, stopping)
+    // Whoever cannot tell how it is seen need not bother the other side.
+    const seen = await this.#options.appearance(limit.signal)
     const stream = await connection.openStream(punchProtocol, limit.signal)
     stream.on('error', ignoreError)
     try {
-      if (this.#options.host.peerId < peerId) await this.#lead(stream, peerId, limit.signal, stopping)
+      if (this.#options.host.peerId < peerId) await this.#lead(stream, { peerId, seen }, limit.signal, stopping)
       else {
         await writeFrame(stream, { type: 'want' }, limit.signal)
         stream.end()
@@ -178,8 +180,12 @@ export class Puncher implements Disposable {
   }
 
   /** Our part when ours is the lower identity. */
-  async #lead(stream: ByteStream, peerId: string, signal: AbortSignal, stopping: AbortSignal): Promise<void> {
-    const seen = await this.#options.appearance(signal)
+  async #lead(
+    stream: ByteStream,
+    { peerId, seen }: { readonly peerId: string; readonly seen: Appearance },
+    signal: AbortSignal,
+    stopping: AbortSignal,
+  ): Promise<void> {
     const token = randomBytes(tokenBytes).toString('base64url')
     await writeFrame(stream, { type: 'punch', token, seen }, signal)
     const answer = answerSchema.parse(await readFrame(stream, punchFrameLimitBytes, signal))
