@@ -37,13 +37,17 @@ const shared: readonly Kind[] = ['keeping', 'only-proxy']
 const port = 8080
 const proxyPort = 3128
 
+type PathKind = PeerStatus['path']['kind']
+
 /** What is to be found between two networks; the order does not matter. */
-function expectedPath(left: Kind, right: Kind): PeerStatus['path']['kind'] {
+function expectedPath(left: Kind, right: Kind): PathKind | 'either' {
   const both = [nats[left], nats[right]]
   const has = (...some: Nat[]) => both.some((nat) => some.includes(nat))
   if (has('only-443', 'only-proxy')) return 'relayed'
   if (has('none')) return 'direct'
   if (has('randomising')) return 'relayed'
+  // The first dials must cross, or each closes the other's way for ten seconds; here they have some microseconds for it.
+  if (left === 'resetting' && right === 'resetting') return 'either'
   // Without a NAT there is nothing to be punched but a firewall.
   return has('no-inbound') ? 'direct' : 'punched'
 }
@@ -115,11 +119,13 @@ for (const lan of shared) {
 test('each pair of networks finds the best path that can be', { timeout: 200_000 }, async (t) => {
   const found = await Promise.all(
     pairs.map(async ({ from, to, left, right }) => {
-      const { path, ms, firstMs, reason } = await settle(from, to, expectedPath(left, right))
+      const expected = expectedPath(left, right)
+      const { path, ms, firstMs, reason } = await settle(from, to, expected)
       t.diagnostic(
         `${from} - ${to}: ${path} ${ms.toFixed(0)} ms after its first answer, which took ${firstMs.toFixed(0)} ms${reason}`,
       )
-      return `${from} - ${to}: ${path}`
+      const isFitting = expected === 'either' && ['punched', 'relayed'].includes(path)
+      return `${from} - ${to}: ${isFitting ? 'either' : path}`
     }),
   )
   assert.deepEqual(
@@ -129,7 +135,7 @@ test('each pair of networks finds the best path that can be', { timeout: 200_000
 })
 
 /** Sends traffic until the path is better than relayed, or cannot be expected to become so. */
-async function settle(from: string, to: string, expected: PeerStatus['path']['kind']) {
+async function settle(from: string, to: string, expected: PathKind | 'either') {
   const host = lab.node(edgeOf(from))
   const get = async () => assert.equal(await bodyFrom(host, `http://${addressOf(to)}/`), edgeOf(to))
   const firstMs = await eventually(30_000, get)
@@ -137,7 +143,7 @@ async function settle(from: string, to: string, expected: PeerStatus['path']['ki
   for (;;) {
     const { path, lastError } = await peerOf(host.name, edgeOf(to))
     const ms = performance.now() - startedAt
-    if (path.kind !== 'relayed' || ms > (expected === 'relayed' ? 15_000 : 45_000)) {
+    if (path.kind !== 'relayed' || ms > (expected === 'relayed' || expected === 'either' ? 15_000 : 45_000)) {
       await get()
       return { path: path.kind, ms, firstMs, reason: lastError === undefined ? '' : ` (${lastError})` }
     }
