@@ -26,6 +26,7 @@ import { agentAwaits, agentKinds, startMetadataSource } from './metadata-source.
 import { startMetricsServer } from './metrics-server.ts'
 import { noTunnel } from './no-tunnel.ts'
 import { nodeAddressOf } from './node-address.ts'
+import { createInwardDialer, reachPeersOf } from './reach-peers.ts'
 
 const removeTimeoutMs = 5_000
 
@@ -47,8 +48,10 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const memory = await beginMemory(running, base, catalog)
   const source = running.use(await startMetadataSource(base, context, catalog, agentKinds))
 
+  let proxy: ServiceProxy | undefined
   const reach = await beginReach(running, base, kernel, catalog)
-  const tunnel = await beginTunnel(running, base, context, reach)
+  const inward = { ...reach, local: createInwardDialer(reach.local, () => proxy) }
+  const tunnel = await beginTunnel(running, base, context, inward)
   const remote = tunnel?.dialer ?? noTunnel
   const dialer = createNodeAwareDialer(config.nodeName, reach.local, remote)
   const datagramDialer = createNodeAwareDatagramDialer(config.nodeName, createDirectDatagramDialer(), remote)
@@ -59,7 +62,6 @@ export async function run(configFile: string, context: CommandContext): Promise<
   await using unlessReady = await beginDevice(base, kernel)
   const dnsLogger = base.loggerOf('dns')
   const ownAddresses = () => [bridgeDeviceIP]
-  let proxy: ServiceProxy | undefined
   const addressOfEndpoint: DnsOptions['addressOfEndpoint'] = (service, endpoint) =>
     proxy?.endpointAddressOf(service, endpoint)
   const named = { catalog, ownAddresses, addressOfEndpoint }
@@ -67,7 +69,8 @@ export async function run(configFile: string, context: CommandContext): Promise<
     ? running.use(await startDns({ config: edgeDNS, address: bridgeDeviceIP, ...named, logger: dnsLogger, metrics }))
     : undefined
   const { excludedAddresses } = running.use(startAgentReload(base, context.env, tunnel))
-  const proxied = { kernel, catalog, dialer, datagramDialer, excludedAddresses }
+  const peers = tunnel && reachPeersOf(tunnel)
+  const proxied = { kernel, catalog, dialer, datagramDialer, peers, excludedAddresses }
   proxy = edgeProxy.enable ? running.use(await beginProxy(base, proxied)) : undefined
   const socks5 = await beginSocks5(running, base, reach, dialer)
   const metricsServer = running.use(startMetricsServer(base))
@@ -177,7 +180,7 @@ async function beginSocks5(
 
 async function beginProxy(
   base: Boot<'agent'>,
-  parts: Pick<ServiceProxyOptions, 'kernel' | 'catalog' | 'dialer' | 'datagramDialer' | 'excludedAddresses'>,
+  parts: Pick<ServiceProxyOptions, 'kernel' | 'catalog' | 'dialer' | 'datagramDialer' | 'peers' | 'excludedAddresses'>,
 ): Promise<ServiceProxy> {
   const { config, metrics, health } = base
   const { edgeDNS, edgeProxy } = config.modules

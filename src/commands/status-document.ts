@@ -97,8 +97,30 @@ function renderProxy(proxy: ServiceProxyStatus): string[] {
     `proxy     ${servicePorts} ServicePorts${refused}, ${openConnections} connections in userspace on port ${listenPort}`,
     `          rules in nftables, changed by ${changesBy}`,
     ...firewalls,
+    ...renderReachability(proxy.reachability),
     ...(problem === undefined ? [] : [`          problem: ${problem}`]),
   ]
+}
+
+/** Nodes that are reached directly, one by one; the others by reason. */
+function renderReachability({ nodes }: ServiceProxyStatus['reachability']): string[] {
+  const direct = nodes.filter((node) => node.direct > 0)
+  const reasons = new Map<string, string[]>()
+  for (const { node, direct: count, reason = 'unknown' } of nodes) {
+    if (count === 0) reasons.set(reason, [...(reasons.get(reason) ?? []), node])
+  }
+  return [
+    ...direct.map(({ node, direct: count, tunnelled, reason }) => {
+      const rest = tunnelled === 0 ? '' : `, ${tunnelled} through the tunnel: ${reason}`
+      return `reach     ${node.padEnd(20)} ${count} endpoint addresses directly${rest}`
+    }),
+    ...[...reasons].map(([reason, names]) => `reach     ${shortListOf(names)} through the tunnel: ${reason}`),
+  ]
+}
+
+function shortListOf(names: readonly string[]): string {
+  const rest = names.length - 5
+  return rest <= 0 ? names.join(', ').padEnd(20) : `${names.slice(0, 5).join(', ')} and ${rest} more`
 }
 
 function renderGateway({ gateways, virtualServices, rules, listeners, problems }: GatewayStatus): string[] {

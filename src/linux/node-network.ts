@@ -42,6 +42,18 @@ export interface NetworkView {
   readonly interfaces: readonly NetworkInterface[]
   /** Names of the interfaces that a default route leaves by. */
   readonly defaultRouteInterfaces: readonly string[]
+  /** The other routes of the main table. */
+  readonly routes: readonly NetworkRoute[]
+}
+
+/** One route, to anything but everything. */
+export interface NetworkRoute {
+  /** CIDR text. */
+  readonly network: string
+  /** False for routes that refuse or drop packets. */
+  readonly leadsSomewhere: boolean
+  /** Absent for routes over several interfaces, and those that lead nowhere. */
+  readonly interface?: string
 }
 
 /** One interface with its IPv4 addresses. */

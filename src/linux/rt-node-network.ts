@@ -185,7 +185,16 @@ function viewOf(links: Links, addresses: Addresses, routes: Routes): NetworkView
     if (data.dstLen !== 0 || data.table !== tables.main || !isUnicast(data.type)) continue
     for (const index of [attrs.oif, ...nextHopsOf(attrs.multipath)]) names.add(nameOf(links, index))
   }
-  return { interfaces: links.map((link) => interfaceOf(link, addresses)), defaultRouteInterfaces: [...names].sort() }
+  return {
+    interfaces: links.map((link) => interfaceOf(link, addresses)),
+    defaultRouteInterfaces: [...names].sort(),
+    routes: routes.flatMap(({ data, attrs }) => {
+      if (data.dstLen === 0 || data.table !== tables.main) return []
+      const network = `${textOf(attrs.dst)}/${data.dstLen}`
+      const link = attrs.oif === undefined ? {} : { interface: nameOf(links, attrs.oif) }
+      return [{ network, leadsSomewhere: isUnicast(data.type), ...link }]
+    }),
+  }
 }
 
 const isUnicast = (type: unknown): boolean => type === 'UNICAST' || type === 1

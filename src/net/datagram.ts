@@ -28,6 +28,8 @@ export interface DatagramSocket extends AsyncDisposable {
 export interface ExchangeOptions {
   readonly timeoutMs: number
   readonly signal: AbortSignal
+  /** The address to send from; the kernel's choice when absent. */
+  readonly source?: string | undefined
   /** Tells the answer from anything else that arrives, which is ignored. */
   accept(message: Buffer): boolean
 }
@@ -73,6 +75,7 @@ export async function exchangeDatagram(
     if (options.accept(answer)) resolve(answer)
   })
   let isOpen = true
+  if (options.source !== undefined) socket.bind({ address: options.source, exclusive: true })
   socket.connect(target.port, target.address, (error?: Error) => {
     if (error) reject(error)
     // The exchange may be over before it began, and a closed socket throws.

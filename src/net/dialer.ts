@@ -12,8 +12,11 @@ export interface DialTarget {
   readonly protocol: Protocol
   /** The node the address is meant on; absent means this node dials it itself. */
   readonly nodeName?: string | undefined
-  /** `node` asks for a port of the node itself, at the address of its own choice; absent means an endpoint there. */
-  readonly kind?: 'node' | undefined
+  /**
+   * `node` asks for a port of the node itself, at the address of its own choice, and `reach` for the part of its agent
+   * that takes keys; absent means an endpoint there.
+   */
+  readonly kind?: 'node' | 'reach' | undefined
   readonly address: string
   readonly port: number
 }

@@ -8,7 +8,7 @@ interface Side {
 }
 
 /**
- * Two byte streams joined in memory, for tests: half-close, backpressure, and a destroy before both directions
+ * Two byte streams joined in memory: half-close, backpressure, and a destroy before both directions
  * are done reaches the other side as `ECONNRESET`, as TCP does it. Nothing arrives in the tick it was written in.
  */
 export function createMemoryStreamPair(options: { readonly highWaterMark?: number } = {}): [ByteStream, ByteStream] {

@@ -54,6 +54,12 @@ export const proxySchema = z.strictObject({
     .describe(
       'Who may use ClusterIPs through this node: it and its pods, or also LAN neighbours that route through it.',
     ),
+  reachability: z
+    .enum(['auto', 'direct', 'tunnel'])
+    .default('auto')
+    .describe(
+      'How endpoints on other nodes are reached. tunnel: always through the tunnel. direct: all pod addresses are taken to be routable, as with a CNI plugin that spans all nodes. auto: directly where the node has confirmed, over that very route, that it is reached at the address of its endpoint; else through the tunnel.',
+    ),
   onStop: z
     .enum(['keep', 'remove'])
     .default('keep')

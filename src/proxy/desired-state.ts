@@ -154,7 +154,7 @@ function ruledServicePortOf(entry: PlannedServicePort, proxies: Proxies): RuledS
   const here = [...entry.direct, ...(external?.spread.direct ?? []), ...(external?.local ?? [])]
   const hairpins = [...new Set(here.map(({ address }) => `${address} . ${address}`))]
   if (external === undefined) return { ...choice, destinations, hairpins }
-  const { spread, local, protocol, nodePort, guard } = external
+  const { spread, local, protocol, nodePort, guard, keepsSources } = external
   const proxy = slotAt(proxies.outside)
   const outside = local && { outside: choiceOf(`${entry.id}, outside`, local, entry.policy) }
   const ruled = {
@@ -162,6 +162,7 @@ function ruledServicePortOf(entry: PlannedServicePort, proxies: Proxies): RuledS
     destinations: external.destinations,
     nodePort,
     guard,
+    keepsSources,
     choice: spread.id === entry.id ? choice : choiceOf(spread.id, slotsOf(spread, proxy), entry.policy),
     loopback: protocol === 'tcp' ? proxy : undefined,
     ...outside,

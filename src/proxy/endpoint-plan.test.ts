@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createCatalog, type Snapshot } from '../catalog/index.ts'
-import { type EndpointSlice, parseIpv4Network, type Service } from '../model/index.ts'
+import { type Backend, type EndpointSlice, parseIpv4Network, type Service } from '../model/index.ts'
 import { createFarEndpointPlanner, createFarServicePorts, farEndpointIdOf } from './endpoint-plan.ts'
+import { everythingReached } from './reach/reached-endpoints.ts'
 import type { PlanOptions } from './service-plan.ts'
 
 const options: PlanOptions = {
@@ -96,7 +97,7 @@ test('each port leads to that very endpoint, at the address of the endpoint', ()
   const servicePorts = createFarServicePorts()
   const found = createFarEndpointPlanner()(snapshotOf([db], [slice('db', ['edge-b1', '10.244.1.2'])]), options)
   const synthetic = new Map([[found[0]?.id ?? '', '169.254.90.1']])
-  const planned = servicePorts(found, synthetic)
+  const planned = servicePorts(found, synthetic, undefined)
   assert.deepEqual(
     planned.map(({ destinations, userspace }) => [destinations, userspace]),
     [5432, 9187].map((port) => [
@@ -104,8 +105,31 @@ test('each port leads to that very endpoint, at the address of the endpoint', ()
       [{ nodeName: 'edge-b1', address: '10.244.1.2', port }],
     ]),
   )
-  assert.equal(servicePorts(found, synthetic)[0], planned[0])
-  assert.deepEqual(servicePorts(found, new Map()), [])
+  assert.equal(servicePorts(found, synthetic, undefined)[0], planned[0])
+  assert.deepEqual(servicePorts(found, new Map(), undefined), [])
+})
+
+test('an endpoint that is reached without the tunnel keeps its address, and what stays the same is the same object', () => {
+  const servicePorts = createFarServicePorts()
+  const found = createFarEndpointPlanner()(snapshotOf([db], [slice('db', ['edge-b1', '10.244.1.2'])]), options)
+  const synthetic = new Map([[found[0]?.id ?? '', '169.254.90.1']])
+  const before = servicePorts(found, synthetic, undefined)
+  const sql = { has: (endpoint: Backend) => endpoint.nodeName === 'edge-b1' && endpoint.port === 5432 }
+  const planned = servicePorts(found, synthetic, sql)
+  assert.deepEqual(
+    planned.map(({ destinations, direct, userspace }) => [destinations[0]?.address, direct.length, userspace.length]),
+    [
+      ['169.254.90.1', 1, 0],
+      ['169.254.90.1', 0, 1],
+    ],
+  )
+  assert.notEqual(planned, before)
+  assert.equal(servicePorts(found, synthetic, { ...sql })[0], planned[0])
+})
+
+test('where all addresses are routable clients are told the real one', () => {
+  const place = { nodeName: 'edge-b1', address: '10.244.1.2' }
+  assert.equal(farEndpointIdOf(db, place, { ...options, reached: everythingReached }), undefined)
 })
 
 test('ports of UDP are carried where datagrams are', () => {

@@ -7,6 +7,7 @@ import {
   type Service,
   type ServicePortId,
 } from '../model/index.ts'
+import { everythingReached } from './reach/reached-endpoints.ts'
 import type { PlannedServicePort, PlanOptions } from './service-plan.ts'
 import { isHandled, isUsableAddress } from './service-port-plan.ts'
 
@@ -30,11 +31,12 @@ export function farEndpointIdOf(
   options: FarEndpointOptions,
 ): string | undefined {
   if (!service.headless || nodeName === undefined || nodeName === options.nodeName) return undefined
+  if (options.reached === everythingReached) return undefined
   if (!isHandled(service, options) || !isUsableAddress(address, options.syntheticNetwork)) return undefined
   return `endpoint ${keyOf(service)} ${nodeName}/${address}`
 }
 
-type FarEndpointOptions = Pick<PlanOptions, 'nodeName' | 'serviceFilterMode'> & {
+type FarEndpointOptions = Pick<PlanOptions, 'nodeName' | 'serviceFilterMode' | 'reached'> & {
   readonly syntheticNetwork: Ipv4Network
 }
 
@@ -85,32 +87,47 @@ function withIds(id: string, ports: readonly EndpointPort[], { carriesDatagrams 
   return carried.map(([key, port], at) => ({ ...port, id: at === 0 ? id : `${id} ${key}` }))
 }
 
-/** Rules and routes of far endpoints by their addresses; the same objects as long as those stay. */
+/**
+ * Rules and routes of far endpoints by their addresses; the same objects as long as those stay. What clients know an
+ * endpoint by stays the same when it is reached in another way.
+ */
 export function createFarServicePorts(): (
   endpoints: readonly FarEndpoint[],
   synthetic: ReadonlyMap<string, string>,
+  reached: PlanOptions['reached'],
 ) => readonly PlannedServicePort[] {
-  const known = new WeakMap<FarEndpoint, { readonly at: string; readonly planned: readonly PlannedServicePort[] }>()
-  return (endpoints, synthetic) =>
+  const known = new WeakMap<FarEndpoint, FarPlan>()
+  return (endpoints, synthetic, reached) =>
     endpoints.flatMap((endpoint) => {
       const at = synthetic.get(endpoint.id)
       if (at === undefined) return []
       const last = known.get(endpoint)
-      if (last?.at === at) return last.planned
-      const planned = plannedAt(at, endpoint)
-      known.set(endpoint, { at, planned })
+      if (last?.at === at && last.reached === reached) return last.planned
+      const ways = endpoint.ports.map(({ protocol, port }) => reached?.has({ ...endpoint, port }, protocol) === true)
+      const isSame = last?.at === at && ways.every((isDirect, index) => isDirect === last.ways[index])
+      const planned = isSame ? last.planned : plannedAt(at, endpoint, ways)
+      known.set(endpoint, { at, reached, ways, planned })
       return planned
     })
 }
 
-function plannedAt(at: string, { nodeName, address, ports }: FarEndpoint): PlannedServicePort[] {
+interface FarPlan {
+  readonly at: string
+  readonly reached: PlanOptions['reached']
+  /** For each port, whether it is reached by translation alone. */
+  readonly ways: readonly boolean[]
+  readonly planned: readonly PlannedServicePort[]
+}
+
+function plannedAt(
+  at: string,
+  { nodeName, address, ports }: FarEndpoint,
+  ways: readonly boolean[],
+): PlannedServicePort[] {
   const policy = { balancing: { kind: 'random' }, readsRequests: false, subsets: new Map(), notices: [] } as const
-  return ports.map(({ id, protocol, port }) => ({
-    id,
-    destinations: [{ protocol, address: at, port }],
-    direct: [],
-    userspace: [{ nodeName, address, port }],
-    reserve: [],
-    policy,
-  }))
+  return ports.map(({ id, protocol, port }, index) => {
+    const backends = [{ nodeName, address, port }]
+    const spread = ways[index] === true ? { direct: backends, userspace: [] } : { direct: [], userspace: backends }
+    return { id, destinations: [{ protocol, address: at, port }], ...spread, reserve: [], policy }
+  })
 }

@@ -1,7 +1,7 @@
 import { readEphemeralPorts } from '../linux/index.ts'
 import { AddressInUseError, type Dialer } from '../net/index.ts'
 import { listenPortCandidates } from './listen-port.ts'
-import type { ServiceProxyOptions } from './service-proxy.ts'
+import type { ServiceProxyOptions } from './service-proxy-options.ts'
 import { startUserspaceProxy, type UserspaceProxy } from './userspace/userspace-proxy.ts'
 
 /** Starts the userspace proxy on the first candidate that nobody else has; rejects when all are taken. */

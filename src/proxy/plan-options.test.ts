@@ -13,11 +13,13 @@ const fixed = {
 
 test('options are the same object until something that may change has changed', () => {
   const make = createPlanOptionsMaker(fixed)
-  const changing = { zone: 'za', withdrawn: new Set<string>(), excludedAddresses: new Set<string>() }
+  const reached = { has: () => false }
+  const changing = { zone: 'za', withdrawn: new Set<string>(), reached, excludedAddresses: new Set<string>() }
   const first = make(changing)
   assert.deepEqual(first, { ...fixed, ...changing })
   assert.equal(make({ ...changing }), first)
-  for (const changed of [{ zone: 'zb' }, { withdrawn: new Set<string>() }, { excludedAddresses: new Set<string>() }]) {
+  const others = [{ zone: 'zb' }, { withdrawn: new Set<string>() }, { excludedAddresses: new Set<string>() }]
+  for (const changed of [...others, { reached: { has: () => true } }, { reached: undefined }]) {
     const before = make(changing)
     assert.notEqual(make({ ...changing, ...changed }), before)
   }

@@ -1,7 +1,7 @@
 import type { PlanOptions } from './service-plan.ts'
 
 /** What may change while the proxy runs. */
-export type ChangingPlanOptions = Pick<PlanOptions, 'zone' | 'withdrawn' | 'excludedAddresses'>
+export type ChangingPlanOptions = Pick<PlanOptions, 'zone' | 'withdrawn' | 'reached' | 'excludedAddresses'>
 
 /** Completes the options of planning; the same object until one that may change has changed. */
 export type PlanOptionsMaker = (changing: ChangingPlanOptions) => PlanOptions
@@ -12,10 +12,11 @@ const zoneLabel = 'topology.kubernetes.io/zone'
 /** Remembers the last options. */
 export function createPlanOptionsMaker(fixed: Omit<PlanOptions, keyof ChangingPlanOptions>): PlanOptionsMaker {
   let last: PlanOptions | undefined
-  return ({ zone, withdrawn, excludedAddresses }) => {
-    const isSame = last?.zone === zone && last?.withdrawn === withdrawn && last?.excludedAddresses === excludedAddresses
-    if (last === undefined || !isSame) {
-      last = { ...fixed, excludedAddresses, ...(withdrawn === undefined ? {} : { withdrawn }), zone }
+  return (changing) => {
+    const { zone, withdrawn, reached, excludedAddresses } = changing
+    const isSame = last?.zone === zone && last?.withdrawn === withdrawn && last?.reached === reached
+    if (last === undefined || !isSame || last.excludedAddresses !== excludedAddresses) {
+      last = { ...fixed, excludedAddresses, ...(withdrawn === undefined ? {} : { withdrawn }), reached, zone }
     }
     return last
   }

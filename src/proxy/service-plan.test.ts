@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type Catalog, createCatalog, type Snapshot } from '../catalog/index.ts'
 import {
+  type Backend,
   type DestinationRule,
   type EndpointSlice,
   type Protocol,
@@ -75,6 +76,31 @@ test('endpoints on this node are direct, all others go through the userspace pro
     { address: '192.0.2.9', port: 8080 },
     { nodeName: 'edge-b1', address: '10.244.1.2', port: 8080 },
   ])
+})
+
+const reached = { has: (endpoint: Backend) => endpoint.nodeName === 'edge-b1' }
+
+test('endpoints on other nodes that are reached without the tunnel are direct as well', () => {
+  const endpoints = ['edge-a1/10.244.1.2', 'edge-b1/10.244.1.2', 'edge-c1/10.244.1.2']
+  for (const protocol of ['tcp', 'udp'] as const) {
+    const snapshot = snapshotOf([service('web', { protocol })], [slices('web', endpoints, protocol)])
+    const [planned] = planServicePorts(snapshot, { ...options, carriesDatagrams: true, reached })
+    const nodesOf = (backends: readonly Backend[] = []) => backends.map(({ nodeName }) => nodeName)
+    assert.deepEqual([nodesOf(planned?.direct), nodesOf(planned?.userspace)], [['edge-a1', 'edge-b1'], ['edge-c1']])
+  }
+})
+
+test('for clients outside they are not: the answers would not come back through this node', () => {
+  const ports = [{ name: 'main', protocol: 'tcp', port: 80, nodePort: 30080 }] as const
+  const snapshot = snapshotOf(
+    [service('web', { ports })],
+    [slices('web', ['edge-a1/10.244.1.2', 'edge-b1/10.244.2.2'])],
+  )
+  const [planned] = planServicePorts(snapshot, { ...options, reached })
+  assert.deepEqual(addressesOf(planned?.direct), ['10.244.1.2', '10.244.2.2'])
+  const spread = planned?.external?.spread
+  assert.notEqual(spread?.id, planned?.id)
+  assert.deepEqual([addressesOf(spread?.direct), addressesOf(spread?.userspace)], [['10.244.1.2'], ['10.244.2.2']])
 })
 
 test('loopback, link-local, synthetic and multicast endpoints are never used', () => {

@@ -14,6 +14,7 @@ import {
   servicePortIdOf,
 } from '../model/index.ts'
 import { differencesOf } from '../runtime/index.ts'
+import type { ReachedEndpoints } from './reach/reached-endpoints.ts'
 import {
   clusterDestinationsOf,
   externalFrameOf,
@@ -33,7 +34,7 @@ export interface Destination {
 export interface Spread {
   /** Names the route of the userspace proxy. */
   readonly id: ServicePortId
-  /** Endpoints on this node, which packets reach by translation alone. */
+  /** Endpoints that packets reach by translation alone: on this node, or on others where that is certain. */
   readonly direct: readonly Backend[]
   /** Endpoints that the userspace proxy dials. */
   readonly userspace: readonly Backend[]
@@ -54,6 +55,8 @@ export interface ExternalAccess {
   readonly protocol: Protocol
   /** External IPs and addresses of load balancers. */
   readonly destinations: readonly Destination[]
+  /** The clients' addresses are left alone, whatever their way. */
+  readonly keepsSources?: boolean
   /** The same port on every address of this node. */
   readonly nodePort?: number
   readonly spread: Spread
@@ -90,6 +93,8 @@ export interface PlanOptions {
   readonly carriesDatagrams?: boolean
   /** Ids of endpoints that do not accept connections; left out where others are left. */
   readonly withdrawn?: ReadonlySet<string>
+  /** Endpoints on other nodes that packets reach by translation alone; absent means none. */
+  readonly reached?: ReachedEndpoints | undefined
   readonly syntheticNetwork: Ipv4Network
   /** Addresses never intercepted: our own API server, metaServer, servers and relays. */
   readonly excludedAddresses: ReadonlySet<string>

@@ -80,18 +80,21 @@ export function planServicePort(
   const usable = snapshot.backendsOf(service, port).filter(({ address }) => isUsable(address, options))
   const backends = port.protocol === 'tcp' ? withoutWithdrawn(usable, options) : usable
   const isElsewhere = ({ nodeName }: Backend) => nodeName !== options.nodeName
+  const isFar = (backend: Backend) => isElsewhere(backend) && options.reached?.has(backend, port.protocol) !== true
   const staysHere = port.protocol === 'udp' && options.carriesDatagrams !== true
-  if (staysHere && backends.length > 0 && backends.every(isElsewhere)) return undefined
+  if (staysHere && backends.length > 0 && backends.every(isFar)) return undefined
   const balancing = { kind: options.balancing }
   const policy = resolvePolicy(service, port, snapshot.destinationRulesOf(service), { balancing })
-  const spreadFor = (as: Service, name: ServicePortId): Spread => {
+  const spreadFor = (as: Service, name: ServicePortId, isAway: (backend: Backend) => boolean): Spread => {
     const { chosen, reserve } = eligibleBackends(backends, as, options)
-    return spreadOf(name, chosen, reserve, policy, frame, options)
+    return spreadOf(name, chosen, reserve, { policy, frame, options, isAway })
   }
-  const spread = spreadFor(service, id)
-  const { internalTrafficPolicy, ...open } = service
-  const outside = internalTrafficPolicy === 'Local' ? spreadFor(open, `${id}, from outside`) : spread
+  const spread = spreadFor(service, id, isFar)
   if (frame.external === undefined) return { ...spread, destinations, policy }
+  const { internalTrafficPolicy, ...open } = service
+  // Answers of other nodes would go straight to clients outside, past the translation here.
+  const isSame = internalTrafficPolicy !== 'Local' && !spread.direct.some(isElsewhere)
+  const outside = isSame ? spread : spreadFor(open, `${id}, from outside`, isElsewhere)
   const isLocalOnly = service.externalTrafficPolicy === 'Local'
   const local = isLocalOnly && { local: backends.filter((backend) => !isElsewhere(backend)) }
   return { ...spread, destinations, policy, external: { ...frame.external, spread: outside, ...local } }
@@ -103,17 +106,23 @@ function withoutWithdrawn(backends: readonly Backend[], { withdrawn }: PlanOptio
   return left.length > 0 ? left : backends
 }
 
+interface SpreadingOptions {
+  readonly policy: ServicePortPolicy
+  readonly frame: ServicePortFrame
+  readonly options: PlanOptions
+  /** Tells backends that packets do not reach by translation alone. */
+  readonly isAway: (backend: Backend) => boolean
+}
+
 /** Splits backends by how they are reached. What only userspace can do, it does for all of them. */
 function spreadOf(
   id: ServicePortId,
   chosen: readonly Backend[],
   reserve: readonly Backend[],
-  policy: ServicePortPolicy,
-  { port }: ServicePortFrame,
-  { nodeName, carriesDatagrams }: PlanOptions,
+  { policy, frame: { port }, options: { carriesDatagrams }, isAway }: SpreadingOptions,
 ): Spread {
-  const direct = chosen.filter((backend) => backend.nodeName === nodeName)
-  const others = chosen.filter((backend) => backend.nodeName !== nodeName)
+  const direct = chosen.filter((backend) => !isAway(backend))
+  const others = chosen.filter(isAway)
   if (port.protocol === 'udp' && carriesDatagrams !== true) return { id, direct, userspace: [], reserve: [] }
   if (takesUserspace(policy, chosen.length, others.length)) return { id, direct: [], userspace: chosen, reserve }
   return { id, direct, userspace: others, reserve: [...direct, ...reserve] }

@@ -8,7 +8,8 @@ import { createHealth, createMetrics, type LogFields, silentLogger } from '../ob
 import type { ReadableMap } from '../runtime/index.ts'
 import { proxySchema } from './config.ts'
 import { createFakeNft } from './kernel/fake-nft.fixture.ts'
-import { type ServiceProxyOptions, startServiceProxy } from './service-proxy.ts'
+import { startServiceProxy } from './service-proxy.ts'
+import type { ServiceProxyOptions } from './service-proxy-options.ts'
 import type { UserspaceProxy, UserspaceProxyOptions, UserspaceRoute } from './userspace/userspace-proxy.ts'
 
 const service: Service = {
@@ -108,7 +109,7 @@ function fakeKernel(
       },
       removeDevice: async () => {},
       setHostRoutes: async () => {},
-      view: async () => ({ interfaces: [], defaultRouteInterfaces: ['eth0'] }),
+      view: async () => ({ interfaces: [], defaultRouteInterfaces: ['eth0'], routes: [] }),
       watch: async () => ({ [Symbol.dispose]() {} }),
       [Symbol.dispose]() {},
     },

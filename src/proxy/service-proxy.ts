@@ -1,12 +1,10 @@
-import type { Catalog, Snapshot } from '../catalog/index.ts'
-import type { CommonConfig } from '../linux/config.ts'
-import { type ElementWay, type Kernel, readBridgeNetfilter } from '../linux/index.ts'
+import type { Snapshot } from '../catalog/index.ts'
+import { type NetworkView, readBridgeNetfilter } from '../linux/index.ts'
 import { type Endpoint, type Ipv4Network, parseIpv4Network, type Service } from '../model/index.ts'
-import type { DatagramDialer, Dialer } from '../net/index.ts'
-import { describeError, type Health, type Logger, type Metrics } from '../observability/index.ts'
+import { type ByteStream, createDirectDialer } from '../net/index.ts'
+import { describeError } from '../observability/index.ts'
 import { backoffDelayMs, type ShardedMap, sleep, TaskGroup } from '../runtime/index.ts'
 import { type Addressing, createAddressing, createFarAddressing, type FarAddressing } from './addressed-entries.ts'
-import type { ProxyConfig } from './config.ts'
 import { createDepartedDestinations } from './departed-destinations.ts'
 import { bothOf, createDesiredStateMaker, createRouteMaker, hasLostRoutes } from './desired-state.ts'
 import { createFarEndpointPlanner, createFarServicePorts, type FarEndpoint, farEndpointIdOf } from './endpoint-plan.ts'
@@ -18,53 +16,14 @@ import { createKernelReconciler, type DesiredKernelState, type KernelReconciler 
 import { createEndpointProbe, createSuspectingDialer, type EndpointProbe } from './l4/endpoint-probe.ts'
 import { listenOnFreePort } from './listen-on-free-port.ts'
 import { createPlanOptionsMaker, type PlanOptionsMaker, zoneOf } from './plan-options.ts'
+import { createAskedServicePort } from './reach/asked-service-port.ts'
+import { createReachability, type Reachability } from './reach/reachability.ts'
+import { createReachingDialer } from './reach/reaching-dialer.ts'
 import { createServicePlanner, type PlannedServicePort, type PlanOptions, type ServicePlan } from './service-plan.ts'
+import { isUsableAddress } from './service-port-plan.ts'
+import type { ServiceProxy, ServiceProxyOptions, ServiceProxyStatus } from './service-proxy-options.ts'
 import { createSyntheticAddresses, type SyntheticAddresses } from './synthetic-addresses.ts'
-import type { startUserspaceProxy, UserspaceProxy, UserspaceRoute } from './userspace/userspace-proxy.ts'
-
-/** What the proxy needs. The kernel stays the caller's. */
-export interface ServiceProxyOptions {
-  readonly config: ProxyConfig
-  readonly common: Pick<CommonConfig, 'bridgeDeviceName' | 'bridgeDeviceIP'>
-  readonly nodeName: string
-  /** Port of cluster DNS on the bridge address; absent when this node does not answer DNS. */
-  readonly dnsPort?: number | undefined
-  /** Addresses never intercepted: our own API server, metaServer, servers and relays. The same set until they change. */
-  readonly excludedAddresses?: () => ReadonlySet<string>
-  readonly catalog: Catalog
-  readonly dialer: Dialer
-  /** Absent where datagrams are not carried in userspace. */
-  readonly datagramDialer?: DatagramDialer | undefined
-  readonly kernel: Kernel
-  readonly logger: Logger
-  readonly metrics: Metrics
-  readonly health: Health
-  /** Replaced in tests. */
-  readonly startUserspaceProxy?: typeof startUserspaceProxy
-}
-
-/** State of the proxy at one moment. */
-export interface ServiceProxyStatus {
-  readonly listenPort: number
-  readonly servicePorts: number
-  readonly refusedServicePorts: number
-  readonly openConnections: number
-  /** How rules were changed last: without a process of nft where that works. */
-  readonly changesBy: ElementWay
-  /** Firewall chains of others that hold our accepts. */
-  readonly openedFirewallChains: readonly string[]
-  /** Why the kernel is not as it should be, or who found the synthetic range full; absent when all is well. */
-  readonly problem: string | undefined
-}
-
-/** Makes ClusterIPs work for this node and its pods, until disposal. */
-export interface ServiceProxy extends AsyncDisposable {
-  status(): ServiceProxyStatus
-  /** Where clients of this node reach an endpoint of a headless Service; undefined when at the endpoint's own address. */
-  endpointAddressOf(service: Service, endpoint: Endpoint): string | undefined
-  /** Sends no new connections to the userspace proxy, then waits until its connections end or the signal aborts. */
-  drain(signal: AbortSignal): Promise<void>
-}
+import type { UserspaceProxy, UserspaceRoute } from './userspace/userspace-proxy.ts'
 
 const checkIntervalMs = 500
 const burstMs = 20
@@ -72,6 +31,8 @@ const retry = { firstMs: 500, maxMs: 30_000, jitter: 0.2 }
 /** Addresses that DNS hands out are kept apart from those that only rules know. */
 const servicePortShare = { from: 0, to: 0.75 }
 const endpointShare = { from: 0.75, to: 1 }
+/** Names the address at which questions of peers arrive. */
+const askedId = 'questions of peers'
 const noAddresses: ReadonlySet<string> = new Set()
 
 /**
@@ -89,16 +50,24 @@ export async function startServiceProxy(options: ServiceProxyOptions): Promise<S
   await sweepFormerAgent(kernel, { ...options.common, logger: options.logger }, booting)
   let proxy: RunningServiceProxy | undefined
   const onChange = () => proxy?.endpointsChanged()
-  const probe = createEndpointProbe({ dialer: options.dialer, logger: options.logger, onChange })
-  const userspace = await listenOnFreePort(options, createSuspectingDialer(options.dialer, options.nodeName, probe))
-  try {
-    proxy = new RunningServiceProxy(options, { userspace, probe }, network)
-    await proxy.start(booting)
-    return proxy
-  } catch (error) {
-    await userspace[Symbol.asyncDispose]()
-    throw error
-  }
+  await using starting = new AsyncDisposableStack()
+  const probe = starting.use(createEndpointProbe({ dialer: options.dialer, logger: options.logger, onChange }))
+  const reachability = starting.use(reachabilityOf(options, network, onChange))
+  const dialer = createSuspectingDialer(options.dialer, options.nodeName, probe)
+  const userspace = starting.use(
+    await listenOnFreePort(options, createReachingDialer(dialer, options.nodeName, reachability)),
+  )
+  proxy = new RunningServiceProxy(options, { userspace, probe, reachability }, network)
+  await proxy.start(booting)
+  starting.move()
+  return proxy
+}
+
+function reachabilityOf(options: ServiceProxyOptions, syntheticNetwork: Ipv4Network, onChange: () => void) {
+  const { config, common, nodeName, peers, logger } = options
+  const isUsable = (address: string) => isUsableAddress(address, syntheticNetwork)
+  const named = { mode: config.reachability, nodeName, deviceName: common.bridgeDeviceName }
+  return createReachability({ ...named, peers, direct: createDirectDialer(), isUsable, onChange, logger })
 }
 
 const deviceOf = ({ common, config }: ServiceProxyOptions) => ({
@@ -116,26 +85,37 @@ interface WantedState {
   readonly plan: ServicePlan
   readonly far: readonly FarEndpoint[]
   readonly departed: readonly PlannedServicePort[]
+  readonly asked: readonly PlannedServicePort[]
   readonly kernel: DesiredKernelState
   readonly routes: ShardedMap<UserspaceRoute>
+}
+
+/** The network of this node, and what it was read from. */
+interface KnownNetwork {
+  readonly basis: string
+  readonly view: NetworkView
+  readonly facts: NetworkFacts
 }
 
 /** What the proxy owns from the start. */
 interface CarryingParts {
   readonly userspace: UserspaceProxy
   readonly probe: EndpointProbe
+  readonly reachability: Reachability
 }
 
 class RunningServiceProxy implements ServiceProxy {
   readonly #options: ServiceProxyOptions
   readonly #userspace: UserspaceProxy
   readonly #probe: EndpointProbe
+  readonly #reachability: Reachability
   readonly #reconciler: KernelReconciler
   readonly #synthetic: SyntheticAddresses
   readonly #endpointAddresses: SyntheticAddresses
   readonly #farEndpoints = createFarEndpointPlanner()
   readonly #farServicePorts = createFarServicePorts()
   readonly #planner = createServicePlanner()
+  readonly #askedServicePort: ReturnType<typeof createAskedServicePort>
   readonly #departed = createDepartedDestinations(() => performance.now())
   readonly #desiredState = createDesiredStateMaker()
   readonly #routesOf = createRouteMaker()
@@ -146,7 +126,7 @@ class RunningServiceProxy implements ServiceProxy {
   readonly #held = new DisposableStack()
 
   readonly #planOptions: PlanOptionsMaker
-  #facts: { readonly basis: string; readonly facts: NetworkFacts } | undefined
+  #facts: KnownNetwork | undefined
   /** What the kernel should hold, and what it holds. */
   #wanted: WantedState | undefined
   /** Some addresses may belong to nothing that is wanted. */
@@ -161,11 +141,13 @@ class RunningServiceProxy implements ServiceProxy {
   #working: Promise<void> = Promise.resolve()
   #ready: Disposable
 
-  constructor(options: ServiceProxyOptions, { userspace, probe }: CarryingParts, network: Ipv4Network) {
+  constructor(options: ServiceProxyOptions, { userspace, probe, reachability }: CarryingParts, network: Ipv4Network) {
     const { logger, kernel, common, health } = options
     this.#options = options
     this.#userspace = userspace
     this.#probe = probe
+    this.#reachability = reachability
+    this.#askedServicePort = createAskedServicePort(options.nodeName)
     this.#reconciler = createKernelReconciler(kernel, common.bridgeDeviceName, { logger })
     const carriesDatagrams = options.datagramDialer !== undefined
     const fixed = { ...options.config, nodeName: options.nodeName, carriesDatagrams, syntheticNetwork: network }
@@ -181,6 +163,7 @@ class RunningServiceProxy implements ServiceProxy {
 
   async start(signal: AbortSignal): Promise<void> {
     const { kernel, catalog } = this.#options
+    await this.#reachability.startAnswering(this.#endpointAddresses.assign([askedId]).get(askedId))
     this.#held.use(
       await kernel.network.watch(() => {
         this.#networkChanges += 1
@@ -204,6 +187,7 @@ class RunningServiceProxy implements ServiceProxy {
       openConnections,
       changesBy: this.#options.kernel.applier.way(),
       openedFirewallChains: this.#reconciler.openedChains(),
+      reachability: { mode: this.#options.config.reachability, nodes: this.#reachability.status() },
       problem: this.#problem ?? this.#rangeFull?.message,
     }
   }
@@ -217,6 +201,10 @@ class RunningServiceProxy implements ServiceProxy {
   /** The probe withdrew an endpoint, or took one back. */
   endpointsChanged(): void {
     this.#wake(0)
+  }
+
+  answerPeer(stream: ByteStream): void {
+    this.#reachability.accept(stream)
   }
 
   async drain(signal: AbortSignal): Promise<void> {
@@ -236,6 +224,7 @@ class RunningServiceProxy implements ServiceProxy {
     await this.#healthChecks[Symbol.asyncDispose]()
     await this.#userspace[Symbol.asyncDispose]()
     await this.#probe[Symbol.asyncDispose]()
+    await this.#reachability[Symbol.asyncDispose]()
     this.#ready[Symbol.dispose]()
     if (config.onStop === 'remove') await kernel.cleanUp(soon)
   }
@@ -279,7 +268,8 @@ class RunningServiceProxy implements ServiceProxy {
   async #reconcile(signal: AbortSignal): Promise<void> {
     const { catalog } = this.#options
     if (!catalog.isSynced) return
-    const facts = await this.#readFacts(signal)
+    const { facts, view } = await this.#readFacts(signal)
+    this.#reachability.follow(catalog.current, view, facts)
     const wanted = this.#wantedFor(catalog.current, facts)
     if (wanted !== this.#current) {
       // Backends may change while the rules stay as they are. Until new rules stand the old routes are still in use.
@@ -305,7 +295,7 @@ class RunningServiceProxy implements ServiceProxy {
     if (!this.#holdsUnused) return
     const inUse = new Set([...routes.values()].map(({ id }) => id))
     this.#synthetic.releaseAllBut(inUse)
-    this.#endpointAddresses.releaseAllBut(new Set([...inUse, ...far.map(({ id }) => id)]))
+    this.#endpointAddresses.releaseAllBut(new Set([...inUse, askedId, ...far.map(({ id }) => id)]))
     this.#holdsUnused = false
   }
 
@@ -322,11 +312,12 @@ class RunningServiceProxy implements ServiceProxy {
     const departed = this.#departed.after(plan, (address) => {
       return options.excludedAddresses.has(address) || snapshot.serviceByClusterIP(address) !== undefined
     })
-    if (isSameNode && isSamePlan && last.departed === departed) return last
+    const asked = this.#askedServicePort(this.#reachability.asked)
+    if (isSameNode && isSamePlan && last.departed === departed && last.asked === asked) return last
     const addressed = this.#farAddressing(far)
     const { synthetic, missing } = this.#addressing(plan.servicePorts, addressed.addresses)
     this.#tellWhenFull(missing + addressed.missing)
-    const others = [...departed, ...this.#farServicePorts(far, addressed.addresses)]
+    const others = [...departed, ...this.#farServicePorts(far, addressed.addresses, options.reached), ...asked]
     const kernel = this.#desiredState({
       plan,
       others,
@@ -341,30 +332,32 @@ class RunningServiceProxy implements ServiceProxy {
     })
     const routes = this.#routesOf({ entries: [...plan.servicePorts, ...others], synthetic })
     this.#holdsUnused ||= last === undefined || last.far !== far || hasLostRoutes(last.routes, routes)
-    this.#wanted = { snapshot, facts, isDraining, options, plan, far, departed, kernel, routes }
+    this.#wanted = { snapshot, facts, isDraining, options, plan, far, departed, asked, kernel, routes }
     return this.#wanted
   }
 
-  /** The same object until the excluded addresses change. */
+  /** The same object until something that decides besides the snapshot changes. */
   #currentPlanOptions(): PlanOptions {
-    const { nodeName, catalog } = this.#options
+    const { nodeName, catalog, config } = this.#options
     const zone = zoneOf(catalog.current.nodes.get(nodeName))
     const excludedAddresses = this.#options.excludedAddresses?.() ?? noAddresses
-    return this.#planOptions({ zone, withdrawn: this.#probe.withdrawn, excludedAddresses })
+    // Answers to neighbours that route through this node would not come back through it.
+    const reached = config.clients === 'lan' ? undefined : this.#reachability.reached
+    return this.#planOptions({ zone, withdrawn: this.#probe.withdrawn, reached, excludedAddresses })
   }
 
   /** The same object until the network of this node changes. */
-  async #readFacts(signal: AbortSignal): Promise<NetworkFacts> {
+  async #readFacts(signal: AbortSignal): Promise<KnownNetwork> {
     const { kernel, common, nodeName, catalog } = this.#options
     const internalIPs = catalog.current.nodes.get(nodeName)?.internalIPs ?? []
     const bridgeNetfilter = await readBridgeNetfilter()
     const basis = `${this.#networkChanges} ${bridgeNetfilter} ${internalIPs.join()}`
-    if (this.#facts?.basis === basis) return this.#facts.facts
+    if (this.#facts?.basis === basis) return this.#facts
     await kernel.network.ensureDevice(deviceOf(this.#options), signal)
     const view = await kernel.network.view(signal)
     const facts = networkFactsOf(view, { deviceName: common.bridgeDeviceName, internalIPs, bridgeNetfilter })
-    this.#facts = { basis, facts }
-    return facts
+    this.#facts = { basis, view, facts }
+    return this.#facts
   }
 
   async #timed(apply: () => Promise<void>, count: number): Promise<void> {

@@ -91,7 +91,7 @@ function idleKernel(): Kernel {
       ensureDevice: async () => false,
       removeDevice: async () => {},
       setHostRoutes: async () => {},
-      view: async () => ({ interfaces: [], defaultRouteInterfaces: ['eth0'] }),
+      view: async () => ({ interfaces: [], defaultRouteInterfaces: ['eth0'], routes: [] }),
       watch: async () => ({ [Symbol.dispose]() {} }),
       [Symbol.dispose]() {},
     },

@@ -1,5 +1,5 @@
-import type { NetworkInterface, NetworkView } from '../../linux/index.ts'
-import { ipv4ToNumber, numberToIpv4 } from '../../model/index.ts'
+import type { InterfaceAddress, NetworkInterface, NetworkView } from '../../linux/index.ts'
+import { type Ipv4Network, ipv4ToNumber, numberToIpv4 } from '../../model/index.ts'
 
 /** What the rules need to know about this node's network. */
 export interface NetworkFacts {
@@ -48,12 +48,18 @@ const isSwitching = ({ kind, bridgeNetfilter }: NetworkInterface, options: FactO
   kind === 'bridge' && !bridgeNetfilter && !options.bridgeNetfilter
 
 function networksOf({ addresses }: NetworkInterface): string[] {
-  return addresses.flatMap(({ address, prefixLength }) => {
-    const value = ipv4ToNumber(address)
-    if (value === undefined || prefixLength >= 31) return []
-    const size = 2 ** (32 - prefixLength)
-    return [`${numberToIpv4(Math.floor(value / size) * size)}/${prefixLength}`]
+  return addresses.flatMap((entry) => {
+    const network = entry.prefixLength >= 31 ? undefined : networkOf(entry)
+    return network === undefined ? [] : [`${numberToIpv4(network.base)}/${network.prefixLength}`]
   })
+}
+
+/** The network that an address of an interface lies in; undefined when it is no IPv4 address. */
+export function networkOf({ address, prefixLength }: InterfaceAddress): Ipv4Network | undefined {
+  const value = ipv4ToNumber(address)
+  if (value === undefined) return undefined
+  const size = 2 ** (32 - prefixLength)
+  return { base: Math.floor(value / size) * size, prefixLength }
 }
 
 function nodeAddressOf(foreign: readonly NetworkInterface[], { internalIPs }: FactOptions): string | undefined {

@@ -66,7 +66,7 @@ function fakeKernel() {
       ensureDevice: async () => false,
       removeDevice: async () => {},
       setHostRoutes: async (device, { addresses }) => void done.push(`routes ${device} ${addresses.join()}`),
-      view: async () => ({ interfaces: [], defaultRouteInterfaces: [] }),
+      view: async () => ({ interfaces: [], defaultRouteInterfaces: [], routes: [] }),
       watch: async () => ({ [Symbol.dispose]() {} }),
       [Symbol.dispose]() {},
     },

@@ -31,6 +31,8 @@ export interface RuledServicePort extends Choice {
 export interface RuledExternalAccess {
   readonly protocol: Protocol
   readonly destinations: readonly Destination[]
+  /** Packets to it keep their source address, also where those to other Services would not. */
+  readonly keepsSources?: boolean | undefined
   readonly nodePort?: number | undefined
   readonly choice: Choice
   /** For clients outside the cluster, when it is another one; without slots they are dropped. */
@@ -105,26 +107,31 @@ export function sharedKeysOf(
 ): readonly string[] {
   if (container === lookups.hairpin) return hairpins
   const inside = slots.length === 0 ? [] : destinations
-  const outside = external === undefined || external.choice.slots.length === 0 ? [] : external.destinations
+  const outside = external === undefined || !isTranslatedBack(external) ? [] : external.destinations
   return [...inside, ...outside].map(({ address }) => address)
 }
+
+const isTranslatedBack = ({ choice, keepsSources }: RuledExternalAccess): boolean =>
+  choice.slots.length > 0 && keepsSources !== true
 
 function addExternal(elements: NftElement[], external: RuledExternalAccess): void {
   const { destinations, choice, outside, guard } = external
   const isServed = choice.slots.length > 0
-  for (const destination of destinations) {
-    const key = keyOf(destination)
-    if (isServed) {
-      elements.push({ container: lookups.addresses, key: destination.address })
-      addChoice(elements, lookups.external, '', key, choice)
-    } else elements.push({ container: lookups.refusedExternal, key })
+  const translatedBack = isTranslatedBack(external) ? destinations : []
+  for (const { address } of translatedBack) elements.push({ container: lookups.addresses, key: address })
+  for (const key of destinations.map(keyOf)) {
+    if (isServed) addChoice(elements, lookups.external, '', key, choice)
+    else elements.push({ container: lookups.refusedExternal, key })
     if (isServed && outside !== undefined) addChoice(elements, lookups.outside, 'outside-', key, outside)
   }
   addNodePort(elements, external)
-  for (const destination of guard?.destinations ?? []) {
-    const key = keyOf(destination)
+  if (guard !== undefined) addGuard(elements, guard)
+}
+
+function addGuard(elements: NftElement[], guard: NonNullable<RuledExternalAccess['guard']>): void {
+  for (const key of guard.destinations.map(keyOf)) {
     elements.push({ container: lookups.guarded, key })
-    for (const network of guard?.networks ?? []) {
+    for (const network of guard.networks) {
       elements.push({ container: lookups.sourceRanges, key: `${key} . ${network}` })
     }
   }

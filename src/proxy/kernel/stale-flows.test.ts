@@ -39,6 +39,22 @@ test('flows are looked at when a UDP ServicePort came, changed or went', () => {
   assert.equal(mayHoldStaleFlows(undefined, rulesetWith(web)), false)
 })
 
+test('a flow to an external address that began before there was a rule is stale', () => {
+  const destination = { protocol: 'udp', address: '10.244.2.2', port: 20006 } as const
+  const slots = [{ address: '169.254.90.1', port: 41234 }]
+  const choice = { name: 'questions', slots, kind: 'random' } as const
+  const part = {
+    ...choice,
+    destinations: [],
+    hairpins: [],
+    external: { protocol: 'udp', destinations: [destination], choice },
+  } as const
+  const [before, after] = [rulesetWith(), rulesetWith(part)]
+  assert.equal(mayHoldStaleFlows(before, after), true)
+  assert.equal(createStaleFlowTest(before, after)(flow('10.244.2.2:20006', '10.244.2.2:20006')), true)
+  assert.equal(createStaleFlowTest(before, after)(flow('10.244.2.2:20006', '169.254.90.1:41234')), false)
+})
+
 test('a flow to an endpoint that is gone is stale, one to an endpoint that stays is not', () => {
   const isStale = createStaleFlowTest(rulesetWith(entry('udp', 2, 2, 3)), rulesetWith(entry('udp', 2, 3)))
   assert.equal(isStale(flow('10.96.0.2:53', '10.244.1.2:5300')), true)

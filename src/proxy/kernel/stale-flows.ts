@@ -55,6 +55,7 @@ function targetsOf({ parts }: FlowRules): Targets {
   return { byAddress, byPort }
 }
 
-const isUdp = ({ destinations }: RuledServicePort): boolean => destinations[0]?.protocol === 'udp'
+const isUdp = ({ destinations, external }: RuledServicePort): boolean =>
+  (destinations[0]?.protocol ?? external?.protocol) === 'udp'
 
 const nameOf = ({ address, port }: { readonly address: string; readonly port: number }): string => `${address}:${port}`

@@ -172,7 +172,9 @@ export class FlowAcceptor {
     using limit = new TimeLimit(dialTimeoutMs, signal, gone)
     try {
       // With the name of this node: when ports towards the target run out, its other addresses have some.
-      return await dial({ protocol: request.protocol, nodeName, address, port: request.port }, limit.signal)
+      const { protocol, port } = request
+      const kind = request.kind === 'reach' ? { kind: request.kind } : {}
+      return await dial({ protocol, nodeName, ...kind, address, port }, limit.signal)
     } catch (error) {
       if (limit.isOver) {
         const message = `connect ${targetTextOf(request)} on ${nodeName}: no answer within ${dialTimeoutMs} ms`

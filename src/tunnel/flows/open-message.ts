@@ -15,8 +15,11 @@ export interface OpenRequest {
   readonly protocol: Protocol
   /** The node the dialler believes it talks to. */
   readonly nodeName: string
-  /** `node`: a port of the far node itself, which chooses the address; absent: an endpoint of a Service there. */
-  readonly kind?: 'node' | undefined
+  /**
+   * `node`: a port of the far node itself, which chooses the address; `reach`: the part of its agent that takes keys for
+   * questions (`proxy/reach`), whatever the address; absent: an endpoint of a Service there.
+   */
+  readonly kind?: DialTarget['kind']
   readonly address: string
   readonly port: number
 }
@@ -46,7 +49,7 @@ const requestSchema = z.strictObject({
   open: z.strictObject({
     protocol: z.enum(['tcp', 'udp']),
     nodeName: z.string().min(1).max(253),
-    kind: z.literal('node').optional(),
+    kind: z.enum(['node', 'reach']).optional(),
     address: z.union([z.ipv4(), z.ipv6()]),
     port: z.int().min(1).max(65_535),
   }),

@@ -51,6 +51,13 @@ test('an endpoint of a Service on this node may be reached', async () => {
   assert.equal(await check(catalog), undefined)
 })
 
+test('keys for questions may be brought, whatever the address says', async () => {
+  using catalog = catalogWith()
+  assert.equal(await check(catalog, { kind: 'reach', address: '0.0.0.0', port: 1 }), undefined)
+  const elsewhere = await check(catalog, { kind: 'reach', nodeName: 'edge-c', address: '0.0.0.0', port: 1 })
+  assert.equal(elsewhere?.reason, 'node-name')
+})
+
 test('ports of the node itself may be reached when they are allowed, whatever the address says', async () => {
   using catalog = catalogWith('10.244.1.5')
   assert.equal(await check(catalog, { kind: 'node', address: '0.0.0.0', port: 22 }), undefined)

@@ -39,6 +39,7 @@ export function createTargetCheck(
       const message = `Cannot connect to ${target} on ${request.nodeName}: this is ${nodeName}`
       return { reason: 'node-name', error: new DialError('forbidden', message) }
     }
+    if (request.kind === 'reach') return undefined
     if (request.kind === 'node') return checkNodePort(request, options)
     if (isForbiddenAddress(request.address, forbidden)) {
       const message = `Cannot connect to ${target} on ${nodeName}: such addresses are not reachable through the tunnel`

@@ -27,7 +27,10 @@ export const proxyMessages: OpenMessages = { request, read, answerOk, answerErro
 async function request(stream: ByteStream, target: OpenRequest, signal: AbortSignal): Promise<void> {
   const { protocol, nodeName, address: ip, port } = target
   if (target.kind !== undefined) {
-    throw new DialError('forbidden', `Cannot reach ports of ${nodeName} itself: it runs the agent of the Go system`)
+    throw new DialError(
+      'forbidden',
+      `Cannot reach more of ${nodeName} than its endpoints: it runs the agent of the Go system`,
+    )
   }
   writeMessage(stream, { type: messageTypes.connect, protocol, nodeName, ip, port })
   const answer = await readMessage(stream, signal)

@@ -1,0 +1,31 @@
+import { createMemoryStreamPair, type Dialer } from '../net/index.ts'
+import type { ReachPeers, ServiceProxy } from '../proxy/index.ts'
+import type { Tunnel } from '../tunnel/index.ts'
+
+/** Other nodes as the tunnel knows them, for the proxy that wants to ask them who they are. */
+export function reachPeersOf(tunnel: Tunnel): ReachPeers {
+  return {
+    openFlow(nodeName, signal) {
+      const nowhere = { address: '0.0.0.0', port: 1 }
+      return tunnel.dialer.dial({ protocol: 'tcp', nodeName, kind: 'reach', ...nowhere }, signal)
+    },
+    direct() {
+      const near = tunnel.status().peers.filter(({ path }) => path.kind === 'direct')
+      return new Set(near.map(({ name }) => name))
+    },
+  }
+}
+
+/** A dialer for peers' flows that brings those which bring keys to the proxy, and all others to their target. */
+export function createInwardDialer(local: Dialer, proxy: () => Pick<ServiceProxy, 'answerPeer'> | undefined): Dialer {
+  return {
+    async dial(target, signal) {
+      if (target.kind !== 'reach') return await local.dial(target, signal)
+      const [ours, theirs] = createMemoryStreamPair()
+      const answering = proxy()
+      if (answering === undefined) theirs.destroy()
+      else answering.answerPeer(theirs)
+      return ours
+    },
+  }
+}

@@ -1,0 +1,202 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Backend } from '../../model/index.ts'
+import { silentLogger } from '../../observability/index.ts'
+import { type Confirmations, createConfirmations, type Place } from './confirmations.ts'
+
+const web: Place = { nodeName: 'edge-b', address: '10.244.2.2', tcpPorts: new Set([80, 81]) }
+const twin: Place = { nodeName: 'edge-c', address: '10.244.2.2', tcpPorts: new Set([80]) }
+const endpoint = ({ nodeName, address }: Place, port = 80): Backend => ({ nodeName, address, port })
+
+/** A network that tests change, and a clock that they move. */
+function setUp() {
+  const network = {
+    /** The node that each address leads to, by source address. */
+    leadsTo: new Map([['10.244.2.2', 'edge-b']]),
+    deaf: new Set<string | undefined>(),
+    closed: new Set<number>(),
+    against: new Map<string, string>(),
+    sources: [undefined] as (string | undefined)[],
+  }
+  const asked: string[] = []
+  const connected: number[] = []
+  let nowMs = 1_000
+  let changes = 0
+  let sleeper: (() => void) | undefined
+  let resting = Promise.withResolvers<number>()
+  const confirmations: Confirmations = createConfirmations({
+    reasonAgainst: ({ nodeName }) => network.against.get(nodeName),
+    sources: () => network.sources,
+    async ask({ nodeName, address }, source) {
+      asked.push(`${nodeName} from ${source}`)
+      return network.leadsTo.get(address) === nodeName && !network.deaf.has(source) ? undefined : 'no answer'
+    },
+    async accepts(_address, port) {
+      connected.push(port)
+      return !network.closed.has(port)
+    },
+    onChange: () => {
+      changes += 1
+    },
+    logger: silentLogger,
+    nowMs: () => nowMs,
+    sleep: (durationMs, signal) =>
+      new Promise((resolve, reject) => {
+        sleeper = resolve
+        resting.resolve(durationMs)
+        signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+      }),
+  })
+  /** Resolves when everything that was due has been looked at; gives the rest until the next look. */
+  const rested = async () => {
+    const durationMs = await resting.promise
+    resting = Promise.withResolvers()
+    return durationMs
+  }
+  const advance = async (ms: number) => {
+    nowMs += ms
+    sleeper?.()
+    return await rested()
+  }
+  return { network, asked, connected, confirmations, rested, advance, changes: () => changes }
+}
+
+test('a place is reached once it has answered and its ports take connections, and only as that node’s', async () => {
+  const { confirmations, rested, connected, changes } = setUp()
+  await using _ = confirmations
+  const before = confirmations.reached
+  confirmations.want([web, twin])
+  await rested()
+  const { reached } = confirmations
+  assert.notEqual(reached, before)
+  assert.deepEqual([reached.has(endpoint(web), 'tcp'), reached.has(endpoint(web), 'udp')], [true, true])
+  assert.equal(reached.has(endpoint(web, 99), 'tcp'), false)
+  assert.deepEqual([reached.has(endpoint(twin), 'tcp'), reached.has(endpoint(twin), 'udp')], [false, false])
+  assert.deepEqual(connected.sort(), [80, 81], 'each port once, and none of the twin')
+  assert.equal(changes(), 1)
+  assert.deepEqual(confirmations.status(), [
+    { nodeName: 'edge-b', address: '10.244.2.2' },
+    { nodeName: 'edge-c', address: '10.244.2.2', reason: 'no answer' },
+  ])
+})
+
+test('it is asked again every two seconds, and the first question without an answer takes it back', async () => {
+  const { network, confirmations, asked, rested, advance, connected } = setUp()
+  await using _ = confirmations
+  confirmations.want([web])
+  await rested()
+  await advance(1_999)
+  assert.equal(asked.length, 1)
+  await advance(1)
+  assert.equal(asked.length, 2)
+  assert.equal(connected.length, 2, 'nobody is connected to again')
+  network.leadsTo.set('10.244.2.2', 'edge-c')
+  await advance(2_000)
+  assert.equal(confirmations.reached.has(endpoint(web), 'tcp'), false)
+})
+
+test('one that does not answer is asked less and less often, and at once when the network has changed', async () => {
+  const { network, confirmations, asked, rested, advance } = setUp()
+  await using _ = confirmations
+  network.leadsTo.clear()
+  confirmations.want([web])
+  await rested()
+  for (let second = 0; second < 120; second++) await advance(1_000)
+  assert.ok(asked.length > 4 && asked.length < 12, `asked ${asked.length} times in two minutes`)
+  network.leadsTo.set('10.244.2.2', 'edge-b')
+  confirmations.askAgain()
+  await rested()
+  assert.equal(confirmations.reached.has(endpoint(web), 'tcp'), true)
+})
+
+test('it must answer each source address, because answers to pods may take another way', async () => {
+  const { network, confirmations, rested, advance } = setUp()
+  await using _ = confirmations
+  network.sources = [undefined, '10.244.1.1']
+  network.deaf.add('10.244.1.1')
+  confirmations.want([web])
+  await rested()
+  assert.equal(confirmations.reached.has(endpoint(web), 'tcp'), false)
+  network.deaf.clear()
+  await advance(2_000)
+  assert.equal(confirmations.reached.has(endpoint(web), 'tcp'), true)
+})
+
+test('what is known here is enough to ask nobody, and to take back what was confirmed', async () => {
+  const { network, confirmations, asked, rested, advance } = setUp()
+  await using _ = confirmations
+  network.against.set('edge-b', 'no path')
+  confirmations.want([web])
+  await rested()
+  assert.deepEqual([asked, confirmations.status()[0]?.reason], [[], 'no path'])
+  network.against.clear()
+  await advance(1_000)
+  assert.equal(confirmations.reached.has(endpoint(web), 'tcp'), true)
+  network.against.set('edge-b', 'its route is gone')
+  await advance(1_000)
+  assert.equal(confirmations.reached.has(endpoint(web), 'tcp'), false)
+  assert.equal(confirmations.status()[0]?.reason, 'its route is gone')
+})
+
+test('a port behind a firewall is left to the tunnel, and tried again later', async () => {
+  const { network, confirmations, rested, advance } = setUp()
+  await using _ = confirmations
+  network.closed.add(81)
+  confirmations.want([web])
+  await rested()
+  const has = (port: number) => confirmations.reached.has(endpoint(web, port), 'tcp')
+  assert.deepEqual([has(80), has(81)], [true, false])
+  assert.equal(confirmations.status()[0]?.reason, 'no connection to port 81')
+  network.closed.clear()
+  await advance(2_000)
+  assert.deepEqual([has(80), has(81)], [true, true])
+})
+
+test('a suspected endpoint is connected to at once, and left to the tunnel when it does not accept', async () => {
+  const { network, confirmations, connected, rested } = setUp()
+  await using _ = confirmations
+  confirmations.want([web])
+  await rested()
+  confirmations.suspect(endpoint(web))
+  await rested()
+  assert.deepEqual(connected, [80, 81, 80])
+  assert.equal(confirmations.reached.has(endpoint(web), 'tcp'), true)
+  network.closed.add(80)
+  confirmations.suspect(endpoint(web))
+  await rested()
+  assert.equal(confirmations.reached.has(endpoint(web), 'tcp'), false)
+  assert.equal(confirmations.reached.has(endpoint(web, 81), 'tcp'), true)
+  confirmations.suspect(endpoint(twin))
+})
+
+test('places that matter no more are forgotten, and nothing happens where nothing changed', async () => {
+  const { confirmations, rested, changes } = setUp()
+  await using _ = confirmations
+  confirmations.want([web])
+  await rested()
+  const { reached } = confirmations
+  confirmations.want([{ ...web }])
+  await rested()
+  assert.equal(confirmations.reached, reached)
+  confirmations.want([{ ...web, tcpPorts: new Set([81]) }])
+  assert.equal(confirmations.reached.has(endpoint(web), 'tcp'), false)
+  confirmations.want([])
+  assert.deepEqual(confirmations.status(), [])
+  assert.equal(confirmations.reached.has(endpoint(web, 81), 'tcp'), false)
+  assert.equal(changes(), 3)
+})
+
+test('however many places there are, a hundred questions a second are enough', async () => {
+  const { network, confirmations, asked, rested, advance } = setUp()
+  await using _ = confirmations
+  const places = Array.from({ length: 1_000 }, (_, at) => {
+    const address = `10.244.${Math.floor(at / 250)}.${(at % 250) + 1}`
+    network.leadsTo.set(address, 'edge-b')
+    return { nodeName: 'edge-b', address, tcpPorts: new Set<number>() }
+  })
+  confirmations.want(places)
+  await rested()
+  asked.length = 0
+  for (let second = 0; second < 30; second++) await advance(1_000)
+  assert.equal(asked.length, 3_000)
+})
