@@ -27,6 +27,12 @@ export const kubeSchema = z.strictObject({
     .meta({ ignored: 'JSON is always used' }),
   qps: z.number().positive().default(100).describe('Requests a second to the API, on average.'),
   burst: z.int().positive().default(200).describe('Requests to the API in a burst.'),
+  recheckPeriod: z
+    .int()
+    .min(1)
+    .max(86_400)
+    .default(60)
+    .describe('Seconds after which a kind that the API does not offer, such as DestinationRules, is asked for again.'),
   deleteKubeConfig: z
     .boolean()
     .default(false)

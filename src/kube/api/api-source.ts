@@ -35,10 +35,9 @@ export interface ApiSourceOptions {
   readonly timing?: Partial<ReflectorTiming>
 }
 
-const usualTiming: ReflectorTiming = {
+const usualTiming: Omit<ReflectorTiming, 'recheckMs'> = {
   retry: { firstMs: 1_000, maxMs: 30_000, jitter: 0.5 },
   watchSeconds: [300, 600],
-  recheckMs: 60_000,
   shortWatchMs: 5_000,
   patienceMs: 10_000,
   random: Math.random,
@@ -86,7 +85,8 @@ class ApiSource implements ObjectSource<ApiStatus> {
   constructor(options: ApiSourceOptions) {
     const { logger, config } = options
     this.#options = options
-    this.#timing = { ...usualTiming, ...options.timing }
+    const recheckMs = 1_000 * config.recheckPeriod
+    this.#timing = { ...usualTiming, recheckMs, ...options.timing }
     this.#rate = new TokenBucket(config)
     this.#tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'following the API ended'))
     this.#tasks.run('choice of the API', (signal) => this.#begin(signal))
