@@ -12,9 +12,12 @@ import { after, before, describe, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { createLab, type Host, type Lab, type LabProcess, startTestServer } from '../lab/index.ts'
 import { bodyFrom, eventually, fetchFrom, quickStatusOf, writeService } from './support/site.ts'
+import { startSteadyFlow } from './support/steady-flow.ts'
 
 const url = 'http://10.96.1.1/'
+const echoAddress = '10.96.1.2'
 const port = 8080
+const echoPort = 8082
 
 let lab: Lab
 let client: Host
@@ -28,6 +31,8 @@ before(async () => {
   const target = lab.node('edge-b1')
   await startTestServer(target, 'http', { port })
   await writeService(lab, 'web', '10.96.1.1', [{ node: 'edge-b1', host: target, port }])
+  await startTestServer(target, 'echo', { port: echoPort })
+  await writeService(lab, 'echo', echoAddress, [{ node: 'edge-b1', host: target, port: echoPort }])
   await lab.startAgent('edge-b1')
   agent = await lab.startAgent('edge-a1')
   await eventually(20_000, async () => {
@@ -86,6 +91,29 @@ describe('two servers', () => {
     const backMs = await eventually(60_000, async () => assert.equal((await roundTrips()).length, 2))
     t.diagnostic(`both are connected again ${backMs.toFixed(0)} ms after it went on`)
     await requests(5)
+  })
+
+  test('a silent one with a flow through it is given up within 5 s, and the flow ends or goes on elsewhere', async (t) => {
+    const { used } = await relaysNow()
+    await using flow = await startSteadyFlow(client, echoAddress, 80)
+    servers[used].kill('SIGSTOP')
+    const start = performance.now()
+    const sinceStart = () => `${(performance.now() - start).toFixed(0)} ms`
+    await Promise.race([flow.ended(20_000), flow.carries(20_000)])
+    t.diagnostic(`the flow ended or went on after ${sinceStart()}`)
+    await eventually(20_000, async () => assert.equal((await roundTrips()).length, 1))
+    t.diagnostic(`the server was given up after ${sinceStart()}`)
+    servers[used].kill('SIGCONT')
+    await eventually(60_000, async () => assert.equal((await roundTrips()).length, 2))
+  })
+
+  test('a pause of the own line, in which nobody is heard, breaks no flow', async () => {
+    await using flow = await startSteadyFlow(client, echoAddress, 80)
+    await lab.cutWan('a')
+    await delay(5_000)
+    await lab.restoreWan('a')
+    await flow.carries(20_000)
+    await eventually(20_000, async () => assert.equal((await roundTrips()).length, 2))
   })
 
   test('a killed one is replaced at once', async (t) => {

@@ -110,7 +110,7 @@ test('a node that is revoked on the server loses its flows there, is told why, a
 test('a node that is revoked on another one is cut off in both directions, also where no server is in between', async () => {
   await using running = new AsyncDisposableStack()
   const { a, b, target, atAgent } = await startMesh(running, { interfaces: loopback })
-  await eventually('they are neighbours', () => pathTo(a, 'edge-b') === 'direct')
+  await eventually('they are neighbours', () => pathTo(a, 'edge-b') === 'lan')
   await assertReaches(a, 'edge-b', target.port)
   const flow = await openFlow(a, 'edge-b', target.port)
   await atAgent(a, { revoked: [peerIdOf(b)] })

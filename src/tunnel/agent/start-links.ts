@@ -15,6 +15,7 @@ import { Puncher } from '../punch/puncher.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import { acceptSplices } from '../relay/splice-client.ts'
 import type { OwnRecord } from './own-record.ts'
+import { RelayWatch } from './relay-watch.ts'
 import type { ServerLink } from './server-link.ts'
 
 /** What the links of an agent are made of. */
@@ -36,7 +37,7 @@ export interface LinksOptions {
 
 /** Lets flows use links of our own where both ends speak them; ends them when disposed. */
 export async function startLinks(options: LinksOptions): Promise<LinkTable> {
-  const { host, book, membership, paths, policy, acceptor, ownRecord, tasks, logger, metrics } = options
+  const { host, book, membership, paths, policy, acceptor, ownRecord, tasks, links, logger, metrics } = options
   const { name, role, sequence } = ownRecord.current.record
   const table = new LinkTable({
     credentials: membership,
@@ -76,6 +77,15 @@ export async function startLinks(options: LinksOptions): Promise<LinkTable> {
     attemptSettled: (peerId, signal) => connector.attemptSettled(peerId, signal),
     lastErrorOf: (peerId) => puncher?.lastErrorOf(peerId),
   })
+  const watch = new RelayWatch({
+    host,
+    links: () => [...table.all].flatMap((peer) => [...peer.links]),
+    isRelay: (peerId) => links.some((server) => server.peerId === peerId),
+    relayOf: (link) => paths.relayOf(link),
+    tasks,
+    logger,
+  })
+  tasks.signal.addEventListener('abort', () => watch[Symbol.dispose](), { once: true })
   observe(table, metrics)
   return table
 }

@@ -59,6 +59,10 @@ export interface Host extends AsyncDisposable {
   isProxied(connection: PeerConnection): boolean
   /** Open connections to the peer, oldest first. */
   connectionsTo(peerId: string): readonly PeerConnection[]
+  /** All open connections. */
+  connections(): readonly PeerConnection[]
+  /** Calls back with each connection that is given up because nothing was heard on it, until disposed. */
+  onSilent(listener: (connection: PeerConnection) => void): Disposable
   /** Calls back until disposed. */
   onConnection(listener: ConnectionListener): Disposable
   /** Calls back with each peer found in the LAN, again and again while it is there, until disposed. */
@@ -93,6 +97,8 @@ export async function createHost(options: Omit<NodeOptions, 'port'>): Promise<Ho
 /** Multiaddresses that were dialled through a proxy; as few as there are servers. */
 type ProxiedAddresses = Map<string, HttpProxy>
 
+type SilenceListeners = Set<(connection: PeerConnection) => void>
+
 function hostOf(created: CreatedNode, { isRelay, port, keyRing }: NodeOptions): Host {
   const { node, internals, relay } = created
   const watching = new DisposableStack()
@@ -100,19 +106,11 @@ function hostOf(created: CreatedNode, { isRelay, port, keyRing }: NodeOptions): 
   const proxied: ProxiedAddresses = new Map()
   const peerIdOf = createPeerIdParser()
   node.addEventListener('peer:disconnect', ({ detail }) => dropReservation(relay, detail))
+  const silent: SilenceListeners = new Set()
   const listening = () => internals.transportManager.getAddrs().map(String)
   return {
     peerId: node.peerId.toString(),
-    async handle({ protocol, maxStreams, onStream }) {
-      await node.handle(
-        protocol,
-        (stream, connection) => {
-          const from = peerConnectionOf(connection)
-          onStream(from.carry(stream), from)
-        },
-        { runOnLimitedConnection: true, maxInboundStreams: maxStreams, maxOutboundStreams: maxStreams },
-      )
-    },
+    handle: (handler) => handle(node, handler),
     unhandle: (protocol) => node.unhandle(protocol),
     setRelaying: (isOn) => setRelaying(created, isOn),
     handleRaw(magic, onSocket) {
@@ -123,7 +121,7 @@ function hostOf(created: CreatedNode, { isRelay, port, keyRing }: NodeOptions): 
     async listen() {
       try {
         await node.start()
-        watching.use(watchConnections(created, isRelay ? serverSilence : agentSilence, relays))
+        watching.use(watchConnections(created, isRelay ? serverSilence : agentSilence, { relays, silent }))
       } catch (error) {
         throw listenFailureOf(error)
       }
@@ -136,8 +134,11 @@ function hostOf(created: CreatedNode, { isRelay, port, keyRing }: NodeOptions): 
     },
     dialAgain: (connection, signal) => dialAgain(connection, proxied, signal),
     isProxied: (connection) => proxyOf(connection, proxied) !== undefined,
-    connectionsTo(peerId) {
-      return node.getConnections(peerIdOf(peerId)).map(peerConnectionOf).filter(isOpen)
+    connectionsTo: (peerId) => openConnections(node, peerIdOf(peerId)),
+    connections: () => openConnections(node),
+    onSilent(listener) {
+      silent.add(listener)
+      return { [Symbol.dispose]: () => void silent.delete(listener) }
     },
     onConnection: (listener) => onConnection(created, listener),
     onFound: (listener) => onFound(node, listener),
@@ -156,15 +157,29 @@ function hostOf(created: CreatedNode, { isRelay, port, keyRing }: NodeOptions): 
   }
 }
 
+async function handle(node: Libp2p, { protocol, maxStreams, onStream }: ProtocolHandler): Promise<void> {
+  await node.handle(
+    protocol,
+    (stream, connection) => {
+      const from = peerConnectionOf(connection)
+      onStream(from.carry(stream), from)
+    },
+    { runOnLimitedConnection: true, maxInboundStreams: maxStreams, maxOutboundStreams: maxStreams },
+  )
+}
+
 function watchConnections(
   { node, relay }: CreatedNode,
   policy: SilencePolicy,
-  relays: ReadonlySet<string>,
+  { relays, silent }: { readonly relays: ReadonlySet<string>; readonly silent: SilenceListeners },
 ): Disposable {
-  const connections = () => node.getConnections().map(peerConnectionOf).filter(isOpen)
+  const connections = () => openConnections(node)
+  const onSilent = (connection: PeerConnection) => {
+    for (const listener of silent) listener(connection)
+  }
   const servedOrIdle = (peer: PeerId) => (relay.reservations.has(peer) ? 'served' : 'idle')
   const restingUseOf = (peerId: string) => (relays.has(peerId) ? 'kept' : servedOrIdle(peerIdFromString(peerId)))
-  return watchSilence({ policy, connections, restingUseOf })
+  return watchSilence({ policy, connections, restingUseOf, onSilent })
 }
 
 function onFound(node: Libp2p, listener: FoundListener): Disposable {
@@ -265,6 +280,10 @@ function createPeerIdParser(): (text: string) => PeerId {
     known.set(text, parsed)
     return parsed
   }
+}
+
+function openConnections(node: Libp2p, peer?: PeerId): PeerConnection[] {
+  return node.getConnections(peer).map(peerConnectionOf).filter(isOpen)
 }
 
 function isOpen(connection: PeerConnection): boolean {

@@ -25,6 +25,8 @@ export interface PeerConnection {
   readonly askedSinceMs: number
   /** Streams are open on it, other than those that are open while nothing happens. */
   readonly isBusy: boolean
+  /** Notes that something that runs through the peer waits for an answer, since then. */
+  noteAsked(sinceMs: number): void
   /** Opens a stream of the first of these protocols that the far end speaks; it has agreed to it when this resolves. */
   openStream(protocols: string | string[], signal: AbortSignal): Promise<ProtocolStream>
   /** Asks the peer for a sign of life, at the least cost; resolves or rejects when it is of no more use to wait. */
@@ -59,11 +61,12 @@ function createPeerConnection(connection: Connection): HostConnection {
   let lastHeardMs = performance.now()
   let askedSinceMs = 0
   const open = new Set<ByteStream>()
-  const noteAsked = () => {
-    if (askedSinceMs <= lastHeardMs) askedSinceMs = performance.now()
+  const noteAsked = (sinceMs: number) => {
+    if (askedSinceMs <= lastHeardMs) askedSinceMs = sinceMs
   }
+  const noteSent = () => noteAsked(performance.now())
   const carry = (stream: Stream): ProtocolStream => {
-    const carried = new StreamDuplex(stream, noteAsked)
+    const carried = new StreamDuplex(stream, noteSent)
     if (stream.protocol === directoryProtocol) return carried
     open.add(carried)
     return carried.once('close', () => open.delete(carried))
@@ -90,8 +93,9 @@ function createPeerConnection(connection: Connection): HostConnection {
       return open.size > 0
     },
     carry,
+    noteAsked,
     async openStream(protocols, signal) {
-      noteAsked()
+      noteSent()
       return carry(await connection.newStream(protocols, { signal, runOnLimitedConnection: true }))
     },
     whenClosed: () =>

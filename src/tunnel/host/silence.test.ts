@@ -41,6 +41,10 @@ class PlayedConnection implements PeerConnection {
     return Promise.resolve()
   }
 
+  noteAsked(): void {
+    assert.fail('a watch asks by probes')
+  }
+
   measure(): Promise<never> {
     return assert.fail('silence is no round trip')
   }
@@ -55,8 +59,10 @@ function watch(t: TestContext, connections: readonly PlayedConnection[], policy 
   t.mock.timers.enable({ apis: ['setInterval', 'setTimeout'] })
   let nowMs = 100_000
   for (const connection of connections) connection.clock = () => nowMs
+  const silent: string[] = []
   const watching = watchSilence({
     policy,
+    onSilent: ({ peerId }) => void silent.push(peerId),
     connections: () => connections.filter(({ aborted }) => aborted === ''),
     restingUseOf: (peerId) => (peerId === 'relay' ? 'kept' : peerId === 'client' ? 'served' : 'idle'),
     nowMs: () => nowMs,
@@ -64,6 +70,7 @@ function watch(t: TestContext, connections: readonly PlayedConnection[], policy 
   t.after(() => watching[Symbol.dispose]())
   return {
     watching,
+    silent,
     jump(ms: number) {
       nowMs += ms
     },
@@ -154,10 +161,10 @@ test('a relay is asked, and given up, for what runs through it', async (t) => {
   assert.match(relay.aborted, /^nothing was heard for/)
 })
 
-test('a relay with flows through it gets as long as a busy peer', async (t) => {
+test('a relay with flows through it on which nothing is sent gets as long as a busy peer', async (t) => {
   const relay = new PlayedConnection('relay')
   const far = new PlayedConnection('far', 'relay')
-  Object.assign(far, { isBusy: true, askedSinceMs: 100_500 })
+  far.isBusy = true
   const { pass } = watch(t, [relay, far])
   await pass(11.5)
   assert.equal(relay.aborted, '')
@@ -210,4 +217,33 @@ test('nothing happens after disposal', async (t) => {
   watching[Symbol.dispose]()
   await pass(30)
   assert.deepEqual([peer.probes, peer.aborted], [0, ''])
+})
+
+test('a relay under traffic that says nothing is given up within 5 s', async (t) => {
+  const relay = new PlayedConnection('relay')
+  const { pass, silent } = watch(t, [relay])
+  relay.answers = true
+  await pass(2)
+  assert.equal(relay.probes, 0, 'nothing was sent')
+  relay.answers = false
+  relay.askedSinceMs = 102_000
+  await pass(3.5)
+  assert.deepEqual([relay.probes, relay.aborted], [1, ''])
+  await pass(0.5)
+  assert.equal(relay.aborted, 'nothing was heard for 6 s')
+  assert.deepEqual(silent, ['relay'])
+})
+
+test('flows through a silent relay end as soon when others are heard, else the line may be away and they have 12 s', async (t) => {
+  const relay = new PlayedConnection('relay')
+  const flows = new PlayedConnection('peer', 'relay')
+  const other = new PlayedConnection('other')
+  flows.isBusy = true
+  const { pass } = watch(t, [relay, flows, other])
+  relay.askedSinceMs = 100_100
+  await pass(8)
+  assert.equal(relay.aborted, '')
+  other.lastHeardMs = 108_000
+  await pass(0.5)
+  assert.equal(relay.aborted, 'nothing was heard for 9 s')
 })

@@ -21,6 +21,8 @@ export interface SilencePolicy {
   readonly busy: Patience
   /** Somebody waits for it, and no flow would be lost with it. */
   readonly waiting: Patience
+  /** It leads to a relay, and what was sent there or through it has no answer, though others are heard or nothing is lost. */
+  readonly relaying: Patience
 }
 
 const noEnd: Patience = { limitMs: Number.POSITIVE_INFINITY }
@@ -35,6 +37,7 @@ export const agentSilence: SilencePolicy = {
   served: { limitMs: 45_000 },
   busy: { probeAfterMs: 5_000, limitMs: 12_000 },
   waiting: { probeAfterMs: 1_000, limitMs: 4_500 },
+  relaying: { probeAfterMs: 1_000, limitMs: 4_000 },
 }
 
 /** A server only listens: the agents ask. */
@@ -44,6 +47,7 @@ export const serverSilence: SilencePolicy = {
   served: agentSilence.served,
   busy: agentSilence.served,
   waiting: agentSilence.served,
+  relaying: agentSilence.served,
 }
 
 /** What watching needs. */
@@ -52,11 +56,16 @@ export interface SilenceWatchOptions {
   readonly connections: () => readonly PeerConnection[]
   /** What a connection to the peer is for while nothing is open on it. */
   readonly restingUseOf: (peerId: string) => 'idle' | 'kept' | 'served'
+  /** Told of each connection that is given up. */
+  readonly onSilent?: (connection: PeerConnection) => void
   /** Time that never jumps; default `performance.now`. */
   readonly nowMs?: () => number
 }
 
 const tickMs = 500
+
+/** Who is heard this long after a relay was asked in vain shows that the line is there. */
+const elsewhereMs = 1000
 
 /**
  * Gives up connections to peers that vanished without a word. Whatever comes from a peer is a sign of life: an answer
@@ -83,6 +92,7 @@ export function watchSilence(options: SilenceWatchOptions): Disposable {
     const silentMs = now - Math.max(sinceMs, awakeSinceMs)
     if (silentMs >= limitMs) {
       connection.abort(new Error(`nothing was heard for ${Math.round((now - connection.lastHeardMs) / 1000)} s`))
+      options.onSilent?.(connection)
     } else if (silentMs >= probeAfterMs) probe(connection, limitMs)
   }
 
@@ -100,11 +110,33 @@ function useOf(
   { restingUseOf }: SilenceWatchOptions,
 ): { readonly use: keyof SilencePolicy; readonly sinceMs: number } {
   const { lastHeardMs, peerId } = connection
-  const users = [connection, ...all.filter(({ relayPeerId }) => relayPeerId === peerId)]
-  if (users.some(({ isBusy }) => isBusy)) return { use: 'busy', sinceMs: lastHeardMs }
-  const asked = users.flatMap(({ askedSinceMs }) => (askedSinceMs > lastHeardMs ? [askedSinceMs] : []))
-  if (asked.length > 0) return { use: 'waiting', sinceMs: Math.min(...asked) }
-  return { use: restingUseOf(peerId), sinceMs: lastHeardMs }
+  const users = usersOf(connection, all)
+  const restingUse = restingUseOf(peerId)
+  const sinceMs = waitsSinceMs(connection, all)
+  const isBusy = users.some((user) => user.isBusy)
+  // Flows on it would be lost for nothing when it is our own line that is away.
+  const mayEnd = (askedMs: number) => !isBusy || isOtherHeard(all, peerId, askedMs + elsewhereMs)
+  if (sinceMs !== undefined && restingUse === 'kept' && mayEnd(sinceMs)) return { use: 'relaying', sinceMs }
+  if (isBusy) return { use: 'busy', sinceMs: lastHeardMs }
+  if (sinceMs !== undefined) return { use: 'waiting', sinceMs }
+  return { use: restingUse, sinceMs: lastHeardMs }
+}
+
+/** Since when something that was sent on the connection, or on those that run through it, has no answer. */
+export function waitsSinceMs(connection: PeerConnection, all: readonly PeerConnection[]): number | undefined {
+  const { lastHeardMs } = connection
+  const asked = usersOf(connection, all).flatMap(({ askedSinceMs }) =>
+    askedSinceMs > lastHeardMs ? [askedSinceMs] : [],
+  )
+  return asked.length === 0 ? undefined : Math.min(...asked)
+}
+
+function usersOf(connection: PeerConnection, all: readonly PeerConnection[]): readonly PeerConnection[] {
+  return [connection, ...all.filter(({ relayPeerId }) => relayPeerId === connection.peerId)]
+}
+
+function isOtherHeard(all: readonly PeerConnection[], peerId: string, sinceMs: number): boolean {
+  return all.some((other) => other.relayPeerId === undefined && other.peerId !== peerId && other.lastHeardMs > sinceMs)
 }
 
 /** A refusal is an answer too: whatever comes counts where it is heard. */

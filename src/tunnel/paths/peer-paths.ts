@@ -179,6 +179,11 @@ export class PeerPaths implements CarrierSource {
     return `relayed via ${this.#relays.nameOf(relayPeerId)}`
   }
 
+  /** The relay that has joined a link; undefined for a direct one, and when it is no longer configured. */
+  relayOf({ path }: Pick<Link, 'path'>): string | undefined {
+    return this.#relays.named(path.replace('relayed via ', ''))
+  }
+
   /** What is known of the links to the peer; undefined without any. */
   linkFactsOf(peerId: string): LinkFacts | undefined {
     const peer = this.#links?.table.peer(peerId)
@@ -219,7 +224,7 @@ export class PeerPaths implements CarrierSource {
     if (peer === undefined || link === undefined) return undefined
     if (!link.isDirect || peer.links.size < enoughLinks) this.#links.want(peerId)
     if (!this.#isUsable(link, peerId)) return undefined
-    const relay = this.#relayOf(link)
+    const relay = this.relayOf(link)
     const { roundTripMs } = link
     const way = { way: link, relay, roundTripMs, probe: () => link.probe() }
     return this.#hedged(nodeName, createLinkCarrier(peer, link), way)
@@ -228,15 +233,11 @@ export class PeerPaths implements CarrierSource {
   #isUsable(link: Link, peerId: string): boolean {
     if (this.#isSuspect(link) || !this.#options.policy.allows(link.path)) return false
     if (link.isDirect) return true
-    const relay = this.#relayOf(link)
+    const relay = this.relayOf(link)
     // A link outlives the server that has joined it when that is no longer configured, but gets no new flows.
     if (relay === undefined || this.#relays.isSilent(relay)) return false
     const connection = this.#best(peerId)
     return connection === undefined || !isDirect(connection)
-  }
-
-  #relayOf({ path }: Link): string | undefined {
-    return this.#relays.named(path.replace('relayed via ', ''))
   }
 
   /** Flows that meet with silence on this way are opened through a relay, or another one, as well. */
