@@ -9,6 +9,7 @@ import {
   type Dialer,
 } from '../net/index.ts'
 import {
+  chooseKernelRules,
   type ServiceProxy,
   type ServiceProxyOptions,
   type Socks5Proxy,
@@ -57,7 +58,7 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const datagramDialer = createNodeAwareDatagramDialer(config.nodeName, createDirectDatagramDialer(), remote)
 
   // A node that cannot hold the rules shall not be left with a device.
-  if (edgeProxy.enable) await kernel.applier.probe(signal)
+  const rules = edgeProxy.enable ? await chooseKernelRules(kernel, edgeProxy.kernel, base, signal) : undefined
   // The device before DNS, which listens on its address.
   await using unlessReady = await beginDevice(base, kernel)
   const dnsLogger = base.loggerOf('dns')
@@ -71,7 +72,7 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const { excludedAddresses } = running.use(startAgentReload(base, context.env, tunnel))
   const peers = tunnel && reachPeersOf(tunnel)
   const proxied = { kernel, catalog, dialer, datagramDialer, peers, excludedAddresses }
-  proxy = edgeProxy.enable ? running.use(await beginProxy(base, proxied)) : undefined
+  proxy = rules && running.use(await beginProxy(base, { rules, ...proxied }))
   const socks5 = await beginSocks5(running, base, reach, dialer)
   const metricsServer = running.use(startMetricsServer(base))
   running.use(
@@ -180,7 +181,10 @@ async function beginSocks5(
 
 async function beginProxy(
   base: Boot<'agent'>,
-  parts: Pick<ServiceProxyOptions, 'kernel' | 'catalog' | 'dialer' | 'datagramDialer' | 'peers' | 'excludedAddresses'>,
+  parts: Pick<
+    ServiceProxyOptions,
+    'kernel' | 'rules' | 'catalog' | 'dialer' | 'datagramDialer' | 'peers' | 'excludedAddresses'
+  >,
 ): Promise<ServiceProxy> {
   const { config, metrics, health } = base
   const { edgeDNS, edgeProxy } = config.modules

@@ -1,5 +1,5 @@
 import { openConfig } from '../config/index.ts'
-import { cleanUp } from '../linux/index.ts'
+import { chainPrefix, cleanUp } from '../linux/index.ts'
 import { tableName } from '../proxy/index.ts'
 import type { CommandContext, CommandInput } from './command.ts'
 
@@ -14,7 +14,7 @@ export async function run({ options }: CommandInput, context: CommandContext): P
       : defaultDeviceName
   await cleanUp({ table: tableName, deviceName }, AbortSignal.any([context.signal, AbortSignal.timeout(30_000)]))
   context.out(
-    `removed: nftables table ${tableName}, device ${deviceName} with its routes, accepts in other firewalls\n`,
+    `removed: nftables table ${tableName}, chains ${chainPrefix}* of iptables, device ${deviceName} with its routes, accepts in other firewalls\n`,
   )
   return 0
 }

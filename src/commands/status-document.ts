@@ -89,13 +89,12 @@ function renderMetadata(metadata: MetadataStatus): string[] {
 }
 
 function renderProxy(proxy: ServiceProxyStatus): string[] {
-  const { servicePorts, refusedServicePorts, openConnections, listenPort, changesBy, openedFirewallChains, problem } =
-    proxy
+  const { servicePorts, refusedServicePorts, openConnections, listenPort, openedFirewallChains, problem } = proxy
   const refused = refusedServicePorts === 0 ? '' : ` (${refusedServicePorts} without endpoints)`
   const firewalls = openedFirewallChains.map((chain) => `          accepts added to firewall chain ${chain}`)
   return [
     `proxy     ${servicePorts} ServicePorts${refused}, ${openConnections} connections in userspace on port ${listenPort}`,
-    `          rules in nftables, changed by ${changesBy}`,
+    ...renderRules(proxy),
     ...firewalls,
     ...renderReachability(proxy.reachability),
     ...(problem === undefined ? [] : [`          problem: ${problem}`]),
@@ -121,6 +120,11 @@ function renderReachability({ nodes }: ServiceProxyStatus['reachability']): stri
 function shortListOf(names: readonly string[]): string {
   const rest = names.length - 5
   return rest <= 0 ? names.join(', ').padEnd(20) : `${names.slice(0, 5).join(', ')} and ${rest} more`
+}
+
+function renderRules({ rules: { kind, version = kind, reason, limits }, changesBy }: ServiceProxyStatus): string[] {
+  const changed = changesBy === undefined ? '' : `, changed by ${changesBy}`
+  return [`rules     ${version}${changed}: ${reason}`, ...limits.map((limit) => `          limit: ${limit}`)]
 }
 
 function renderGateway({ gateways, virtualServices, rules, listeners, problems }: GatewayStatus): string[] {

@@ -1,5 +1,8 @@
-import { MissingCommandError } from './errors.ts'
+import type { NetlinkSocket } from 'netlink'
+import { MissingCommandError, NetlinkError } from './errors.ts'
 import { createForeignFirewalls } from './foreign-firewall.ts'
+import { findIptables, type IptablesKind, removeOwnChains } from './iptables.ts'
+import { encodeAttribute, openNetfilterSocket, requestOptions } from './netlink.ts'
 import { runNft } from './nft-ruleset-applier.ts'
 import { createNodeNetwork } from './rt-node-network.ts'
 
@@ -9,10 +12,13 @@ export interface CleanUpOptions {
   readonly deviceName: string
 }
 
+/** A way to make rules. */
+export type RulesKind = 'nftables' | IptablesKind
+
 /**
- * Removes everything of ours from the kernel: the nftables table, the marked accepts in tables of others, the device
- * with its address and routes. Needs no running agent; doing it twice is fine. Goes on after a failure and rejects
- * at the end with all of them.
+ * Removes everything of ours from the kernel: the nftables table, the chains of iptables, the marked accepts in tables
+ * of others, the device with its address and routes. Needs no running agent; doing it twice is fine. Goes on after a
+ * failure and rejects at the end with all of them.
  */
 export async function cleanUp({ table, deviceName }: CleanUpOptions, signal: AbortSignal): Promise<void> {
   const failures: unknown[] = []
@@ -23,15 +29,61 @@ export async function cleanUp({ table, deviceName }: CleanUpOptions, signal: Abo
       failures.push(error)
     }
   }
-  // Adding first makes deleting succeed also where there is no table.
-  await attempt(() => runNft(`add table ip ${table}\ndelete table ip ${table}\n`, signal))
+  await attempt(() => removeTable(table, signal))
+  for (const iptables of await findIptables(signal)) {
+    await attempt(async () => void (await removeOwnChains(iptables, signal)))
+  }
   await attempt(() => createForeignFirewalls(table).removeAccepts(signal))
   await attempt(async () => {
     using network = await createNodeNetwork()
     await network.removeDevice(deviceName, signal)
   })
-  // Without nft there is no table; its absence would be told twice.
-  const told = failures.filter((failure, at) => !(failure instanceof MissingCommandError) || at === 0)
-  if (told.length === 1) throw told[0]
-  if (told.length > 1) throw new AggregateError(told, 'Cannot remove all of edgemesh from the kernel')
+  if (failures.length === 1) throw failures[0]
+  if (failures.length > 1) throw new AggregateError(failures, 'Cannot remove all of edgemesh from the kernel')
+}
+
+/** Removes our rules of all other kinds, and returns what was removed; for when those of this kind stand. */
+export async function removeRulesBut(kind: RulesKind, table: string, signal: AbortSignal): Promise<string[]> {
+  const removed: string[] = []
+  if (kind !== 'nftables' && (await hasTable(table))) {
+    await runNft(`delete table ip ${table}\n`, signal)
+    removed.push(`nftables table ${table}`)
+  }
+  for (const iptables of await findIptables(signal)) {
+    if (iptables.kind !== kind && (await removeOwnChains(iptables, signal)))
+      removed.push(`chains of ${iptables.version}`)
+  }
+  return removed
+}
+
+async function removeTable(table: string, signal: AbortSignal): Promise<void> {
+  try {
+    // Adding first makes deleting succeed also where there is no table.
+    await runNft(`add table ip ${table}\ndelete table ip ${table}\n`, signal)
+  } catch (error) {
+    if (error instanceof MissingCommandError && !(await hasTable(table))) return
+    throw error
+  }
+}
+
+/** The message type of nfnetlink that asks for a table of nftables. */
+const getTable = (10 << 8) | 1
+const familyIpv4 = 2
+const tableName = 1
+
+/** Asks the kernel itself: nft may be missing. */
+async function hasTable(table: string): Promise<boolean> {
+  using netlink = await openNetfilterSocket()
+  const name = encodeAttribute(tableName, Buffer.from(`${table}\0`))
+  const data = Buffer.concat([Buffer.from([familyIpv4, 0, 0, 0]), name])
+  try {
+    await netlink.ask<unknown>('read an nftables table', (socket: NetlinkSocket) =>
+      socket.request(getTable, data, requestOptions),
+    )
+    return true
+  } catch (error) {
+    // A kernel without nftables answers with another error than one without the table.
+    if (error instanceof NetlinkError) return false
+    throw error
+  }
 }

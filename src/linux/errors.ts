@@ -14,7 +14,11 @@ export class MissingCommandError extends Error {
 }
 
 /** Debian names of the packages, where they differ from the command. */
-const debianPackages: Readonly<Record<string, string>> = { nft: 'nftables', ip: 'iproute2' }
+const debianPackages: Readonly<Record<string, string>> = {
+  nft: 'nftables',
+  ip: 'iproute2',
+  'iptables-restore': 'iptables',
+}
 
 /** The kernel refuses the change to this user. */
 export class NotPermittedError extends Error {

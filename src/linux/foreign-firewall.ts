@@ -1,6 +1,6 @@
-import { readFile } from 'node:fs/promises'
 import { runCommand } from './command.ts'
-import { CommandFailedError, MissingCommandError } from './errors.ts'
+import { MissingCommandError } from './errors.ts'
+import { findIptables, type Iptables, isLegacyInUse } from './iptables.ts'
 import { runNft } from './nft-ruleset-applier.ts'
 
 /** The traffic that a firewall of someone else must let pass for Services to work. */
@@ -43,35 +43,37 @@ const mark = 'edgemesh'
 /** Works on the network namespace of this process with nft and, where they are in use, the iptables commands. */
 export function createForeignFirewalls(ownTable: string): ForeignFirewalls {
   let added = ''
+  const iptablesInUse = createIptablesInUse()
   return {
     async ensureAccepts(accepts, signal) {
       const wanted = JSON.stringify(accepts)
       const isNew = wanted !== added
       const chains = await listChains(ownTable, signal)
       const opened: string[] = []
-      for (const chain of chains) {
+      for (const chain of chains ?? []) {
         if (!(await isBlocking(chain, signal))) continue
         opened.push(`${chain.family} ${chain.table} ${chain.name}`)
         await openNftChain(chain, accepts, isNew, signal)
       }
-      if (await isLegacyInUse()) opened.push(...(await openIptables('legacy', accepts, isNew, signal)))
-      if (chains.some(isOfIptables)) opened.push(...(await openIptables('nft', accepts, isNew, signal)))
+      for (const iptables of await iptablesInUse(chains, signal)) {
+        opened.push(...(await openIptables(iptables, accepts, isNew, signal)))
+      }
       added = wanted
       return opened
     },
     async removeAccepts(signal) {
       added = ''
       const chains = await listChains(ownTable, signal)
-      for (const chain of chains) await runNftUnlessEmpty(await deletionsIn(chain, signal), signal)
-      if (await isLegacyInUse()) await closeIptables('legacy', signal)
-      if (chains.some(isOfIptables)) await closeIptables('nft', signal)
+      for (const chain of chains ?? []) await runNftUnlessEmpty(await deletionsIn(chain, signal), signal)
+      for (const iptables of await iptablesInUse(chains, signal)) await closeIptables(iptables, signal)
     },
   }
 }
 
-/** nftables filter chains of others on the hooks that our traffic passes. */
-async function listChains(ownTable: string, signal: AbortSignal): Promise<Chain[]> {
-  const objects = await nftJson(['list', 'chains'], signal)
+/** nftables filter chains of others on the hooks that our traffic passes; undefined without nft. */
+async function listChains(ownTable: string, signal: AbortSignal): Promise<Chain[] | undefined> {
+  const objects = await nftJson(['list', 'chains'], signal).catch(undefinedWhenMissing)
+  if (objects === undefined) return undefined
   return objects.flatMap(({ chain }) => {
     if (chain === undefined || chain.type !== 'filter' || (chain.hook !== 'forward' && chain.hook !== 'input'))
       return []
@@ -128,50 +130,47 @@ async function runNftUnlessEmpty(lines: readonly string[], signal: AbortSignal):
   if (lines.length > 0) await runNft(`${lines.join('\n')}\n`, signal)
 }
 
-type Iptables = 'legacy' | 'nft'
+function undefinedWhenMissing(error: unknown): undefined {
+  if (!(error instanceof MissingCommandError)) throw error
+}
 
-async function isLegacyInUse(): Promise<boolean> {
-  try {
-    return (await readFile('/proc/net/ip_tables_names', 'utf8')).split('\n').includes('filter')
-  } catch {
-    // The file exists only while the kernel's old tables are loaded.
-    return false
+/** The kinds of iptables that somebody filters with, and whose commands are here, for given chains of nftables. */
+function createIptablesInUse(): (chains: readonly Chain[] | undefined, signal: AbortSignal) => Promise<Iptables[]> {
+  let found: Iptables[] | undefined
+  return async (chains, signal) => {
+    const inUse = {
+      legacy: await isLegacyInUse('filter'),
+      // Without nft it is iptables itself that has to say.
+      nft: chains === undefined || chains.some(isOfIptables),
+    }
+    if (!inUse.legacy && !inUse.nft) return []
+    found ??= await findIptables(signal)
+    return found.filter(({ kind }) => inUse[kind])
   }
 }
 
-async function openIptables(kind: Iptables, accepts: FirewallAccepts, isNew: boolean, signal: AbortSignal) {
+async function openIptables(iptables: Iptables, accepts: FirewallAccepts, isNew: boolean, signal: AbortSignal) {
   const opened: string[] = []
   const lines: string[] = []
-  const existing = await listIptables(kind, signal)
+  const existing = await iptables.list('filter', signal)
   for (const hook of ['forward', 'input'] as const) {
     const name = hook.toUpperCase()
     if (!isBlockingIptables(existing, name)) continue
-    opened.push(`iptables-${kind} ${name}`)
+    opened.push(`iptables-${iptables.kind} ${name}`)
     const rules = iptablesMatchesOf(accepts, hook)
     const marked = markedIn(existing, name)
     if (!isNew && marked.length === rules.length) continue
     lines.push(...deletionsOf(marked))
     lines.push(...rules.map((match) => `-I ${name} ${match} -m comment --comment ${mark} -j ACCEPT`))
   }
-  await restoreIptables(kind, lines, signal)
+  await restoreFilter(iptables, lines, signal)
   return opened
 }
 
-async function closeIptables(kind: Iptables, signal: AbortSignal): Promise<void> {
-  const existing = await listIptables(kind, signal)
+async function closeIptables(iptables: Iptables, signal: AbortSignal): Promise<void> {
+  const existing = await iptables.list('filter', signal)
   const marked = ['FORWARD', 'INPUT'].flatMap((name) => markedIn(existing, name))
-  await restoreIptables(kind, deletionsOf(marked), signal)
-}
-
-/** The filter table as `iptables -S` prints it; empty when the command is not there or cannot read the table. */
-async function listIptables(kind: Iptables, signal: AbortSignal): Promise<string[]> {
-  try {
-    const command = { command: `iptables-${kind}`, arguments: ['-w', '5', '-S'], action: 'list the iptables rules' }
-    return (await runCommand(command, signal)).split('\n')
-  } catch (error) {
-    if (error instanceof MissingCommandError || error instanceof CommandFailedError) return []
-    throw error
-  }
+  await restoreFilter(iptables, deletionsOf(marked), signal)
 }
 
 function isBlockingIptables(existing: readonly string[], name: string): boolean {
@@ -197,11 +196,8 @@ function iptablesMatchesOf({ clusterNetworks, external = [], dns }: FirewallAcce
   return [...translated, ...asked, `-s ${dns.address}/32 -i lo`]
 }
 
-async function restoreIptables(kind: Iptables, lines: readonly string[], signal: AbortSignal): Promise<void> {
-  if (lines.length === 0) return
-  const input = ['*filter', ...lines, 'COMMIT', ''].join('\n')
-  const command = `iptables-${kind}-restore`
-  await runCommand({ command, arguments: ['-w', '5', '-n'], input, action: 'change the iptables rules' }, signal)
+async function restoreFilter(iptables: Iptables, lines: readonly string[], signal: AbortSignal): Promise<void> {
+  if (lines.length > 0) await iptables.restore(['*filter', ...lines, 'COMMIT', ''].join('\n'), signal)
 }
 
 interface NftObject {

@@ -1,7 +1,8 @@
 import type { Logger } from '../observability/index.ts'
-import { cleanUp } from './clean-up.ts'
+import { cleanUp, type RulesKind, removeRulesBut } from './clean-up.ts'
 import { type Conntrack, createConntrack } from './conntrack.ts'
 import { createForeignFirewalls, type ForeignFirewalls } from './foreign-firewall.ts'
+import { findIptables, type Iptables } from './iptables.ts'
 import type { NativeFunctions } from './native-functions.ts'
 import { createRulesetApplier } from './nft-ruleset-applier.ts'
 import type { NodeNetwork } from './node-network.ts'
@@ -15,6 +16,10 @@ export interface Kernel extends Disposable {
   readonly network: NodeNetwork
   readonly firewalls: ForeignFirewalls
   readonly conntrack: Conntrack
+  /** The iptables commands of this machine; see `findIptables`. */
+  findIptables(signal: AbortSignal): Promise<readonly Iptables[]>
+  /** Removes rules of ours that an earlier run made in another way; see `removeRulesBut`. */
+  removeRulesBut(kind: RulesKind, signal: AbortSignal): Promise<readonly string[]>
   /** Removes what an agent of the Go system left; see `sweepPortalChains`. */
   sweepPortalChains(bridgeAddress: string, signal: AbortSignal): Promise<readonly string[]>
   /** Removes everything of ours; see `cleanUp`. */
@@ -38,6 +43,8 @@ export async function openKernel(
     network,
     conntrack,
     firewalls: createForeignFirewalls(names.table),
+    findIptables,
+    removeRulesBut: (kind, signal) => removeRulesBut(kind, names.table, signal),
     sweepPortalChains,
     cleanUp: (signal) => cleanUp(names, signal),
     [Symbol.dispose]() {

@@ -71,7 +71,7 @@ export async function createRulesetApplier(
 
   return {
     generation,
-    probe: (signal) => runNft(`add table ip ${table}\n`, signal, ['-c']),
+    check: (text, signal) => runNft(text, signal, ['-c']),
     async apply(whole, signal) {
       installed = undefined
       checkedAt = undefined

@@ -1,6 +1,6 @@
-import { readFile } from 'node:fs/promises'
 import { runCommand } from './command.ts'
 import { CommandFailedError, MissingCommandError } from './errors.ts'
+import { findIptables, isLegacyInUse, removalsOf } from './iptables.ts'
 
 /** Chains that the Go system's agent makes in the NAT table; kube-proxy had the same names for its userspace mode. */
 const portalChain = /^KUBE-(PORTALS|NODEPORT)-(CONTAINER|HOST)$/
@@ -11,15 +11,14 @@ const portalChain = /^KUBE-(PORTALS|NODEPORT)-(CONTAINER|HOST)$/
  */
 export async function sweepPortalChains(bridgeAddress: string, signal: AbortSignal): Promise<string[]> {
   const swept: string[] = []
-  for (const kind of ['legacy', 'nft'] as const) {
-    if (!(await (kind === 'legacy' ? isLegacyInUse() : hasPortals(signal)))) continue
-    const rules = await listNat(kind, signal)
-    const { lines, chains } = portalRemovals(rules, bridgeAddress)
+  const mayBe = { legacy: await isLegacyInUse('nat'), nft: await hasPortals(signal) }
+  if (!mayBe.legacy && !mayBe.nft) return swept
+  for (const iptables of await findIptables(signal)) {
+    if (!mayBe[iptables.kind]) continue
+    const { lines, chains } = portalRemovals(await iptables.list('nat', signal), bridgeAddress)
     if (chains.length === 0) continue
-    const input = ['*nat', ...lines, 'COMMIT', ''].join('\n')
-    const command = `iptables-${kind}-restore`
-    await runCommand({ command, arguments: ['-w', '5', '-n'], input, action: 'change the iptables rules' }, signal)
-    swept.push(...chains.map((chain) => `iptables-${kind} ${chain}`))
+    await iptables.restore(['*nat', ...lines, 'COMMIT', ''].join('\n'), signal)
+    swept.push(...chains.map((chain) => `iptables-${iptables.kind} ${chain}`))
   }
   return swept
 }
@@ -33,45 +32,18 @@ export function portalRemovals(
   const isInPortal = (rule: string) => portals.some((name) => rule.startsWith(`-A ${name} `))
   const leadsToUs = (rule: string) => rule.includes(`--to-destination ${bridgeAddress}:`)
   if (!rules.some((rule) => isInPortal(rule) && leadsToUs(rule))) return { lines: [], chains: [] }
-  const jumps = rules.filter((rule) => !isInPortal(rule) && portals.some((name) => rule.endsWith(` -j ${name}`)))
-  return {
-    lines: [
-      ...jumps.map((rule) => rule.replace(/^-A/, '-D')),
-      ...portals.map((name) => `-F ${name}`),
-      ...portals.map((name) => `-X ${name}`),
-    ],
-    chains: portals,
-  }
+  return { lines: removalsOf(rules, (name) => portals.includes(name)), chains: portals }
 }
 
-/** Looking would load the kernel's old tables. */
-async function isLegacyInUse(): Promise<boolean> {
-  try {
-    return (await readFile('/proc/net/ip_tables_names', 'utf8')).split('\n').includes('nat')
-  } catch {
-    return false
-  }
-}
-
-/** Asking iptables-nft might make its table. */
+/** Without nft it is iptables-nft itself that has to say, though asking might make its table. */
 async function hasPortals(signal: AbortSignal): Promise<boolean> {
   try {
     const words = ['list', 'chain', 'ip', 'nat', 'KUBE-PORTALS-CONTAINER']
     await runCommand({ command: 'nft', arguments: words, action: 'list the nftables ruleset' }, signal)
     return true
   } catch (error) {
+    if (error instanceof MissingCommandError) return true
     if (error instanceof CommandFailedError) return false
-    throw error
-  }
-}
-
-async function listNat(kind: 'legacy' | 'nft', signal: AbortSignal): Promise<string[]> {
-  try {
-    const words = ['-w', '5', '-t', 'nat', '-S']
-    const command = { command: `iptables-${kind}`, arguments: words, action: 'list the iptables rules' }
-    return (await runCommand(command, signal)).split('\n')
-  } catch (error) {
-    if (error instanceof MissingCommandError || error instanceof CommandFailedError) return []
     throw error
   }
 }

@@ -1,7 +1,10 @@
 /** Puts rendered nftables text into the kernel. */
 export interface RulesetApplier extends Disposable {
-  /** Changes nothing; rejects when nft is missing, the user may not change rules, or the kernel has no nftables. */
-  probe(signal: AbortSignal): Promise<void>
+  /**
+   * Tries the text and changes nothing (`nft -c -f -`); rejects when nft is missing, the user may not change rules, or
+   * nft or the kernel do not take it.
+   */
+  check(text: string, signal: AbortSignal): Promise<void>
   /** Makes our table equal to this one; rejects with a `RulesetRejectedError` that tells what is wrong with it. */
   apply(table: WholeTable, signal: AbortSignal): Promise<void>
   /**

@@ -60,6 +60,12 @@ export const proxySchema = z.strictObject({
     .describe(
       'How endpoints on other nodes are reached. tunnel: always through the tunnel. direct: all pod addresses are taken to be routable, as with a CNI plugin that spans all nodes. auto: directly where the node has confirmed, over that very route, that it is reached at the address of its endpoint; else through the tunnel.',
     ),
+  kernel: z
+    .enum(['auto', 'nftables', 'iptables'])
+    .default('auto')
+    .describe(
+      'What rules are made with: auto tries nftables first, and iptables where nft or the kernel does not take the rules.',
+    ),
   onStop: z
     .enum(['keep', 'remove'])
     .default('keep')

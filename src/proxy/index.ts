@@ -10,6 +10,7 @@
  * @module
  */
 export * from './errors.ts'
+export { chooseKernelRules, type KernelRules, type KernelRulesStatus } from './kernel/kernel-rules.ts'
 export { tableName } from './kernel/nft-table.ts'
 export * from './l4/dial-first-reachable.ts'
 export * from './l7/index.ts'

@@ -367,3 +367,21 @@ test('only the Services that changed are looked at again', async () => {
   plan(watched(catalog.current), options)
   assert.deepEqual(looked, ['service-7'])
 })
+
+test('what rules of the kernel cannot spread goes through the userspace proxy as a whole', () => {
+  const endpoints = (count: number) => Array.from({ length: count }, (_, at) => `edge-a1/10.244.1.${at + 2}`)
+  const directOf = (count: number, kernelLimits: PlanOptions['kernelLimits'], fields: Partial<Service> = {}) => {
+    const snapshot = snapshotOf([service('web', fields)], [slices('web', endpoints(count))])
+    const [planned] = planServicePorts(snapshot, { ...options, kernelLimits })
+    assert.equal((planned?.direct.length ?? 0) + (planned?.userspace.length ?? 0), count)
+    return planned?.direct.length
+  }
+  const all = { spreads: true, keepsClients: true, hashedSlots: 8 }
+  const sticky = { clientIPAffinitySeconds: 30 }
+  assert.equal(directOf(3, all), 3)
+  assert.equal(directOf(3, { ...all, spreads: false }), 0)
+  assert.equal(directOf(1, { ...all, spreads: false }), 1)
+  assert.equal(directOf(3, all, sticky), 3)
+  assert.equal(directOf(3, { ...all, keepsClients: false }, sticky), 0)
+  assert.equal(directOf(3, { ...all, keepsClients: false }), 3)
+})

@@ -14,6 +14,7 @@ import {
   servicePortIdOf,
 } from '../model/index.ts'
 import { differencesOf } from '../runtime/index.ts'
+import type { KernelLimits } from './kernel/kernel-rules.ts'
 import type { ReachedEndpoints } from './reach/reached-endpoints.ts'
 import {
   clusterDestinationsOf,
@@ -95,6 +96,8 @@ export interface PlanOptions {
   readonly withdrawn?: ReadonlySet<string>
   /** Endpoints on other nodes that packets reach by translation alone; absent means none. */
   readonly reached?: ReachedEndpoints | undefined
+  /** What rules of the kernel cannot do; absent when they can do everything. */
+  readonly kernelLimits?: KernelLimits | undefined
   readonly syntheticNetwork: Ipv4Network
   /** Addresses never intercepted: our own API server, metaServer, servers and relays. */
   readonly excludedAddresses: ReadonlySet<string>

@@ -119,12 +119,13 @@ function spreadOf(
   id: ServicePortId,
   chosen: readonly Backend[],
   reserve: readonly Backend[],
-  { policy, frame: { port }, options: { carriesDatagrams }, isAway }: SpreadingOptions,
+  { policy, frame: { port }, options: { carriesDatagrams, kernelLimits }, isAway }: SpreadingOptions,
 ): Spread {
   const direct = chosen.filter((backend) => !isAway(backend))
   const others = chosen.filter(isAway)
   if (port.protocol === 'udp' && carriesDatagrams !== true) return { id, direct, userspace: [], reserve: [] }
-  if (takesUserspace(policy, chosen.length, others.length)) return { id, direct: [], userspace: chosen, reserve }
+  if (takesUserspace(policy, chosen.length, others.length) || exceeds(kernelLimits, policy, chosen.length))
+    return { id, direct: [], userspace: chosen, reserve }
   return { id, direct, userspace: others, reserve: [...direct, ...reserve] }
 }
 
@@ -137,6 +138,14 @@ function takesUserspace({ balancing, readsRequests, maxConnections }: ServicePor
   if (all < 2) return false
   if (balancing.kind === 'least-request') return true
   return balancing.kind === 'consistent-hash' && others > 0
+}
+
+/** Whether the kernel's rules cannot spread connections over so many endpoints as the policy says. */
+function exceeds(limits: PlanOptions['kernelLimits'], policy: ServicePortPolicy, all: number): boolean {
+  if (limits === undefined || all < 2) return false
+  if (!limits.spreads) return true
+  if (policy.affinitySeconds !== undefined) return !limits.keepsClients
+  return policy.balancing.kind === 'consistent-hash' && all > limits.hashedSlots
 }
 
 function destinationsAt(addresses: readonly string[], port: ServicePort, options: PlanOptions): Destination[] {

@@ -5,6 +5,7 @@ import type { Endpoint, Service } from '../model/index.ts'
 import type { ByteStream, DatagramDialer, Dialer } from '../net/index.ts'
 import type { Health, Logger, Metrics } from '../observability/index.ts'
 import type { ProxyConfig } from './config.ts'
+import type { KernelRules } from './kernel/kernel-rules.ts'
 import type { NodeReach, ReachPeers } from './reach/reachability.ts'
 import type { startUserspaceProxy } from './userspace/userspace-proxy.ts'
 
@@ -24,6 +25,7 @@ export interface ServiceProxyOptions {
   /** Other nodes, to find out which of them are reached without the tunnel; absent where there is no tunnel. */
   readonly peers?: ReachPeers | undefined
   readonly kernel: Kernel
+  readonly rules: KernelRules
   readonly logger: Logger
   readonly metrics: Metrics
   readonly health: Health
@@ -33,12 +35,14 @@ export interface ServiceProxyOptions {
 
 /** State of the proxy at one moment. */
 export interface ServiceProxyStatus {
+  /** What makes rules in the kernel, and why. */
+  readonly rules: KernelRules['status']
   readonly listenPort: number
   readonly servicePorts: number
   readonly refusedServicePorts: number
   readonly openConnections: number
-  /** How rules were changed last: without a process of nft where that works. */
-  readonly changesBy: ElementWay
+  /** How a table of nftables was changed last: without a process of nft where that works. */
+  readonly changesBy: ElementWay | undefined
   /** Firewall chains of others that hold our accepts. */
   readonly openedFirewallChains: readonly string[]
   /** How endpoints on other nodes are reached, and why so. */

@@ -8,6 +8,7 @@ import { createHealth, createMetrics, type LogFields, silentLogger } from '../ob
 import type { ReadableMap } from '../runtime/index.ts'
 import { proxySchema } from './config.ts'
 import { createFakeNft } from './kernel/fake-nft.fixture.ts'
+import { nftablesRules } from './kernel/kernel-rules.ts'
 import { startServiceProxy } from './service-proxy.ts'
 import type { ServiceProxyOptions } from './service-proxy-options.ts'
 import type { UserspaceProxy, UserspaceProxyOptions, UserspaceRoute } from './userspace/userspace-proxy.ts'
@@ -67,6 +68,7 @@ function setUp(config: Record<string, unknown> = {}) {
     catalog,
     dialer: noDialer,
     kernel: fakeKernel(tell, failures),
+    rules: nftablesRules('as ever'),
     logger: { ...silentLogger, error: (fields) => void errors.push(fields) },
     metrics: createMetrics(),
     health,
@@ -92,7 +94,7 @@ function fakeKernel(
   }
   return {
     applier: {
-      probe: async () => {},
+      check: async () => {},
       apply: run,
       update: run,
       elementsOf: async () => [],
@@ -113,6 +115,8 @@ function fakeKernel(
       watch: async () => ({ [Symbol.dispose]() {} }),
       [Symbol.dispose]() {},
     },
+    findIptables: async () => [],
+    removeRulesBut: async () => [],
     sweepPortalChains: async () => [],
     conntrack: { forgetUdpFlows: async () => 0, [Symbol.dispose]() {} },
     firewalls: { ensureAccepts: async () => [], removeAccepts: async () => {} },

@@ -38,14 +38,13 @@ const noAddresses: ReadonlySet<string> = new Set()
 /**
  * Resolves when the device stands, the userspace proxy listens, and the rules are in place if the catalog knows the
  * Services already; else they follow once it does, so that rules of an earlier run are not emptied before. Rejects
- * when the user may not change the kernel, nft is missing, or the bridge address is taken.
+ * when the user may not change the kernel or the bridge address is taken.
  */
 export async function startServiceProxy(options: ServiceProxyOptions): Promise<ServiceProxy> {
   const booting = AbortSignal.timeout(30_000)
   const { kernel, config } = options
   const network = parseIpv4Network(config.syntheticRange)
   if (network === undefined) throw new Error(`Cannot use ${config.syntheticRange} as synthetic range: not a network`)
-  await kernel.applier.probe(booting)
   await kernel.network.ensureDevice(deviceOf(options), booting)
   await sweepFormerAgent(kernel, { ...options.common, logger: options.logger }, booting)
   let proxy: RunningServiceProxy | undefined
@@ -142,15 +141,16 @@ class RunningServiceProxy implements ServiceProxy {
   #ready: Disposable
 
   constructor(options: ServiceProxyOptions, { userspace, probe, reachability }: CarryingParts, network: Ipv4Network) {
-    const { logger, kernel, common, health } = options
+    const { logger, kernel, common, health, rules } = options
     this.#options = options
     this.#userspace = userspace
     this.#probe = probe
     this.#reachability = reachability
     this.#askedServicePort = createAskedServicePort(options.nodeName)
-    this.#reconciler = createKernelReconciler(kernel, common.bridgeDeviceName, { logger })
+    this.#reconciler = createKernelReconciler(kernel, common.bridgeDeviceName, { logger, rules })
     const carriesDatagrams = options.datagramDialer !== undefined
-    const fixed = { ...options.config, nodeName: options.nodeName, carriesDatagrams, syntheticNetwork: network }
+    const found = { carriesDatagrams, syntheticNetwork: network, kernelLimits: rules.limits }
+    const fixed = { ...options.config, nodeName: options.nodeName, ...found }
     this.#planOptions = createPlanOptionsMaker(fixed)
     this.#healthChecks = createHealthChecks(logger)
     this.#synthetic = createSyntheticAddresses(network, servicePortShare)
@@ -180,12 +180,14 @@ class RunningServiceProxy implements ServiceProxy {
   status(): ServiceProxyStatus {
     const ports = this.#current?.plan.servicePorts ?? []
     const { port, openConnections } = this.#userspace.status()
+    const { kernel, rules } = this.#options
     return {
+      rules: rules.status,
       listenPort: port,
       servicePorts: ports.length,
       refusedServicePorts: ports.filter(({ direct, userspace }) => direct.length + userspace.length === 0).length,
       openConnections,
-      changesBy: this.#options.kernel.applier.way(),
+      changesBy: rules.kind === 'nftables' ? kernel.applier.way() : undefined,
       openedFirewallChains: this.#reconciler.openedChains(),
       reachability: { mode: this.#options.config.reachability, nodes: this.#reachability.status() },
       problem: this.#problem ?? this.#rangeFull?.message,
@@ -365,7 +367,7 @@ class RunningServiceProxy implements ServiceProxy {
     await apply()
     const { logger, metrics } = this.#options
     const durationMs = Math.round(performance.now() - startedAt)
-    metrics.counter('ruleset_applies_total', 'Times the nftables ruleset was applied').add()
+    metrics.counter('ruleset_applies_total', 'Times that rules for Services were changed').add()
     metrics.gauge('service_ports', 'ServicePorts that this node intercepts').set(count)
     logger.info({ count, durationMs }, 'rules for Services are up to date')
   }

@@ -9,6 +9,7 @@ import type { Kernel } from '../../src/linux/index.ts'
 import type { EndpointSlice, Service } from '../../src/model/index.ts'
 import { createHealth, createMetrics, silentLogger } from '../../src/observability/index.ts'
 import { proxySchema } from '../../src/proxy/config.ts'
+import { nftablesRules } from '../../src/proxy/kernel/kernel-rules.ts'
 import { startServiceProxy } from '../../src/proxy/service-proxy.ts'
 import { createRouteTable } from '../../src/proxy/userspace/route-table.ts'
 
@@ -34,6 +35,7 @@ await using proxy = await startServiceProxy({
   catalog,
   dialer: { dial: () => Promise.reject(new Error('nothing is dialled here')) },
   kernel: idleKernel(),
+  rules: nftablesRules('the kernel is idle'),
   logger: silentLogger,
   metrics: createMetrics(),
   health: createHealth(),
@@ -78,7 +80,7 @@ function idleKernel(): Kernel {
   }
   return {
     applier: {
-      probe: async () => {},
+      check: async () => {},
       apply: run,
       update: run,
       elementsOf: async () => [],
@@ -97,6 +99,8 @@ function idleKernel(): Kernel {
     },
     conntrack: { forgetUdpFlows: async () => 0, [Symbol.dispose]() {} },
     firewalls: { ensureAccepts: async () => [], removeAccepts: async () => {} },
+    findIptables: async () => [],
+    removeRulesBut: async () => [],
     sweepPortalChains: async () => [],
     cleanUp: async () => {},
     [Symbol.dispose]() {},

@@ -11,7 +11,7 @@ import type { DestinationRule, EndpointSlice, Service } from '../../src/model/in
 import { createDirectDatagramDialer, createDirectDialer } from '../../src/net/index.ts'
 import { createHealth, createLogger, createMetrics } from '../../src/observability/index.ts'
 import { proxySchema } from '../../src/proxy/config.ts'
-import { startServiceProxy, tableName } from '../../src/proxy/index.ts'
+import { chooseKernelRules, startServiceProxy, tableName } from '../../src/proxy/index.ts'
 import { loadBuiltNative } from './support/native.ts'
 
 /** What the node under test knows. */
@@ -50,9 +50,12 @@ const kernel = running.use(
 const catalog = running.use(createCatalog())
 catalog.replace('nodes', [])
 fill(scene)
+const config = proxySchema.parse({ enable: true, ...scene.config })
+const rules = await chooseKernelRules(kernel, config.kernel, { logger }, AbortSignal.timeout(30_000))
 const proxy = running.use(
   await startServiceProxy({
-    config: proxySchema.parse({ enable: true, ...scene.config }),
+    config,
+    rules,
     common,
     nodeName: scene.nodeName,
     dnsPort: 53,

@@ -2,6 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type Kernel, RulesetRejectedError } from '../../linux/index.ts'
 import { silentLogger } from '../../observability/index.ts'
+import { createFakeIptables } from './fake-iptables.fixture.ts'
+import { allFeatures } from './iptables-features.ts'
+import { iptablesRules } from './kernel-rules.ts'
 import { createKernelReconciler, type DesiredKernelState } from './reconciler.ts'
 import type { RulesetInput } from './render-ruleset.ts'
 
@@ -37,10 +40,10 @@ const plainly = (apply: () => Promise<void>) => apply()
 /** A kernel that writes down what is done to it. */
 function fakeKernel() {
   const done: string[] = []
-  const state = { isInstalled: true, generation: 1, applyErrors: [] as Error[] }
+  const state = { former: false, isInstalled: true, generation: 1, applyErrors: [] as Error[] }
   const kernel: Kernel = {
     applier: {
-      probe: async () => {},
+      check: async () => {},
       async apply(table) {
         const text = table.text()
         done.push(`${text.includes('delete table') ? 'replace' : 'apply'} ${/tcp \. (\S+)/.exec(text)?.[1]}`)
@@ -69,6 +72,11 @@ function fakeKernel() {
       view: async () => ({ interfaces: [], defaultRouteInterfaces: [], routes: [] }),
       watch: async () => ({ [Symbol.dispose]() {} }),
       [Symbol.dispose]() {},
+    },
+    findIptables: async () => [],
+    async removeRulesBut(kind) {
+      if (state.former) done.push(`remove all but ${kind}`)
+      return []
     },
     sweepPortalChains: async () => [],
     conntrack: { forgetUdpFlows: async () => 0, [Symbol.dispose]() {} },
@@ -199,4 +207,28 @@ test('a change that does not fit what the kernel holds is followed by the whole 
   state.applyErrors = [new RulesetRejectedError('Could not process rule: No such file or directory', undefined)]
   await reconciler.reconcile({ ...desired, rules: rulesNamed('10.96.0.2') }, plainly, signal)
   assert.deepEqual(taken().slice(0, 2), ['update 10.96.0.1 to 10.96.0.2', 'apply 10.96.0.2'])
+})
+
+test('what an earlier run made in another way is removed once, when the rules stand', async () => {
+  const { reconciler, taken, state } = setUp()
+  state.former = true
+  await reconciler.reconcile(desired, plainly, signal)
+  assert.deepEqual(taken().slice(0, 2), ['apply 10.96.0.1', 'remove all but nftables'])
+  await reconciler.reconcile({ ...desired, rules: rulesNamed('10.96.0.2') }, plainly, signal)
+  assert.deepEqual(taken(), ['update 10.96.0.1 to 10.96.0.2'])
+})
+
+test('rules of iptables are made without nftables; firewalls are opened only where accepts can be marked', async () => {
+  for (const comment of [true, false]) {
+    const { kernel, taken, state } = fakeKernel()
+    state.former = true
+    const fake = createFakeIptables()
+    const rules = iptablesRules(fake, { ...allFeatures, comment }, 'asked for')
+    const reconciler = createKernelReconciler(kernel, 'edgemesh0', { logger: silentLogger, rules })
+    await reconciler.reconcile(desired, plainly, signal)
+    const accepts = comment ? ['accepts 10.96.0.0/16'] : []
+    assert.deepEqual(taken(), ['remove all but legacy', 'routes edgemesh0 ', ...accepts])
+    const refused = { destination: '10.96.0.1', protocol: 'tcp', port: 80 } as const
+    assert.equal(fake.verdict('filter', 'OUTPUT', refused), 'REJECT --reject-with tcp-reset')
+  }
 })

@@ -1,7 +1,9 @@
 import type { FirewallAccepts, HostRoutes, Kernel } from '../../linux/index.ts'
 import type { Logger } from '../../observability/index.ts'
+import { createIptablesKeeper } from './iptables-keeper.ts'
+import type { KernelRules } from './kernel-rules.ts'
 import type { RulesetInput } from './render-ruleset.ts'
-import { type Around, createRulesetKeeper } from './ruleset-keeper.ts'
+import { type Around, createRulesetKeeper, type RulesetKeeper } from './ruleset-keeper.ts'
 
 /** What the kernel should hold. */
 export interface DesiredKernelState {
@@ -26,12 +28,22 @@ export interface KernelReconciler {
 /** Changes of iptables-legacy show nowhere, so it is looked at from time to time. */
 const firewallCheckIntervalMs = 5_000
 
-/** `nowMs` is a monotonic clock. */
+/** How to reconcile. */
+export interface ReconcilerOptions {
+  readonly logger: Logger
+  /** What makes rules; nftables unless told otherwise. */
+  readonly rules?: KernelRules
+  /** A monotonic clock. */
+  readonly nowMs?: () => number
+}
+
+/** The kernel stays the caller's. */
 export function createKernelReconciler(
   kernel: Kernel,
   deviceName: string,
-  { logger, nowMs = () => performance.now() }: { readonly logger: Logger; readonly nowMs?: () => number },
+  options: ReconcilerOptions,
 ): KernelReconciler {
+  const { logger, nowMs = () => performance.now() } = options
   let installedRoutes: HostRoutes | undefined
   let firewall: {
     readonly accepts: FirewallAccepts | undefined
@@ -40,17 +52,14 @@ export function createKernelReconciler(
   } = { accepts: undefined, generation: -1, checkedAtMs: Number.NEGATIVE_INFINITY }
   let openedChains: readonly string[] = []
 
-  const rules = createRulesetKeeper({
-    applier: kernel.applier,
-    conntrack: kernel.conntrack,
-    logger,
+  const rules = createKeeper(kernel, options, (before, after) => {
     // What follows from our own change of nftables is no news.
-    onOwnChange(before, after) {
-      if (firewall.generation === before) firewall.generation = after
-    },
+    if (firewall.generation === before) firewall.generation = after
   })
+  const removeFormer = createFormerRemoval(kernel, options)
 
   const ensureFirewalls = async (accepts: FirewallAccepts, signal: AbortSignal): Promise<void> => {
+    if (!canMarkAccepts(options)) return
     // Read before looking: a change in between is then seen next time.
     const generation = await rules.generation(signal)
     const isDue = nowMs() - firewall.checkedAtMs >= firewallCheckIntervalMs
@@ -66,6 +75,7 @@ export function createKernelReconciler(
   return {
     async reconcile(desired, around, signal) {
       await rules.keep(desired.rules, around, signal)
+      await removeFormer(signal)
       // A new object tells that the network changed, and with it maybe the routes.
       if (desired.hostRoutes !== installedRoutes)
         await kernel.network.setHostRoutes(deviceName, desired.hostRoutes, signal)
@@ -73,5 +83,35 @@ export function createKernelReconciler(
       await ensureFirewalls(desired.accepts, signal)
     },
     openedChains: () => openedChains,
+  }
+}
+
+function createKeeper(
+  { applier, conntrack }: Kernel,
+  { logger, rules, nowMs = () => performance.now() }: ReconcilerOptions,
+  onOwnChange: (before: number, after: number) => void,
+): RulesetKeeper {
+  if (rules?.kind !== 'iptables') return createRulesetKeeper({ applier, conntrack, logger, onOwnChange })
+  const { iptables, features } = rules
+  const generation = (signal: AbortSignal) => applier.generation(signal)
+  return createIptablesKeeper({ iptables, features, conntrack, logger, generation, nowMs })
+}
+
+/** Accepts that cannot be told from rules of others could never be removed again. */
+const canMarkAccepts = ({ rules }: ReconcilerOptions): boolean => rules?.kind !== 'iptables' || rules.features.comment
+
+/** Once, when our rules stand: what an earlier run made in another way goes. */
+function createFormerRemoval(kernel: Kernel, { logger, rules }: ReconcilerOptions) {
+  let isDone = false
+  return async (signal: AbortSignal): Promise<void> => {
+    if (isDone) return
+    isDone = true
+    try {
+      const removed = await kernel.removeRulesBut(rules?.kind === 'iptables' ? rules.iptables.kind : 'nftables', signal)
+      if (removed.length > 0)
+        logger.info({ reason: removed.join(', ') }, 'removed rules that an earlier run made in another way')
+    } catch (error) {
+      logger.warn({ error }, 'rules that an earlier run made in another way may still be there')
+    }
   }
 }

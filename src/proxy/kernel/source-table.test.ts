@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Slot } from './ruled-service-port.ts'
-import { sourceTableOf, sourceTableSize } from './source-table.ts'
+import { boundedSourceTableOf, sourceTableOf, sourceTableSize } from './source-table.ts'
 
 const slots = Array.from({ length: 10 }, (_, host) => ({ address: `10.244.1.${host + 2}`, port: 8080 }))
 const nameOf = ({ address, port }: Slot) => `${address}:${port}`
@@ -30,4 +30,20 @@ test('the order of slots does not matter, so that every node and every restart g
 test('all of many slots are used', () => {
   const many = Array.from({ length: 40 }, (_, host) => ({ address: `10.244.2.${host + 2}`, port: 8080 }))
   assert.equal(new Set(sourceTableOf(many).map(nameOf)).size, 40)
+})
+
+test('of few parts every slot has its share, and most clients stay when one goes', () => {
+  for (let count = 2; count <= 8; count++) {
+    const some = slots.slice(0, count)
+    const before = boundedSourceTableOf(some, 32)
+    const shares = some.map((slot) => before.filter((one) => one === slot).length)
+    assert.ok(
+      shares.every((share) => share > 0 && share <= Math.ceil(32 / count)),
+      shares.join(),
+    )
+    assert.deepEqual(boundedSourceTableOf(some.toReversed(), 32), before)
+    const after = boundedSourceTableOf(some.slice(1), 32)
+    const moved = before.filter((slot, part) => slot !== after[part])
+    assert.ok(moved.length <= Math.ceil(32 / count) * 2, `${count}: ${moved.length}`)
+  }
 })

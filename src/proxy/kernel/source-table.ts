@@ -13,7 +13,7 @@ export function sourceTableOf(slots: readonly Slot[]): readonly Slot[] {
     let best = 0
     let highest = -1
     for (const [at, seed] of seeds.entries()) {
-      const weight = mixed(seed ^ Math.imul(part + 1, 0x9e3779b1))
+      const weight = weightOf(seed, part)
       if (weight > highest) {
         highest = weight
         best = at
@@ -22,6 +22,30 @@ export function sourceTableOf(slots: readonly Slot[]): readonly Slot[] {
     return slots[best] ?? { address: '0.0.0.0', port: 0 }
   })
 }
+
+/**
+ * The same for a small number of parts: no slot gets more than its share, rounded up, so that none stays without. A slot
+ * that goes may move a few clients of others.
+ */
+export function boundedSourceTableOf(slots: readonly Slot[], parts: number): readonly Slot[] {
+  const most = Math.ceil(parts / slots.length)
+  const claims = slots.flatMap((slot) => {
+    const seed = hashOf(`${slot.address} ${slot.port}`)
+    return Array.from({ length: parts }, (_, part) => ({ slot, part, weight: weightOf(seed, part) }))
+  })
+  claims.sort((left, right) => right.weight - left.weight)
+  const table: Slot[] = []
+  const counts = new Map<Slot, number>()
+  for (const { slot, part } of claims) {
+    const count = counts.get(slot) ?? 0
+    if (table[part] !== undefined || count === most) continue
+    table[part] = slot
+    counts.set(slot, count + 1)
+  }
+  return table
+}
+
+const weightOf = (seed: number, part: number): number => mixed(seed ^ Math.imul(part + 1, 0x9e3779b1))
 
 /** FNV-1a, 32 bits. */
 function hashOf(text: string): number {

@@ -1,0 +1,130 @@
+import { type Conntrack, type Iptables, iptablesTables, RulesetRejectedError } from '../../linux/index.ts'
+import type { Logger } from '../../observability/index.ts'
+import type { IptablesFeatures } from './iptables-features.ts'
+import { createIptablesRendering } from './iptables-rules.ts'
+import { hooksOf, type IptablesRules, isFirst, renderInstallation, renderUpdate } from './iptables-text.ts'
+import type { RulesetInput } from './render-ruleset.ts'
+import type { Around, RulesetKeeper } from './ruleset-keeper.ts'
+import { createStaleFlowTest, mayHoldStaleFlows } from './stale-flows.ts'
+
+/** What the keeper needs. */
+export interface IptablesKeeperOptions {
+  readonly iptables: Iptables
+  readonly features: IptablesFeatures
+  readonly conntrack: Conntrack
+  readonly logger: Logger
+  /** Changes with every change of anybody's nftables, of which iptables-nft makes its tables. */
+  readonly generation: (signal: AbortSignal) => Promise<number>
+  /** A monotonic clock. */
+  readonly nowMs: () => number
+}
+
+/** Looking at the old tables takes a process, which shall cost at most a fiftieth of a processor. */
+const pausePerLook = 50
+const shortestPauseMs = 450
+
+/** What the kernel holds. */
+interface Installed {
+  readonly input: RulesetInput
+  readonly rules: IptablesRules
+}
+
+/** Keeps our chains equal to what is wanted and before those of others; changes only the chains that differ. */
+export function createIptablesKeeper(options: IptablesKeeperOptions): RulesetKeeper {
+  const { iptables, features, logger } = options
+  const rendered = createIptablesRendering(features)
+  const watch = createPlaceWatch(options)
+  /** Undefined while it is not known what the kernel holds. */
+  let installed: Installed | undefined
+
+  const install = async (wanted: Installed, signal: AbortSignal): Promise<void> => {
+    installed = undefined
+    const existing = new Map()
+    for (const table of iptablesTables) existing.set(table, await iptables.list(table, signal))
+    await iptables.restore(renderInstallation(wanted.rules, existing), signal)
+    installed = wanted
+  }
+
+  const change = async (text: string, wanted: Installed, signal: AbortSignal): Promise<void> => {
+    installed = undefined
+    try {
+      await iptables.restore(text, signal)
+      installed = wanted
+    } catch (error) {
+      if (!(error instanceof RulesetRejectedError)) throw error
+      logger.warn({ reason: error.message }, 'the rules are not what they were; installing all of them')
+      await install(wanted, signal)
+    }
+  }
+
+  const bring = async (wanted: Installed, text: string | undefined, signal: AbortSignal): Promise<void> => {
+    const before = installed
+    if (text === undefined) await install(wanted, signal)
+    else await change(text, wanted, signal)
+    await forgetFlows(options, before?.input, wanted.input, signal)
+  }
+
+  const repair = async (current: Installed, around: Around, signal: AbortSignal): Promise<void> => {
+    if (await watch.isInPlace(current.rules, signal)) return
+    await around(() => install(current, signal))
+    logger.warn({}, 'repaired the rules after somebody else changed them')
+  }
+
+  return {
+    // Changes of the old tables show nowhere; the new ones are looked at as those of nftables are.
+    generation: iptables.kind === 'nft' ? options.generation : async () => 0,
+    async keep(input, around, signal) {
+      if (installed?.input === input) return await repair(installed, around, signal)
+      const wanted = { input, rules: rendered(input) }
+      const text = installed === undefined ? undefined : renderUpdate(installed.rules, wanted.rules)
+      if (text === '') installed = wanted
+      else await around(() => bring(wanted, text, signal))
+    },
+  }
+}
+
+async function forgetFlows(
+  { conntrack, logger }: IptablesKeeperOptions,
+  before: RulesetInput | undefined,
+  after: RulesetInput,
+  signal: AbortSignal,
+): Promise<void> {
+  const [old, wanted] = [before && { parts: before.servicePorts }, { parts: after.servicePorts }]
+  if (!mayHoldStaleFlows(old, wanted)) return
+  try {
+    const count = await conntrack.forgetUdpFlows(createStaleFlowTest(old, wanted), signal)
+    if (count > 0) logger.debug({ count }, 'UDP flows go where the new rules lead')
+  } catch (error) {
+    // The rules stand; flows that nobody uses end by themselves after half a minute.
+    logger.warn({ error }, 'UDP clients may stay with endpoints that are gone')
+  }
+}
+
+/** Notices that somebody emptied the tables, or put rules before ours. */
+interface PlaceWatch {
+  isInPlace(rules: IptablesRules, signal: AbortSignal): Promise<boolean>
+}
+
+function createPlaceWatch({ iptables, generation, nowMs }: IptablesKeeperOptions): PlaceWatch {
+  let looked: { readonly rules: IptablesRules; readonly nextAtMs: number; readonly generation: number } | undefined
+  const isDue = async (rules: IptablesRules, signal: AbortSignal): Promise<boolean> => {
+    if (looked?.rules !== rules) return true
+    if (iptables.kind === 'legacy') return nowMs() >= looked.nextAtMs
+    return (await generation(signal)) !== looked.generation
+  }
+  return {
+    async isInPlace(rules, signal) {
+      if (!(await isDue(rules, signal))) return true
+      looked = undefined
+      const startedAt = nowMs()
+      // Read before looking: a change in between is then seen next time.
+      const seen = iptables.kind === 'legacy' ? 0 : await generation(signal)
+      const hooks = hooksOf(rules)
+      const found = await iptables.rulesOf(hooks, signal)
+      if (!hooks.every((hook, at) => isFirst(found[at] ?? [], hook))) return false
+      const pauseMs = Math.max(shortestPauseMs, pausePerLook * (nowMs() - startedAt))
+      looked = { rules, nextAtMs: nowMs() + pauseMs, generation: seen }
+      return true
+    },
+  }
+}

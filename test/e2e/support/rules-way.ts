@@ -1,0 +1,36 @@
+/** The ways to make rules in the kernel, each as a device would have it: with its own commands and no others. */
+import { existsSync, mkdirSync, symlinkSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import process from 'node:process'
+import type { Host } from '../../lab/index.ts'
+
+/** A way to make rules. */
+export interface RulesWay {
+  readonly name: 'nftables' | 'iptables-nft' | 'iptables-legacy'
+  /** The iptables commands that a process on such a device finds. */
+  readonly iptables: readonly ('iptables-nft' | 'iptables-legacy')[]
+}
+
+export const rulesWays: readonly RulesWay[] = [
+  { name: 'nftables', iptables: ['iptables-nft', 'iptables-legacy'] },
+  { name: 'iptables-nft', iptables: ['iptables-nft'] },
+  { name: 'iptables-legacy', iptables: ['iptables-legacy'] },
+]
+
+/** How a node of such a kind starts a program: without nftables it finds `iptables` of one kind, and no nft. */
+export function argumentsFor({ name }: RulesWay, node: Host, argv: readonly string[]): readonly string[] {
+  if (name === 'nftables') return argv
+  const folder = join(node.dir, name)
+  if (!existsSync(folder)) {
+    mkdirSync(folder)
+    for (const end of ['', '-restore', '-save']) symlinkSync(whereIs(`${name}${end}`), join(folder, `iptables${end}`))
+  }
+  return ['env', `PATH=${folder}`, ...argv]
+}
+
+function whereIs(command: string): string {
+  const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']
+  const found = folders.map((folder) => join(folder, command)).find((file) => existsSync(file))
+  if (found === undefined) throw new Error(`${command} is not installed`)
+  return found
+}
