@@ -100,16 +100,16 @@ function createKeeper(
 /** Accepts that cannot be told from rules of others could never be removed again. */
 const canMarkAccepts = ({ rules }: ReconcilerOptions): boolean => rules?.kind !== 'iptables' || rules.features.comment
 
-/** Once, when our rules stand: what an earlier run made in another way goes. */
+/** Once, with the first look after our rules were made, so that the start need not wait: what an earlier run made goes. */
 function createFormerRemoval(kernel: Kernel, { logger, rules }: ReconcilerOptions) {
-  let isDone = false
+  let calls = 0
   return async (signal: AbortSignal): Promise<void> => {
-    if (isDone) return
-    isDone = true
+    calls += 1
+    if (calls !== 2) return
     try {
       const removed = await kernel.removeRulesBut(rules?.kind === 'iptables' ? rules.iptables.kind : 'nftables', signal)
-      if (removed.length > 0)
-        logger.info({ reason: removed.join(', ') }, 'removed rules that an earlier run made in another way')
+      const reason = removed.join(', ')
+      if (reason !== '') logger.info({ reason }, 'removed rules that an earlier run made in another way')
     } catch (error) {
       logger.warn({ error }, 'rules that an earlier run made in another way may still be there')
     }

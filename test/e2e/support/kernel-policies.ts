@@ -139,6 +139,20 @@ function describePolicies(way: RulesWay): void {
     }
   })
 
+  test('status says what makes the rules, and why', async () => {
+    process.kill(running.pid, 'SIGUSR2')
+    const { rules } = JSON.parse((await running.waitForLine(/^status/)).slice('status '.length))
+    const kind = way.name === 'nftables' ? 'nftables' : 'iptables'
+    assert.equal(rules.kind, kind)
+    assert.match(
+      `${rules.version}`,
+      { nftables: /^undefined$/, 'iptables-nft': /nf_tables/, 'iptables-legacy': /legacy/ }[way.name],
+    )
+    assert.match(rules.reason, kind === 'nftables' ? /take all rules/ : /nft: the command is not installed/)
+    const { stdout } = await node.exec(['nft', 'list', 'tables'])
+    assert.equal(stdout.includes('table ip edgemesh'), kind === 'nftables')
+  })
+
   suite('spreading', () => {
     const service = (backends: readonly Backend[], fields: SceneService['fields'] = {}): SceneService => ({
       name: 'web',
@@ -268,10 +282,15 @@ function describePolicies(way: RulesWay): void {
       for (const address of [nodePort(), virtual]) assert.deepEqual(await shares(neighbour, address, 8), { web1: 8 })
       assert.equal(Object.keys(await shares(client, virtual, 20)).length, 2)
       const checked = { externalTrafficPolicy: 'Local', healthCheckNodePort: 32000 } as const
+      const localEndpointsBecome = (count: number) =>
+        eventually(`load balancers are told of ${count} endpoints`, async () => {
+          const { stdout } = await get(neighbour, `${node.address}:32000`)
+          return stdout.includes(`"localEndpoints":${count}`)
+        })
       await show(service([web1, there], checked))
-      assert.match(await answerTo(neighbour, `${node.address}:32000`), /"localEndpoints":1/)
+      await localEndpointsBecome(1)
       await show(service([there], checked))
-      assert.match(await answerTo(neighbour, `${node.address}:32000`), /"localEndpoints":0/)
+      await localEndpointsBecome(0)
       for (const address of [nodePort(), virtual]) assert.ok(await isDropped(neighbour, address), address)
       assert.equal(await answerTo(client, virtual), 'cloud-1')
     })
