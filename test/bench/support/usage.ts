@@ -40,6 +40,17 @@ export async function usageOf({ pid, controlSocket }: Observed): Promise<Usage> 
   }
 }
 
+/** User and system time of processes so far, of each without its children. */
+export async function cpuSecondsOf(pids: readonly number[]): Promise<number> {
+  const each = await Promise.all(
+    pids.map(async (pid) => {
+      const fields = (await readFile(`/proc/${pid}/stat`, 'utf8')).replace(/^.*\) /, '').split(' ')
+      return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond
+    }),
+  )
+  return each.reduce((sum, seconds) => sum + seconds, 0)
+}
+
 export async function openFilesOf(pid: number): Promise<number> {
   return (await readdir(`/proc/${pid}/fd`)).length
 }

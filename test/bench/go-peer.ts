@@ -1,0 +1,176 @@
+/**
+ * Our agents and those of the Go system on the same paths, one after the other in labs that are alike:
+ *
+ *     EDGEMESH_GO_AGENT=/path/to/edgemesh-agent scripts/isolated node test/bench/go-peer.ts [rounds] [seconds]
+ *
+ *     edge-a1 (client) -> pod on edge-a2      LAN neighbour
+ *     edge-a1 (client) -> pod on edge-b1      relayed by cloud-1, because both routers choose ports at random
+ *
+ * The Go system follows a real kube-apiserver, which runs beside ours as well. Needs wrk, the built executable, and what
+ * test/envtest unpacks.
+ */
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import process from 'node:process'
+import { setTimeout as delay } from 'node:timers/promises'
+import { stringify } from 'yaml'
+import { statusOf } from '../e2e/support/site.ts'
+import { admin, ControlPlane } from '../envtest/index.ts'
+import { createLab, type Host, type Lab, serviceManifest } from '../lab/index.ts'
+import { type Figure, median, reportFigures } from './support/figures.ts'
+import { bulk, newConnections, requests, startLinkServers } from './support/loads.ts'
+import { cpuSecondsOf } from './support/usage.ts'
+
+const rounds = Number(process.argv[2] ?? 1)
+const seconds = Number(process.argv[3] ?? 4)
+const goAgent = process.env['EDGEMESH_GO_AGENT']
+if (goAgent === undefined) throw new Error('EDGEMESH_GO_AGENT names no executable')
+const kinds = ['ours', 'go'] as const
+type Kind = (typeof kinds)[number]
+
+const port = 8000
+const patienceMs = 90_000
+/** A better path may be found after the first answer. */
+const settleMs = 5_000
+const nodes = ['cloud-1', 'edge-a1', 'edge-a2', 'edge-b1']
+const targets = [
+  { name: 'LAN', node: 'edge-a2', clusterIP: '10.96.7.2', bulkGoal: 1.7 },
+  { name: 'relayed', node: 'edge-b1', clusterIP: '10.96.7.3', bulkGoal: 6 },
+]
+
+const results = new Map<string, Record<Kind, number[]>>()
+for (let round = 0; round < rounds; round++) {
+  for (const kind of round % 2 === 0 ? kinds : kinds.toReversed()) await measureKind(kind)
+}
+await reportFigures('go-peer', [...results].map(figureOf))
+
+function figureOf([key, values]: [string, Record<Kind, number[]>]): Figure {
+  const [name = '', unit = ''] = key.split('|')
+  const ratio = targets.find((target) => name.startsWith(target.name) && unit === 'Gbit/s')?.bulkGoal
+  const goal = ratio === undefined ? {} : { goal: { of: 'ours', against: 'go', atLeast: ratio } }
+  const isCost = unit === 's' || unit === 's/GB' || unit === 'us/request'
+  return { name, unit, isCost, values: { ours: median(values.ours), go: median(values.go) }, ...goal }
+}
+
+function note(kind: Kind, name: string, unit: string, value: number): void {
+  const key = `${name}|${unit}`
+  const known = results.get(key) ?? { ours: [], go: [] }
+  known[kind].push(value)
+  results.set(key, known)
+  process.stdout.write(`${kind.padEnd(5)} ${name}: ${Number(value.toPrecision(4))} ${unit}\n`)
+}
+
+async function measureKind(kind: Kind): Promise<void> {
+  await using lab = await createLab({
+    cloud: { 'cloud-1': {} },
+    lans: {
+      a: { nat: 'randomising', nodes: { 'edge-a1': {}, 'edge-a2': { pods: ['web-edge-a2'] } } },
+      b: { nat: 'randomising', nodes: { 'edge-b1': { pods: ['web-edge-b1'] } } },
+    },
+  })
+  await using plane = await ControlPlane.start({ host: lab.node('cloud-1') })
+  for (const target of targets) await publish(lab, plane, target)
+  const startedMs = performance.now()
+  const pids = await (kind === 'ours' ? startOurs(lab) : startGo(lab, plane))
+  const client = lab.node('edge-a1')
+  for (const { name, clusterIP } of targets) {
+    await untilAnswered(client, clusterIP)
+    note(kind, `${name}: first answer after the start`, 's', (performance.now() - startedMs) / 1_000)
+  }
+  await delay(settleMs)
+  for (const target of targets) await measurePath(kind, client, target, pids)
+  if (kind === 'ours') await showPaths(client)
+}
+
+async function measurePath(
+  kind: Kind,
+  client: Host,
+  { name, clusterIP }: (typeof targets)[number],
+  pids: readonly number[],
+): Promise<void> {
+  await newConnections(client, clusterIP, port, 1)
+  for (const count of [1, 8]) {
+    const before = await cpuSecondsOf(pids)
+    const startedMs = performance.now()
+    const rate = await bulk(client, clusterIP, port, count, seconds)
+    const gigabytes = (rate * (performance.now() - startedMs)) / 8_000
+    note(kind, `${name}: ${count} stream${count === 1 ? '' : 's'}`, 'Gbit/s', rate)
+    note(
+      kind,
+      `${name}: CPU of all agents, ${count} streams`,
+      's/GB',
+      ((await cpuSecondsOf(pids)) - before) / gigabytes,
+    )
+  }
+  for (const count of [16, 200]) {
+    const before = await cpuSecondsOf(pids)
+    const rate = await requests(client, clusterIP, port, count, seconds)
+    const cpu = ((await cpuSecondsOf(pids)) - before) / rate / seconds
+    note(kind, `${name}: kept connections, ${count}`, 'requests/s', rate)
+    note(kind, `${name}: CPU of all agents, kept connections, ${count}`, 'us/request', cpu * 1e6)
+  }
+  note(kind, `${name}: new connections`, '1/s', await newConnections(client, clusterIP, port, seconds))
+}
+
+async function publish(lab: Lab, plane: ControlPlane, { node, clusterIP }: (typeof targets)[number]): Promise<void> {
+  const pod = lab.pod(`web-${node}`)
+  await startLinkServers(pod, port)
+  const metadata = { name: `web-${node}`, namespace: 'default' }
+  const ports = [
+    { name: 'http', port },
+    { name: 'bulk', port: port + 1 },
+  ]
+  const subsets = [{ addresses: [{ ip: pod.address, nodeName: node }], ports }]
+  const endpoints = { apiVersion: 'v1', kind: 'Endpoints', metadata, subsets }
+  await plane.call('POST', '/api/v1/namespaces/default/services', { metadata, spec: { clusterIP, ports } })
+  await plane.call('POST', '/api/v1/namespaces/default/endpoints', endpoints)
+  const service = serviceManifest({ name: metadata.name, clusterIP, ports })
+  await lab.writeManifest(`${node}.yaml`, `${service}---\n${stringify(endpoints)}`)
+}
+
+async function startOurs(lab: Lab): Promise<readonly number[]> {
+  const pids = [(await lab.startServer('cloud-1')).pid]
+  for (const name of nodes) if (name !== 'cloud-1') pids.push((await lab.startAgent(name)).pid)
+  return pids
+}
+
+async function startGo(lab: Lab, plane: ControlPlane): Promise<readonly number[]> {
+  const pids: number[] = []
+  const kubeConfig = await plane.writeKubeconfig('go', { token: admin.token })
+  const relay = { nodeName: 'cloud-1', advertiseAddress: [lab.node('cloud-1').address] }
+  const edgeTunnel = {
+    enable: true,
+    listenPort: 20_006,
+    relayNodes: [relay],
+    psk: { enable: true, path: join(lab.dir, 'psk') },
+  }
+  for (const name of nodes) {
+    const host = lab.node(name)
+    const folder = join(host.dir, 'go')
+    await mkdir(folder, { recursive: true })
+    const file = join(folder, 'edgemesh-agent.yaml')
+    const modules = { edgeProxy: { enable: true }, edgeTunnel }
+    await writeFile(file, stringify({ kubeAPIConfig: { kubeConfig, contentType: 'application/json' }, modules }))
+    const command = `cd ${folder} && exec ${goAgent} --config-file ${file}`
+    const started = host.spawn(['sh', '-c', command], { env: { NODE_NAME: name, NAMESPACE: 'kubeedge' } })
+    await delay(name === 'cloud-1' ? 3_000 : 500)
+    if (started.exit !== undefined) throw new Error(started.output())
+    pids.push(started.pid)
+  }
+  return pids
+}
+
+async function untilAnswered(client: Host, clusterIP: string): Promise<void> {
+  const giveUpAt = performance.now() + patienceMs
+  while (performance.now() < giveUpAt) {
+    const { code } = await client.exec(['curl', '-sS', '--max-time', '3', `http://${clusterIP}:${port}/`])
+    if (code === 0) return
+    await delay(200)
+  }
+  throw new Error(`${clusterIP} does not answer within ${patienceMs} ms`)
+}
+
+async function showPaths(client: Host): Promise<void> {
+  const peers = (await statusOf(client)).tunnel?.peers ?? []
+  for (const { name, path } of peers) process.stdout.write(`path to ${name}: ${JSON.stringify(path)}\n`)
+}
