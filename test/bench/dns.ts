@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
+import { type Figure, median, reportFigures } from './support/figures.ts'
 
 const rounds = Number(process.argv[2] ?? 3)
 const seconds = Number(process.argv[3] ?? 5)
@@ -137,12 +138,27 @@ async function measure(pid: number, port: number, data: string): Promise<Measure
   }
 }
 
-const median = (values: readonly number[]) =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
-
-function row(name: string, results: readonly Measurement[]): string {
-  const of = (key: keyof Measurement, digits: number) => median(results.map((each) => each[key])).toFixed(digits)
-  return `${name.padEnd(10)} ${of('cpuMicrosPerQuery', 1).padStart(12)} ${of('queriesPerSecond', 0).padStart(10)} ${of('p99Ms', 2).padStart(14)} ${of('lost', 0).padStart(6)}`
+function figures(results: ReadonlyMap<string, readonly Measurement[]>): readonly Figure[] {
+  const of = (key: keyof Measurement) =>
+    Object.fromEntries([...results].map(([name, list]) => [name, median(list.map((each) => each[key]))]))
+  return [
+    {
+      name: 'CPU of the server',
+      unit: 'us/query',
+      values: of('cpuMicrosPerQuery'),
+      isCost: true,
+      goal: { of: 'edgemesh', atMost: 10 },
+    },
+    { name: 'as many as it can', unit: 'queries/s', values: of('queriesPerSecond') },
+    {
+      name: `p99 at ${steadyRate} queries/s`,
+      unit: 'ms',
+      values: of('p99Ms'),
+      isCost: true,
+      goal: { of: 'edgemesh', atMost: 1 },
+    },
+    { name: 'lost', unit: 'queries', values: of('lost'), isCost: true },
+  ]
 }
 
 const folder = await mkdtemp(join(tmpdir(), 'bench-dns-'))
@@ -160,11 +176,8 @@ try {
       if (pid !== undefined) results.get(name)?.push(await measure(pid, port, data))
     }
   }
-  const head = `${'server'.padEnd(10)} CPU us/query queries/s  p99 ms@${steadyRate}/s   lost`
-  const rows = [...results].map(([name, list]) => row(name, list))
-  process.stdout.write(
-    `medians of ${rounds} rounds of ${seconds} s, ${nameCount} names\n${[head, ...rows].join('\n')}\n`,
-  )
+  process.stdout.write(`medians of ${rounds} rounds of ${seconds} s, ${nameCount} names\n`)
+  await reportFigures('dns', figures(results))
 } finally {
   for (const child of running.values()) child.kill('SIGTERM')
   await delay(500)

@@ -12,6 +12,7 @@ import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
 import { stringify } from 'yaml'
 import { edgemeshBinary } from '../lab/edgemesh.ts'
+import { reportFigures } from './support/figures.ts'
 import { renderTable } from './support/usage.ts'
 
 const seconds = Number(process.argv[2] ?? 5)
@@ -212,6 +213,9 @@ try {
   }
   const head = ['proxy', 'requests/s', 'p99, full load', 'requests/CPU s', '× nginx', 'p99, 1000/s', 'RSS', 'errors']
   process.stdout.write(`${renderTable([head, ...rows])}\n`)
+  await reportFigures('gateway', [
+    { name: 'kept connections, 32', unit: 'requests/CPU s', values: Object.fromEntries(perCore) },
+  ])
   const pid = proxies[2]?.child.pid ?? 0
   for (let done = 0; done < memoryRequests; ) {
     done += load(8003, 32, 10).requests

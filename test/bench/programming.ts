@@ -22,6 +22,7 @@ import { createKernelReconciler } from '../../src/proxy/kernel/reconciler.ts'
 import { createServicePlanner, type PlanOptions } from '../../src/proxy/service-plan.ts'
 import { loadBuiltNative } from '../e2e/support/native.ts'
 import { requireIsolation } from '../lab/isolation.ts'
+import { type Goal, reportFigures } from './support/figures.ts'
 
 const sizes = [10, 1_000, 10_000]
 const connectionsPerTurn = 50
@@ -37,6 +38,11 @@ interface Turn {
   readonly connectMs: readonly number[]
 }
 
+interface Install {
+  readonly wallMs: number
+  readonly cpuMs: number
+}
+
 async function compare(rounds: number): Promise<void> {
   await requireIsolation()
   await using nodes = new AsyncDisposableStack()
@@ -45,23 +51,58 @@ async function compare(rounds: number): Promise<void> {
   for (let round = 0; round < rounds; round++) {
     for (const { node, turns } of started) turns.push(JSON.parse(await node.ask('turn')) as Turn)
   }
+  const figures = new Map<string, Record<string, number>>()
+  const note = (name: string, size: number, value: number) =>
+    figures.set(name, { ...figures.get(name), [nameOf(size)]: value })
   for (const { size, node, turns } of started) {
-    const installs = JSON.parse(await node.ask('install')) as string[]
-    const changes = turns.map(({ changeMs }) => changeMs)
-    const cpu = turns.reduce((sum, { changeCpuMs }) => sum + changeCpuMs, 0) / turns.length
+    const installs = JSON.parse(await node.ask('install')) as Install[]
     const connects = turns.flatMap(({ connectMs }) => connectMs)
-    const figures = [
-      `install ${installs.join(', ')} ms`,
-      `one change p50 ${at(changes, 0.5)} ms, p90 ${at(changes, 0.9)} ms, ${cpu.toFixed(1)} CPU ms`,
-      `connection stands p50 ${at(connects, 0.5)} ms, p99 ${at(connects, 0.99)} ms`,
-    ]
-    process.stdout.write(`${String(size).padStart(6)} ServicePorts: ${figures.join('; ')}\n`)
+    const changes = turns.map(({ changeMs }) => changeMs)
+    note(
+      'install all|ms',
+      size,
+      at(
+        installs.map(({ wallMs }) => wallMs),
+        0.5,
+      ),
+    )
+    note(
+      'install all, CPU|ms',
+      size,
+      at(
+        installs.map(({ cpuMs }) => cpuMs),
+        0.5,
+      ),
+    )
+    note('one change, p50|ms', size, at(changes, 0.5))
+    note('one change, p90|ms', size, at(changes, 0.9))
+    note('one change, CPU|ms', size, turns.reduce((sum, { changeCpuMs }) => sum + changeCpuMs, 0) / turns.length)
+    note('connection stands, p50|ms', size, at(connects, 0.5))
+    note('connection stands, p99|ms', size, at(connects, 0.99))
   }
+  const [few = '', , most = ''] = sizes.map(nameOf)
+  const goals: Readonly<Record<string, Goal>> = {
+    'install all|ms': { of: most, atMost: 500 },
+    'one change, p50|ms': { of: most, atMost: 20 },
+    'connection stands, p50|ms': { of: most, against: few, atMost: 1.3 },
+  }
+  await reportFigures(
+    'programming',
+    [...figures].map(([key, values]) => {
+      const [name = '', unit = ''] = key.split('|')
+      const goal = goals[key]
+      return { name, unit, values, isCost: true, ...(goal !== undefined && { goal }) }
+    }),
+  )
 }
 
-function at(values: readonly number[], share: number): string {
+function nameOf(size: number): string {
+  return `${size} ServicePorts`
+}
+
+function at(values: readonly number[], share: number): number {
   const sorted = [...values].sort((left, right) => left - right)
-  return (sorted[Math.floor(share * (sorted.length - 1))] ?? Number.NaN).toFixed(2)
+  return sorted[Math.floor(share * (sorted.length - 1))] ?? Number.NaN
 }
 
 async function startNode(size: number) {
@@ -202,12 +243,12 @@ function createProgramming(size: number, kernel: Awaited<ReturnType<typeof openK
       return await program(catalog.current)
     },
     /** Installs everything again, as a new process would. */
-    async installs(): Promise<string[]> {
-      const times: string[] = []
+    async installs(): Promise<Install[]> {
+      const times: Install[] = []
       for (let attempt = 0; attempt < 5; attempt++) {
         const before = cpuMs()
         const wallMs = await make()(catalog.current)
-        times.push(`${wallMs.toFixed(0)} (${(cpuMs() - before).toFixed(0)} CPU)`)
+        times.push({ wallMs, cpuMs: cpuMs() - before })
       }
       return times
     },

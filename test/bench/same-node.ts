@@ -1,7 +1,7 @@
 /**
  * What a Service costs on the node of its endpoint: TCP throughput with 1 and 8 streams (iperf3), requests a second
  * over kept connections, and new connections a second (wrk against nginx), each to the pod itself and through the
- * Service, in turns within every round. Prints medians, their ratio, and all of it as JSON at the end. Needs iperf3,
+ * Service, in turns within every round. Prints medians and their ratio. Needs iperf3,
  * nginx and wrk:
  * `scripts/isolated scripts/with-node test/bench/same-node.ts [rounds] [seconds]`.
  */
@@ -10,6 +10,7 @@ import { join, resolve } from 'node:path'
 import process from 'node:process'
 import type { ProxyScene } from '../e2e/service-proxy-process.ts'
 import { createLab, type Host } from '../lab/index.ts'
+import { type Figure, median, reportFigures } from './support/figures.ts'
 
 const rounds = Number(process.argv[2] ?? 5)
 const seconds = Number(process.argv[3] ?? 3)
@@ -59,22 +60,19 @@ for (let round = 0; round < rounds; round++) {
     }
   }
 }
-const rows = measures.flatMap(({ names }) =>
-  names.map((name) => {
-    const direct = median(results.get(`${name} direct`) ?? [])
-    const service = median(results.get(`${name} service`) ?? [])
-    return { name, direct, service, ratio: service / direct }
+const figures: Figure[] = measures.flatMap(({ names }) =>
+  names.map((name, at) => {
+    const isCost = name.endsWith('ms')
+    const values = { direct: medianOf(`${name} direct`), service: medianOf(`${name} service`) }
+    const bound = isCost ? { atMost: 1.2 } : { atLeast: at === 0 && name.includes('Gbit/s') ? 0.95 : 0.9 }
+    const [what = name, unit = ''] = name.split(', ')
+    return { name: what, unit, isCost, values, goal: { of: 'service', against: 'direct', ...bound } }
   }),
 )
-for (const { name, direct, service, ratio } of rows) {
-  const columns = [direct, service].map((value) => value.toPrecision(4).padStart(10)).join('')
-  process.stdout.write(`${name.padEnd(36)}${columns}  ratio ${ratio.toFixed(2)}\n`)
-}
-process.stdout.write(`${JSON.stringify({ rounds, seconds, rows })}\n`)
+await reportFigures('same-node', figures)
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((left, right) => left - right)
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
+function medianOf(key: string): number {
+  return median(results.get(key) ?? [])
 }
 
 function throughput(streams: number) {

@@ -11,8 +11,9 @@ import { join } from 'node:path'
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
 import { createLab, endpointSliceManifest, type Host, type Lab, serviceManifest } from '../lab/index.ts'
+import { reportFigures } from './support/figures.ts'
 import { observedOn } from './support/observed.ts'
-import { renderTable, usageOf } from './support/usage.ts'
+import { usageOf } from './support/usage.ts'
 
 const seconds = process.argv[2] ?? '5'
 const port = 8000
@@ -33,7 +34,15 @@ for (const [index, node] of ['edge-a2', 'edge-b1'].entries()) await addWeb(lab, 
 await startPlain(lab.node('edge-a2'), lab.pod('web-edge-a2').address)
 const client = lab.pod('client-edge-a1')
 
-const rows: string[][] = [['path', 'Gbit/s 1', 'Gbit/s 8', 'req/s 16', 'req/s 200', 'conn/s', 'p99 under bulk']]
+const columns = [
+  ['1 stream', 'Gbit/s'],
+  ['8 streams', 'Gbit/s'],
+  ['kept connections, 16', 'requests/s'],
+  ['kept connections, 200', 'requests/s'],
+  ['new connections', '1/s'],
+  ['p99 beside a stream', 'ms'],
+] as const
+const results = new Map<string, readonly number[]>()
 for (const links of [true, false]) {
   const agents = await Promise.all(
     ['edge-a1', 'edge-a2', 'edge-b1'].map((name) => lab.startAgent(name, { modules: { edgeTunnel: { links } } })),
@@ -47,7 +56,15 @@ for (const links of [true, false]) {
   for (const agent of agents) await agent[Symbol.asyncDispose]()
 }
 await measure('plain splice on edge-a2', lab.node('edge-a1'), lab.node('edge-a2').address)
-process.stdout.write(`${renderTable(rows)}\n`)
+await reportFigures(
+  'tunnel-links',
+  columns.map(([name, unit], at) => ({
+    name,
+    unit,
+    isCost: unit === 'ms',
+    values: Object.fromEntries([...results].map(([path, values]) => [path, values[at] ?? Number.NaN])),
+  })),
+)
 
 async function addWeb(into: Lab, node: string, clusterIP: string): Promise<void> {
   const pod = into.pod(`web-${node}`)
@@ -83,8 +100,14 @@ async function measure(name: string, from: Host, address: string): Promise<void>
   await delay(1000)
   const { p99 } = await wrk(from, address, 4)
   await background
-  rows.push([name, bulk1, bulk8, few.rate, many.rate, opened, p99])
-  process.stdout.write(`${rows.at(-1)?.join('  ')}\n`)
+  results.set(name, [bulk1, bulk8, few.rate, many.rate, opened, p99].map(inUnit))
+  process.stdout.write(`${[name, ...(results.get(name) ?? [])].join('  ')}\n`)
+}
+
+/** Latencies in ms, the rest as it is. */
+function inUnit(text: string): number {
+  const [, number = '', unit = ''] = /^([\d.]+)(us|ms|s)?$/.exec(text) ?? []
+  return Number.parseFloat(number) * ({ us: 0.001, ms: 1, s: 1_000 }[unit] ?? 1)
 }
 
 async function load(

@@ -1,11 +1,11 @@
 /**
- * The userspace proxy against nginx's stream proxy and no proxy at all, on loopback, in rotated rounds:
+ * The userspace proxy against nginx's stream proxy, haproxy and no proxy at all, on loopback, in rotated rounds:
  *
- *     wrk, iperf3, paced requests ──> direct | nginx stream | userspace proxy ──> nginx (HTTP), iperf3
+ *     wrk, iperf3, paced requests ──> direct | nginx stream | haproxy | userspace proxy ──> nginx (HTTP), iperf3
  *
  * Prints medians and what the goals compare: keepalive requests/s, CPU seconds per GB, added p99 at 1,000 requests/s.
- * `node test/bench/userspace.ts [rounds]`; needs nginx with its stream module, wrk and iperf3 (Debian: nginx-light
- * libnginx-mod-stream wrk iperf3).
+ * `node test/bench/userspace.ts [rounds]`; needs nginx with its stream module, haproxy, wrk and iperf3 (Debian:
+ * nginx-light libnginx-mod-stream haproxy wrk iperf3).
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -16,13 +16,23 @@ import { join } from 'node:path'
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import { type Figure, median, reportFigures } from './support/figures.ts'
 
 const run = promisify(execFile)
 const wrkSeconds = 2
-const ports = { http: 18_080, iperf: 18_081, nginxHttp: 18_082, nginxIperf: 18_083, own: 18_084 }
+const ports = {
+  http: 18_080,
+  iperf: 18_081,
+  nginxHttp: 18_082,
+  nginxIperf: 18_083,
+  own: 18_084,
+  haproxyHttp: 18_085,
+  haproxyIperf: 18_086,
+}
 const paths = {
   direct: { http: ['127.0.0.1', ports.http], iperf: ['127.0.0.1', ports.iperf] },
   nginx: { http: ['127.0.0.1', ports.nginxHttp], iperf: ['127.0.0.1', ports.nginxIperf] },
+  haproxy: { http: ['127.0.0.1', ports.haproxyHttp], iperf: ['127.0.0.1', ports.haproxyIperf] },
   userspace: { http: ['127.0.0.2', ports.own], iperf: ['127.0.0.3', ports.own] },
 } as const
 type Path = keyof typeof paths
@@ -35,6 +45,21 @@ stream {
   server { listen 127.0.0.1:${ports.nginxHttp}; proxy_pass 127.0.0.1:${ports.http}; proxy_socket_keepalive on; }
   server { listen 127.0.0.1:${ports.nginxIperf}; proxy_pass 127.0.0.1:${ports.iperf}; }
 }
+`
+const haproxyConfig = `global
+  nbthread 1
+  maxconn 4096
+defaults
+  mode tcp
+  timeout client 60s
+  timeout server 60s
+  timeout connect 5s
+listen http
+  bind 127.0.0.1:${ports.haproxyHttp}
+  server one 127.0.0.1:${ports.http}
+listen iperf
+  bind 127.0.0.1:${ports.haproxyIperf}
+  server one 127.0.0.1:${ports.iperf}
 `
 const backendConfig = (dir: string) => `
 daemon off; worker_processes 1; pid ${dir}/backend.pid; error_log ${dir}/backend.log;
@@ -110,10 +135,6 @@ async function pacedP99([host, port]: readonly [string, number]): Promise<number
   return latencies[Math.floor(latencies.length * 0.99)] ?? Number.NaN
 }
 
-function median(values: readonly number[]): number {
-  return [...values].sort((left, right) => left - right)[values.length >> 1] ?? Number.NaN
-}
-
 const results = new Map<string, number[]>()
 const note = (name: string, value: number) => results.set(name, [...(results.get(name) ?? []), value])
 
@@ -151,28 +172,55 @@ try {
   start('nginx', ['-c', join(dir, 'backend.conf')])
   start('iperf3', ['-s', '-p', String(ports.iperf)])
   const nginx = start('nginx', ['-c', join(dir, 'nginx.conf')])
+  writeFileSync(join(dir, 'haproxy.cfg'), haproxyConfig)
+  const haproxy = start('haproxy', ['-db', '-f', join(dir, 'haproxy.cfg')])
   const proxy = join(import.meta.dirname, 'support', 'userspace-proxy.ts')
   const routes = { '127.0.0.2': ports.http, '127.0.0.3': ports.iperf }
   const own = start(process.execPath, [proxy, String(ports.own), JSON.stringify(routes)])
   for (const { http } of Object.values(paths)) await accepts(http)
-  const pids = { direct: undefined, nginx: nginx.pid, userspace: own.pid }
-  const order: Path[] = ['direct', 'nginx', 'userspace']
+  const pids = { direct: undefined, nginx: nginx.pid, haproxy: haproxy.pid, userspace: own.pid }
+  const order: Path[] = ['direct', 'nginx', 'haproxy', 'userspace']
   for (let round = 0; round < Number(process.argv[2] ?? 3); round++) {
     for (const path of order) await measure(path, pids[path])
     order.push(order.shift() as Path)
   }
-  for (const [name, values] of [...results].sort()) console.log(`${name}: ${median(values).toFixed(2)}`)
-  const of = (name: string) => median(results.get(name) ?? [])
-  console.log(
-    `requests/s against nginx: ${(of('userspace requests/s') / of('nginx requests/s')).toFixed(2)} (goal 0.8)`,
-  )
-  for (const streams of [1, 8]) {
-    const ratio = of(`userspace CPU s/GB, ${streams} streams`) / of(`nginx CPU s/GB, ${streams} streams`)
-    console.log(`CPU s/GB against nginx, ${streams} streams: ${ratio.toFixed(2)} (goal 2)`)
-  }
-  const added = of('userspace p99 ms at 1,000/s') - of('direct p99 ms at 1,000/s')
-  console.log(`added p99: ${added.toFixed(2)} ms (goal 0.5)`)
+  await reportFigures('userspace', figures())
 } finally {
   for (const child of children) child.kill()
   rmSync(dir, { recursive: true, force: true })
+}
+
+function figures(): readonly Figure[] {
+  const valuesOf = (name: string) =>
+    Object.fromEntries(
+      Object.keys(paths)
+        .map((path) => [path, median(results.get(`${path} ${name}`) ?? [])] as const)
+        .filter(([, value]) => !Number.isNaN(value)),
+    )
+  const against = { of: 'userspace', against: 'nginx' }
+  const added = { of: 'userspace', against: 'direct', isDifference: true, atMost: 0.5 }
+  return [
+    {
+      name: 'kept connections, 16',
+      unit: 'requests/s',
+      values: valuesOf('requests/s'),
+      goal: { ...against, atLeast: 0.8 },
+    },
+    { name: 'CPU of the proxy', unit: 'us/request', values: valuesOf('CPU us/request'), isCost: true },
+    { name: 'p99 at 1,000 requests/s', unit: 'ms', values: valuesOf('p99 ms at 1,000/s'), isCost: true, goal: added },
+    ...[1, 8].flatMap((streams): Figure[] => [
+      {
+        name: `${streams} stream${streams === 1 ? '' : 's'}`,
+        unit: 'Gbit/s',
+        values: valuesOf(`Gbit/s, ${streams} streams`),
+      },
+      {
+        name: `CPU of the proxy, ${streams} streams`,
+        unit: 's/GB',
+        values: valuesOf(`CPU s/GB, ${streams} streams`),
+        isCost: true,
+        goal: { ...against, atMost: 2 },
+      },
+    ]),
+  ]
 }
