@@ -167,10 +167,21 @@ for (const [role, kind, unit] of [
   })
 }
 
-test('the role of the gateway reads objects in all namespaces, but no Secret', () => {
+test('the role of the gateway reads objects in all namespaces, but no Secret, and writes status of Istio objects', () => {
   const { rules } = oneOf('ClusterRole', 'edgemesh-gateway.yaml')
-  for (const { verbs } of rules) assert.deepEqual(verbs, ['list', 'watch'])
-  const granted = rules.flatMap(({ resources }) => resources)
+  const writing = rules.filter(({ verbs }) => verbs.includes('patch'))
+  assert.deepEqual(
+    writing.map(({ resources, verbs }) => [resources, verbs]),
+    [
+      [
+        ['gateways/status', 'virtualservices/status'],
+        ['get', 'patch'],
+      ],
+    ],
+  )
+  const reading = rules.filter((rule) => !writing.includes(rule))
+  for (const { verbs } of reading) assert.deepEqual(verbs, ['list', 'watch'])
+  const granted = reading.flatMap(({ resources }) => resources)
   assert.deepEqual(granted.sort(), [
     'destinationrules',
     'endpoints',

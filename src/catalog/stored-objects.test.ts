@@ -109,6 +109,7 @@ const gateway: Required<Gateway> = {
   namespace: 'shop',
   name: 'front',
   createdAt: '2026-01-01T00:00:00Z',
+  reported: { isInForce: false, message: 'spec.y: is missing' },
   selector: { kubeedge: 'edgemesh-gateway' },
   servers: [
     {
@@ -127,6 +128,7 @@ const virtualService: Required<VirtualService> = {
   namespace: 'shop',
   name: 'web',
   createdAt: '2026-01-01T00:00:00Z',
+  reported: { isInForce: false, message: 'spec.y: is missing' },
   hosts: ['*'],
   gateways: ['front'],
   exportTo: ['*'],
@@ -270,6 +272,7 @@ const optional = [
   'pod',
   'trafficPolicy',
   'createdAt',
+  'reported',
   'bind',
   'tls',
   'match',

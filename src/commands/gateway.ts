@@ -39,7 +39,15 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const dialer = createNodeAwareDialer(config.nodeName, local, tunnel?.dialer ?? noTunnel)
   const lines = running.use(createLineWriter(context.out))
   const gateway = edgeGateway.enable
-    ? running.use(beginGateway(base, { catalog, dialer, addresses: () => addresses.current, writeLine: lines.write }))
+    ? running.use(
+        beginGateway(base, {
+          catalog,
+          dialer,
+          addresses: () => addresses.current,
+          writeLine: lines.write,
+          writeReport: source.report?.bind(source),
+        }),
+      )
     : undefined
 
   const metricsServer = running.use(startMetricsServer(base))
@@ -118,7 +126,7 @@ function followMembership(
 
 function beginGateway(
   { config, loggerOf, metrics }: Boot<'gateway'>,
-  parts: Pick<Parameters<typeof startGateway>[0], 'catalog' | 'dialer' | 'addresses' | 'writeLine'>,
+  parts: Pick<Parameters<typeof startGateway>[0], 'catalog' | 'dialer' | 'addresses' | 'writeLine' | 'writeReport'>,
 ): Gateway {
   const { edgeGateway } = config.modules
   return startGateway({

@@ -1,5 +1,4 @@
 import type { Catalog, Snapshot } from '../catalog/index.ts'
-import type { ObjectKey, VirtualService } from '../model/index.ts'
 import type { Dialer } from '../net/index.ts'
 import type { Logger, Metrics } from '../observability/index.ts'
 import { sleep, TaskGroup } from '../runtime/index.ts'
@@ -13,9 +12,10 @@ import type { ConnectionSurroundings } from './listeners/connection.ts'
 import type { ListenerStatus } from './listeners/gateway-listener.ts'
 import { listenAddressesOf, type NodeAddress } from './listeners/listen-addresses.ts'
 import { ListenerSet } from './listeners/listener-set.ts'
+import { objectProblems, terminationsOf, textOf } from './object-problems.ts'
+import { ObjectReports, type WriteObjectReport } from './object-reports.ts'
 import { buildRouteTable } from './routing/build-route-table.ts'
-import type { ListenerPlan, ObjectProblem, RouteTable, TerminationPlan } from './routing/route-table.ts'
-import { chooseCiphers } from './tls/cipher-suites.ts'
+import type { ObjectProblem, RouteTable } from './routing/route-table.ts'
 import { TlsTerminator } from './tls/tls-terminator.ts'
 
 /** What a gateway is started with. */
@@ -29,6 +29,8 @@ export interface GatewayOptions {
   readonly addresses: () => readonly NodeAddress[]
   /** Takes the lines of the access log. */
   readonly writeLine: WriteLine
+  /** Writes what is wrong with an object into its status; absent where objects have none. */
+  readonly writeReport?: WriteObjectReport | undefined
   readonly logger: Logger
   readonly metrics: Metrics
 }
@@ -69,6 +71,8 @@ class RunningGateway implements Gateway {
   #told: ReadonlySet<string> = new Set()
   /** Looking for problems takes long with thousands of routes, and nobody reads the log every millisecond. */
   #hasNews = false
+  /** As above, for what objects are told. */
+  #hasChanged = false
 
   constructor(options: GatewayOptions) {
     const { config, catalog, dialer, nodeName, logger } = options
@@ -87,6 +91,11 @@ class RunningGateway implements Gateway {
     this.#tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'a part of the gateway ended'))
     this.#subscription = catalog.subscribe((snapshot) => this.#follow(snapshot))
     this.#tasks.run('looking around', (signal) => this.#poll(signal))
+    const { writeReport } = options
+    if (writeReport !== undefined) {
+      const reports = new ObjectReports({ writeReport, nowMs: () => performance.now(), logger })
+      this.#tasks.run('telling objects', (signal) => this.#report(reports, signal))
+    }
   }
 
   status(): GatewayStatus {
@@ -119,6 +128,7 @@ class RunningGateway implements Gateway {
     const wanted = this.#destinations.backendIds()
     this.#pool.keepOnly((id) => wanted.has(id))
     this.#hasNews = true
+    this.#hasChanged = true
   }
 
   #listen(): void {
@@ -135,40 +145,18 @@ class RunningGateway implements Gateway {
     }
   }
 
-  #problems(): ObjectProblem[] {
-    const certificates = terminationsOf(this.#table).flatMap(({ gateway, plan, alpn }): ObjectProblem[] => {
-      const { unknown } = chooseCiphers(plan.cipherSuites, false)
-      const suites = unknown.map((suite) => ({
-        kind: 'Gateway' as const,
-        object: gateway,
-        severity: 'notice' as const,
-        message: `cipher suite ${suite} is not known here and left out`,
-      }))
-      const message = this.#terminator.problemOf(plan, alpn)
-      const about = { kind: 'Secret', object: plan.secret, severity: 'error' } as const
-      return message === undefined ? suites : [...suites, { ...about, message }]
-    })
-    const known = new Map(
-      [...this.#table.problems, ...certificates, ...this.#destinationProblems()].map((problem) => [
-        textOf(problem),
-        problem,
-      ]),
-    )
-    return [...known.values()]
+  /** Writing may take long, and must not keep anything else from being looked at. */
+  async #report(reports: ObjectReports, signal: AbortSignal): Promise<void> {
+    for (let isWaiting = true; ; ) {
+      await sleep(pollMs, signal)
+      if (!(isWaiting || this.#hasChanged)) continue
+      this.#hasChanged = false
+      isWaiting = await reports.write(this.#table, this.#problems(), signal)
+    }
   }
 
-  #destinationProblems(): ObjectProblem[] {
-    return [...servicesIn(this.#table)].flatMap((service) => {
-      const http = service.http.flatMap(({ action }) =>
-        action.kind === 'forward' ? [...action.destinations, ...action.mirrors] : [],
-      )
-      const others = [...service.tls, ...service.tcp].flatMap(({ destinations }) => destinations)
-      return [...http, ...others].flatMap((destination): ObjectProblem[] => {
-        const message = this.#destinations.problemOf(destination, service.namespace)
-        const object = `${service.namespace}/${service.name}`
-        return message === undefined ? [] : [{ kind: 'VirtualService', object, severity: 'error', message }]
-      })
-    })
+  #problems(): ObjectProblem[] {
+    return objectProblems(this.#table, this.#terminator, this.#destinations)
   }
 
   /** Each problem is logged when it appears, not again with every change of something else. */
@@ -226,49 +214,4 @@ class RunningGateway implements Gateway {
       },
     }
   }
-}
-
-function textOf({ kind, object, message }: ObjectProblem): string {
-  return `${kind} ${object}: ${message}`
-}
-
-interface Termination {
-  readonly gateway: ObjectKey
-  readonly plan: TerminationPlan
-  readonly alpn: readonly string[]
-}
-
-function terminationsOf({ listeners }: RouteTable): Termination[] {
-  return listeners.flatMap((listener) => {
-    if (listener.kind !== 'tls') return []
-    return [...listener.servers.entries()].flatMap(([, server]) => {
-      if (server.mode !== 'terminate') return []
-      return [{ gateway: server.gateway, plan: server.tls, alpn: alpnOf(server.inside.kind) }]
-    })
-  })
-}
-
-/** Which protocols TLS clients may choose from. */
-function alpnOf(inside: 'http' | 'tcp'): readonly string[] {
-  return inside === 'http' ? ['h2', 'http/1.1'] : []
-}
-
-function servicesIn({ listeners }: RouteTable): ReadonlySet<VirtualService> {
-  return new Set(listeners.flatMap(servicesOfListener))
-}
-
-function servicesOfListener(listener: ListenerPlan): VirtualService[] {
-  if (listener.kind === 'tcp') return listener.rules.map(({ virtualService }) => virtualService)
-  if (listener.kind === 'http') return servicesOfHosts([...listener.hosts.entries()])
-  return [...listener.servers.entries()].flatMap(([, server]) => {
-    if (server.mode === 'passthrough') return server.rules.map(({ virtualService }) => virtualService)
-    if (server.inside.kind === 'tcp') return server.inside.rules.map(({ virtualService }) => virtualService)
-    return servicesOfHosts([...server.inside.hosts.entries()])
-  })
-}
-
-function servicesOfHosts(
-  hosts: readonly (readonly [string, { readonly rules: readonly { readonly virtualService: VirtualService }[] }])[],
-) {
-  return hosts.flatMap(([, { rules }]) => rules.map(({ virtualService }) => virtualService))
 }

@@ -1,4 +1,5 @@
 import type { ObjectKind } from '../catalog/index.ts'
+import type { ObjectKey, ObjectReport } from '../model/index.ts'
 
 /**
  * Where objects come from. A source puts a complete list of every kind in the sink, keeps the sink up to date from
@@ -8,7 +9,12 @@ import type { ObjectKind } from '../catalog/index.ts'
 export interface ObjectSource<S extends ObjectSourceStatus = ObjectSourceStatus> extends AsyncDisposable {
   /** How the source fares, for `edgemesh status`. */
   status(): S
+  /** Writes what we think of an object into its status; absent where that is not possible. Rejects when it did not. */
+  readonly report?: WriteReport
 }
+
+/** Writes a condition of ours into the status of an object that the source delivered. */
+export type WriteReport = (kind: ObjectKind, key: ObjectKey, report: ObjectReport, signal: AbortSignal) => Promise<void>
 
 /** How a source fares, by kind of source. */
 export type ObjectSourceStatus = ManifestsStatus | ApiStatus

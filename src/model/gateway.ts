@@ -1,9 +1,13 @@
+import type { ObjectReport } from './object-report.ts'
+
 /** An Istio Gateway with what this product uses: ports on the edge of the mesh, and who may be asked for there. */
 export interface Gateway {
   readonly namespace: string
   readonly name: string
   /** ISO 8601; absent in folders of manifests. The oldest object wins where two contradict each other. */
   readonly createdAt?: string
+  /** What its status says in our name; absent where it says nothing. */
+  readonly reported?: ObjectReport
   /** Labels that a gateway must carry to serve it; empty means every gateway. */
   readonly selector: Readonly<Record<string, string>>
   readonly servers: readonly GatewayServer[]

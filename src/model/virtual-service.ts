@@ -1,9 +1,12 @@
+import type { ObjectReport } from './object-report.ts'
 /** An Istio VirtualService with what this product uses: where requests for some hosts go. Durations are milliseconds. */
 export interface VirtualService {
   readonly namespace: string
   readonly name: string
   /** ISO 8601; absent in folders of manifests. Rules of the oldest object come first. */
   readonly createdAt?: string
+  /** What its status says in our name; absent where it says nothing. */
+  readonly reported?: ObjectReport
   /** Lower-case names, `*.domain` or `*`. */
   readonly hosts: readonly string[]
   /** `name` in the own namespace or `namespace/name`; `mesh` means no gateway. */

@@ -11,6 +11,7 @@ import { after, before, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { stringify } from 'yaml'
 import { createLab, edgemeshBinary, type Host, type Lab, type LabProcess } from '../lab/index.ts'
+import { startDoubleStore } from './support/double-store.ts'
 import {
   backendScript,
   certificate,
@@ -161,4 +162,46 @@ test('3,000 routes are loaded, and one more is seen soon', async () => {
     times.push(Math.round(performance.now() - addedAt))
   }
   console.log(`3,000 routes visible after ${Math.round(loadedMs)} ms; one more after ${times.join(', ')} ms`)
+})
+
+test('what is wrong with an object is in its status, until it is mended', async () => {
+  const master = 'http://127.0.0.1:8001'
+  const kinds = ['services', 'nodes', 'pods'].map((plural) => `/api/v1/${plural}`)
+  const istioKinds = ['destinationrules', 'gateways', 'virtualservices'].map((plural) => {
+    return `/apis/networking.istio.io/v1beta1/${plural}`
+  })
+  const served = [...kinds, '/apis/discovery.k8s.io/v1/endpointslices', ...istioKinds]
+  await using api = await startDoubleStore(host, { port: 8001, served }, { master })
+  const http = { port: { number: 8181, name: 'http', protocol: 'HTTP' }, hosts: ['*'] }
+  const tls = { port: { number: 8182, name: 'tls', protocol: 'TLS' }, hosts: ['*'], tls: { mode: 'AUTO_PASSTHROUGH' } }
+  const to = (name: string) =>
+    istio('VirtualService', 'told', {
+      hosts: ['*'],
+      gateways: ['told'],
+      http: [{ route: [{ destination: { host: name } }] }],
+    })
+  const told = [istio('Gateway', 'told', { servers: [http, tls] }), to('nowhere')]
+  await api.write('objects', told.map((object) => stringify(object)).join('---\n'))
+  // One gateway a node.
+  await gateway.stop()
+  const config = await gatewayConfig(host, lab, {}, { name: 'telling', kubeAPIConfig: { master } })
+  const telling = host.spawn([edgemeshBinary(), 'gateway', '--config', config])
+  const conditionOf = async (plural: string) => {
+    const url = `${master}/apis/networking.istio.io/v1beta1/namespaces/shop/${plural}/told/status`
+    const { stdout } = await host.exec(['curl', '-s', url])
+    const [{ type, status, message }] = JSON.parse(stdout).status?.conditions ?? [{}]
+    return [type, status, message]
+  }
+  const type = 'edgemesh.kubeedge.io/InForce'
+  await eventually(30_000, async () => {
+    const [, , message] = await conditionOf('gateways')
+    assert.match(message ?? '', /^spec\.servers\[1\]\.tls\.mode: must not be AUTO_PASSTHROUGH/)
+    assert.deepEqual(await conditionOf('virtualservices'), [type, 'False', 'there is no Service shop/nowhere'])
+  })
+  await api.write('service', stringify(serviceWith('shop', 'nowhere', ports, [], host.name)[0]))
+  await eventually(40_000, async () => {
+    assert.deepEqual(await conditionOf('virtualservices'), [type, 'True', 'all of it is in force'])
+  })
+  assert.equal((await conditionOf('gateways'))[1], 'False')
+  await telling.stop()
 })

@@ -15,7 +15,7 @@ export interface SecretReference {
   readonly name: string
 }
 
-/** All that the gateway reads in all namespaces. Secrets are granted one by one. */
+/** What the gateway may do in all namespaces. Secrets are granted one by one. */
 const rules = [
   { apiGroups: [''], resources: ['services', 'endpoints', 'nodes', 'pods'], verbs: read },
   { apiGroups: ['discovery.k8s.io'], resources: ['endpointslices'], verbs: read },
@@ -23,6 +23,12 @@ const rules = [
     apiGroups: ['networking.istio.io'],
     resources: ['destinationrules', 'gateways', 'virtualservices'],
     verbs: read,
+  },
+  // What is wrong with an object is written into its status, which changes nothing but what people read.
+  {
+    apiGroups: ['networking.istio.io'],
+    resources: ['gateways/status', 'virtualservices/status'],
+    verbs: ['get', 'patch'],
   },
 ]
 
@@ -34,7 +40,11 @@ export function gatewayEntries(settings: ManifestSettings, secrets: readonly Sec
   const [firstRole, ...moreRoles] = roleObjectsOf(settings, secrets)
   return [
     { object: accountOf('gateway', settings) },
-    { comment: 'The gateway only ever reads, and no Secret but those granted below.', object: clusterRoleOf() },
+    {
+      comment:
+        'The gateway reads, no Secret but those granted below, and writes nothing but what is wrong with an object.',
+      object: clusterRoleOf(),
+    },
     { object: bindingOf('ClusterRole', name, settings) },
     ...(firstRole === undefined ? [] : [{ comment: 'The certificates that Gateways name.', object: firstRole }]),
     ...moreRoles.map((object) => ({ object })),

@@ -58,10 +58,16 @@ function bindingProblemsOf(service: VirtualService, gateway: Gateway): ObjectPro
 export function servicesOf({ byGateway }: BoundServices, gateway: Gateway, { hosts }: GatewayServer): VirtualService[] {
   return (byGateway.get(keyOf(gateway)) ?? []).filter((service) => {
     return hosts.some(({ namespace, host }) => {
-      const mayServe = namespace === '*' || service.namespace === (namespace === '.' ? gateway.namespace : namespace)
-      return mayServe && service.hosts.some((own) => intersectHosts(host, own) !== undefined)
+      return (
+        mayServe(namespace, gateway, service) && service.hosts.some((own) => intersectHosts(host, own) !== undefined)
+      )
     })
   })
+}
+
+/** Whether VirtualServices of that namespace may serve a host of a server. */
+export function mayServe(namespace: string, gateway: Gateway, service: VirtualService): boolean {
+  return namespace === '*' || service.namespace === (namespace === '.' ? gateway.namespace : namespace)
 }
 
 /** The key of a Gateway as a VirtualService names it. */

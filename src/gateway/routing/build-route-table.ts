@@ -1,5 +1,5 @@
 import { type Gateway, type GatewayServer, keyOf, type ObjectKey, type VirtualService } from '../../model/index.ts'
-import { type BoundServices, bindVirtualServices, byAge, servicesOf } from './bind.ts'
+import { type BoundServices, bindVirtualServices, byAge, mayServe, servicesOf } from './bind.ts'
 import { compileHttpRoutes, compileSniRules, compileStreamRules } from './compile-rules.ts'
 import { HostMap, intersectHosts } from './host-pattern.ts'
 import type {
@@ -39,6 +39,8 @@ export function buildRouteTable({ gateways, virtualServices, labels }: RouteTabl
   return {
     listeners,
     problems: uniqueProblems(problems),
+    gateways: selected,
+    virtualServices: bound.all,
     counts: {
       gateways: selected.length,
       virtualServices: bound.all.size,
@@ -212,11 +214,6 @@ class HttpHostsBuilder {
 
 function isCatchAll({ matchers }: HttpRoute): boolean {
   return matchers === undefined || matchers.some((matcher) => matcher.isCatchAll)
-}
-
-/** Whether VirtualServices of that namespace may serve a host of a server. */
-export function mayServe(namespace: string, gateway: Gateway, service: VirtualService): boolean {
-  return namespace === '*' || service.namespace === (namespace === '.' ? gateway.namespace : namespace)
 }
 
 function uniqueProblems(problems: readonly ObjectProblem[]): ObjectProblem[] {

@@ -6,6 +6,9 @@ import type { HttpMatcher } from './http-matcher.ts'
 export interface RouteTable {
   readonly listeners: readonly ListenerPlan[]
   readonly problems: readonly ObjectProblem[]
+  /** The objects that this gateway serves. */
+  readonly gateways: readonly Gateway[]
+  readonly virtualServices: ReadonlySet<VirtualService>
   readonly counts: { readonly gateways: number; readonly virtualServices: number; readonly rules: number }
 }
 
@@ -13,6 +16,8 @@ export interface RouteTable {
 export interface ObjectProblem {
   readonly kind: 'Gateway' | 'VirtualService' | 'Secret'
   readonly object: ObjectKey
+  /** The Gateway that names a Secret. */
+  readonly gateway?: ObjectKey
   /** `error`: a part is not in force; `notice`: a field has no effect. */
   readonly severity: 'error' | 'notice'
   readonly message: string

@@ -20,11 +20,13 @@ export interface RequestTimeouts {
   readonly totalMs: number
 }
 
-/** One GET. */
+/** One GET, or one PATCH. */
 export interface ApiRequest {
   /** Below the server's URL, with a leading slash. */
   readonly path: string
   readonly query: Readonly<Record<string, string>>
+  /** Sent as a merge patch (RFC 7386) of what is there, instead of asking for it. */
+  readonly patch?: unknown
   /** A stream of events, which is not compressed so that each arrives at once. */
   readonly isWatch?: boolean
   readonly timeouts: RequestTimeouts
@@ -44,7 +46,7 @@ const keepAliveMs = 15_000
 const errorLimitBytes = 64 * 1024
 
 /**
- * Reads from one API server: JSON over HTTP/1.1, because every watch has a connection of its own and the node's
+ * Reads from one API server, and patches there: JSON over HTTP/1.1, because every watch has a connection of its own and the node's
  * http module is loaded anyway. Kept connections serve the pages of a list.
  */
 export class ApiClient implements Disposable {
@@ -62,21 +64,22 @@ export class ApiClient implements Disposable {
    * signal's reason or the connection's error. Refused credentials are read anew once.
    */
   async *get(request: ApiRequest, signal: AbortSignal): AsyncGenerator<Buffer, void, void> {
-    const { path, isWatch, timeouts } = request
-    using limits = new TimeLimits(`GET ${path}`, timeouts.totalMs, signal)
+    const { isWatch, timeouts } = request
+    const what = nameOf(request)
+    using limits = new TimeLimits(what, timeouts.totalMs, signal)
     let body: Readable | undefined
     try {
       body = plainBodyOf(await this.#open(request, limits))
       request.onAnswer?.()
       if (isWatch) limits.endStage()
       for await (const chunk of body) {
-        if (!isWatch) limits.stage(timeouts.idleMs, `GET ${path}: the next bytes`)
+        if (!isWatch) limits.stage(timeouts.idleMs, `${what}: the next bytes`)
         yield chunk
       }
     } catch (error) {
       limits.signal.throwIfAborted()
       if (error instanceof ApiStatusError) throw error
-      throw new Error(`Cannot get ${path}`, { cause: error })
+      throw new Error(`Cannot ${methodOf(request).toLowerCase()} ${request.path}`, { cause: error })
     } finally {
       body?.destroy()
     }
@@ -111,12 +114,15 @@ export class ApiClient implements Disposable {
     }
   }
 
-  #request({ path, query, isWatch, timeouts }: ApiRequest, connection: ApiConnection, limits: TimeLimits) {
+  #request(request: ApiRequest, connection: ApiConnection, limits: TimeLimits) {
+    const { path, query, isWatch, timeouts, patch } = request
     const isTls = connection.url.protocol === 'https:'
     limits.stage(timeouts.connectMs, `connecting to ${connection.url.host}`)
     const options = {
       ...urlToHttpOptions(urlOf(connection.url, path, query)),
+      method: methodOf(request),
       headers: {
+        ...(patch !== undefined && { 'content-type': 'application/merge-patch+json' }),
         accept: 'application/json',
         'accept-encoding': isWatch ? 'identity' : 'gzip',
         'user-agent': this.#options.userAgent,
@@ -127,14 +133,22 @@ export class ApiClient implements Disposable {
     const sent = isTls
       ? requestHttps({ ...options, ...connection.tls, agent: this.#https })
       : requestHttp({ ...options, agent: this.#http })
-    const connected = () => limits.stage(timeouts.answerMs, `GET ${path}: the answer`)
+    const connected = () => limits.stage(timeouts.answerMs, `${nameOf(request)}: the answer`)
     sent.on('socket', (socket) => {
       socket.setKeepAlive(true, keepAliveMs)
       if (socket.connecting) socket.once(isTls ? 'secureConnect' : 'connect', connected)
       else connected()
     })
-    return sent.end()
+    return patch === undefined ? sent.end() : sent.end(JSON.stringify(patch))
   }
+}
+
+function methodOf({ patch }: ApiRequest): 'GET' | 'PATCH' {
+  return patch === undefined ? 'GET' : 'PATCH'
+}
+
+function nameOf(request: ApiRequest): string {
+  return `${methodOf(request)} ${request.path}`
 }
 
 function urlOf(base: URL, path: string, query: Readonly<Record<string, string>>): URL {
@@ -155,13 +169,13 @@ function isSameCaller(one: ApiConnection, other: ApiConnection): boolean {
   return JSON.stringify([one.headers, one.tls]) === JSON.stringify([other.headers, other.tls])
 }
 
-async function successOf({ path }: ApiRequest, response: IncomingMessage): Promise<IncomingMessage> {
+async function successOf(request: ApiRequest, response: IncomingMessage): Promise<IncomingMessage> {
   const { statusCode = 0, statusMessage = '', headers } = response
   if (statusCode >= 200 && statusCode < 300) return response
   const seconds = Number(headers['retry-after'])
   const retryAfterMs = Number.isFinite(seconds) ? Math.min(seconds, 120) * 1000 : 0
   const text = (await messageOf(response)) ?? statusMessage
-  throw new ApiStatusError(`get ${path}`, statusCode, { text, retryAfterMs })
+  throw new ApiStatusError(`${methodOf(request).toLowerCase()} ${request.path}`, statusCode, { text, retryAfterMs })
 }
 
 /** What a Status object says, or the start of another text. */

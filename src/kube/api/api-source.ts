@@ -1,5 +1,5 @@
 import type { KubeObjects, ObjectKind, ObjectSink } from '../../catalog/index.ts'
-import type { ObjectKey } from '../../model/index.ts'
+import type { ObjectKey, ObjectReport } from '../../model/index.ts'
 import type { Logger, Metrics } from '../../observability/index.ts'
 import { TaskGroup } from '../../runtime/index.ts'
 import { basicKinds } from '../basic-kinds.ts'
@@ -12,8 +12,9 @@ import { ChoiceFollower } from './choice-follower.ts'
 import { chooseOrigin, type Origin } from './choose-origin.ts'
 import { probeApi } from './list-objects.ts'
 import { Reflector, type ReflectorTiming } from './reflector.ts'
-import { type Selection, type WatchedKind, watchedKinds } from './resources.ts'
+import { addressOf, type Selection, type WatchedKind, watchedKinds } from './resources.ts'
 import { TokenBucket } from './token-bucket.ts'
+import { writeReport } from './write-report.ts'
 
 /** Which API to follow and where its objects go. */
 export interface ApiSourceOptions {
@@ -100,6 +101,16 @@ class ApiSource implements ObjectSource<ApiStatus> {
       reason: this.#chosen?.origin.reason ?? this.#waitingFor,
       resources: this.#followers.flatMap((follower) => follower.status()),
     }
+  }
+
+  async report(kind: ObjectKind, key: ObjectKey, report: ObjectReport, signal: AbortSignal): Promise<void> {
+    const used = this.#followers.flatMap((follower) => follower.status()).find((resource) => resource.kind === kind)
+    const resource = watchedKinds[kind].resources.find(({ apiVersion }) => apiVersion === used?.apiVersion)
+    if (this.#chosen === undefined || resource === undefined)
+      throw new Error(`Cannot report ${key}: no API is followed`)
+    const [namespace = '', name = ''] = key.split('/')
+    const { path } = addressOf(resource, { namespace })
+    await writeReport(this.#chosen.client, `${path}/${name}`, report, signal)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

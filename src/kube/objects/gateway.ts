@@ -12,6 +12,7 @@ import { parseHostPattern } from './host-pattern.ts'
 import { parseCreation, parseIdentity } from './metadata.ts'
 import { Notes } from './notes.ts'
 import { parsePortNumber } from './port.ts'
+import { parseReport } from './report.ts'
 
 const protocols: Readonly<Record<string, ServerProtocol>> = {
   HTTP: 'http',
@@ -33,6 +34,7 @@ export function parseGateway(value: unknown): Gateway {
   return {
     ...parseIdentity(object),
     ...parseCreation(object),
+    ...parseReport(object),
     selector: spec.at('selector').textMap(),
     servers,
     ignored: notes.ignored,

@@ -6,6 +6,7 @@ import { parseHttpRule } from './http-rule.ts'
 import { parsePlace, refusePresent, refuseSources } from './match-place.ts'
 import { parseCreation, parseIdentity } from './metadata.ts'
 import { Notes } from './notes.ts'
+import { parseReport } from './report.ts'
 
 const specKeys = ['hosts', 'gateways', 'exportTo', 'http', 'tls', 'tcp']
 
@@ -24,6 +25,7 @@ export function parseVirtualService(value: unknown): VirtualService {
   return {
     ...parseIdentity(object),
     ...parseCreation(object),
+    ...parseReport(object),
     hosts,
     gateways: gateways.length === 0 ? ['mesh'] : gateways,
     exportTo: spec.at('exportTo').items().map(textOf),

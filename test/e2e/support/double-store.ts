@@ -12,6 +12,8 @@ const pathsByKind: Readonly<Record<string, string>> = {
   Pod: '/api/v1/pods',
   EndpointSlice: '/apis/discovery.k8s.io/v1/endpointslices',
   DestinationRule: '/apis/networking.istio.io/v1beta1/destinationrules',
+  Gateway: '/apis/networking.istio.io/v1beta1/gateways',
+  VirtualService: '/apis/networking.istio.io/v1beta1/virtualservices',
 }
 
 /** The double, and what puts manifests into it. */

@@ -61,15 +61,20 @@ export async function secretOf(host: Host, certificateName: string, name = certi
   }
 }
 
-/** Writes the gateway's configuration; the file's name. */
-export async function gatewayConfig(host: Host, lab: Lab, edgeGateway: object = {}): Promise<string> {
-  const file = join(host.dir, 'edgemesh-gateway.yaml')
+/** Writes the configuration of a gateway of that name; the file's name. */
+export async function gatewayConfig(
+  host: Host,
+  lab: Lab,
+  edgeGateway: object = {},
+  { name = 'gateway', kubeAPIConfig = { manifests: lab.manifests } as object } = {},
+): Promise<string> {
+  const file = join(host.dir, `edgemesh-${name}.yaml`)
   const config = {
     kind: 'EdgeMeshGateway',
     nodeName: host.name,
-    stateDir: join(host.dir, 'gateway/state'),
-    runtimeDir: join(host.dir, 'gateway/run'),
-    kubeAPIConfig: { manifests: lab.manifests },
+    stateDir: join(host.dir, name, 'state'),
+    runtimeDir: join(host.dir, name, 'run'),
+    kubeAPIConfig,
     modules: { edgeGateway: { enable: true, accessLog: { mode: 'on' }, ...edgeGateway } },
   }
   await writeFile(file, stringify(config))

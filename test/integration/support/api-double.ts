@@ -5,6 +5,7 @@
 import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { gzipSync } from 'node:zlib'
 
 /** An object as the API gives it. */
@@ -22,6 +23,7 @@ export interface ApiObject {
 
 /** A request that the double has received. */
 export interface DoubleRequest {
+  readonly method: string
   readonly path: string
   readonly query: URLSearchParams
   readonly isWatch: boolean
@@ -251,6 +253,7 @@ export class ApiDouble implements AsyncDisposable {
     const peer: unknown = Reflect.get(message.socket, 'getPeerCertificate')
     const certificate = typeof peer === 'function' ? peer.call(message.socket) : {}
     const request: DoubleRequest = {
+      method: message.method ?? '',
       path: url.pathname,
       query: url.searchParams,
       isWatch: url.searchParams.get('watch') === 'true',
@@ -260,6 +263,7 @@ export class ApiDouble implements AsyncDisposable {
     this.requests.push(request)
     const fault = this.fault(request)
     if (fault !== undefined && fault.kind !== 'cut') this.#fail(fault, response)
+    else if (request.path.endsWith('/status')) void this.#answerStatus(message, request, response)
     else this.#answerProperly(request, response, fault?.afterBytes ?? Number.POSITIVE_INFINITY)
   }
 
@@ -277,6 +281,33 @@ export class ApiDouble implements AsyncDisposable {
     else if (request.isWatch) this.#watch({ path, isWanted, query: request.query }, collection, response)
     else if (since < this.#compactedTo) sendStatus(response, 410)
     else this.#sendList(request, collection, response, cutAfter)
+  }
+
+  /** The status of one object: given, or patched unless the object has another version than the patch names. */
+  async #answerStatus(
+    message: IncomingMessage,
+    { path, method }: DoubleRequest,
+    response: ServerResponse,
+  ): Promise<void> {
+    const [, group, namespace, plural, name] = /^(.*)\/namespaces\/([^/]+)\/([^/]+)\/([^/]+)\/status$/.exec(path) ?? []
+    const collection = `${group}/${plural}`
+    const object = this.#collections.get(collection)?.objects.get(`${namespace}/${name}`)
+    if (object === undefined) {
+      sendStatus(response, 404)
+      return
+    }
+    const isMerge = message.headers['content-type'] === 'application/merge-patch+json'
+    const patch = method === 'PATCH' && isMerge ? JSON.parse(await text(message)) : undefined
+    const wanted: unknown = patch?.metadata?.resourceVersion
+    if (wanted !== undefined && wanted !== object.metadata.resourceVersion) sendStatus(response, 409)
+    else {
+      if (patch !== undefined) {
+        const status = { ...Object(object['status']), ...patch.status }
+        this.put(collection, { ...object, status })
+      }
+      const now = this.#collections.get(collection)?.objects.get(`${namespace}/${name}`)
+      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(now))
+    }
   }
 
   #sendList(request: DoubleRequest, collection: Collection, response: ServerResponse, cutAfter: number): void {
