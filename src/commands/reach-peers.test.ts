@@ -11,13 +11,14 @@ test('peers with a direct path are neighbours, those behind relays and punched h
     return { name, peerId: name, path, openFlows: 0, failedAttempts: 0 }
   }
   const peers = [
-    peer('near', { kind: 'direct', address: '192.168.1.12:20006' }),
+    peer('near', { kind: 'lan', address: '192.168.1.12:20006' }),
+    peer('public', { kind: 'direct', address: '203.0.113.8:20006' }),
     peer('far', { kind: 'relayed', via: 'relay' }),
     peer('punched', { kind: 'punched', address: '203.0.113.9:20006' }),
     peer('away', { kind: 'none' }),
   ]
   const tunnel = { status: () => ({ peerId: '', listen: [], servers: [], peers }) } as unknown as Tunnel
-  assert.deepEqual([...reachPeersOf(tunnel).direct()], ['near'])
+  assert.deepEqual([...reachPeersOf(tunnel).direct()], ['near', 'public'])
 })
 
 test('flows to the part of a node that takes keys are asked for as such', async () => {

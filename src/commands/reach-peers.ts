@@ -10,7 +10,7 @@ export function reachPeersOf(tunnel: Tunnel): ReachPeers {
       return tunnel.dialer.dial({ protocol: 'tcp', nodeName, kind: 'reach', ...nowhere }, signal)
     },
     direct() {
-      const near = tunnel.status().peers.filter(({ path }) => path.kind === 'direct')
+      const near = tunnel.status().peers.filter(({ path }) => path.kind === 'lan' || path.kind === 'direct')
       return new Set(near.map(({ name }) => name))
     },
   }
