@@ -65,22 +65,26 @@ test('rules of chains come in the order in which they were asked for, of both ki
     { table: 'raw', name: 'OUTPUT' },
   ] as const
   const wanted = [['-A OUTPUT -j NAT'], [], ['-A OUTPUT -j RAW']]
+  const ours = { table: 'nat', name: 'EDGEMESH-OUTPUT' } as const
   const nft = await nftWith(
-    'echo "-P OUTPUT ACCEPT"; case $* in *nat*) echo "-A OUTPUT -j NAT" ;; *raw*) echo "-A OUTPUT -j RAW" ;; esac',
+    'case $* in *EDGEMESH*) exit 1;; esac; echo "-P OUTPUT ACCEPT"; case $* in *nat*) echo "-A OUTPUT -j NAT" ;; *raw*) echo "-A OUTPUT -j RAW" ;; esac',
   )
   assert.deepEqual(await nft.rulesOf(chains, signal), wanted)
+  assert.deepEqual(await nft.rulesOf([...chains, ours], signal), [])
   install('iptables', version('v1.8.9 (legacy)'))
   install(
     'iptables-restore',
     `while read -r line; do
        case $line in
          '*'*) table=$line ;;
+         -S*EDGEMESH*) exit 1 ;;
          -S*) echo "-P OUTPUT ACCEPT"; case $table in *nat) echo "-A OUTPUT -j NAT" ;; *raw) echo "-A OUTPUT -j RAW" ;; esac ;;
        esac
      done`,
   )
   const [legacy] = await findIptables(signal)
   assert.deepEqual(await legacy?.rulesOf(chains, signal), wanted)
+  assert.deepEqual(await legacy?.rulesOf([...chains, ours], signal), [])
 })
 
 test('a text is restored without flushing, and what is refused is told with its line', async () => {

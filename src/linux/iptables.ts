@@ -14,8 +14,8 @@ export type IptablesTable = (typeof iptablesTables)[number]
 /** What the names of our chains begin with. */
 export const chainPrefix = 'EDGEMESH-'
 
-/** A chain of the kernel's own. */
-export interface BuiltinChain {
+/** A chain of a table. */
+export interface IptablesChain {
   readonly table: IptablesTable
   readonly name: string
 }
@@ -27,8 +27,8 @@ export interface Iptables {
   readonly version: string
   /** A table as `iptables -S` prints it; empty where it is not in use, cannot be read, or is not there. */
   list(table: IptablesTable, signal: AbortSignal): Promise<readonly string[]>
-  /** The rules of these chains, in their order, without the first line that tells the policy. */
-  rulesOf(chains: readonly BuiltinChain[], signal: AbortSignal): Promise<readonly (readonly string[])[]>
+  /** The rules of these chains, in their order; of none of them when one is not there. */
+  rulesOf(chains: readonly IptablesChain[], signal: AbortSignal): Promise<readonly (readonly string[])[]>
   /**
    * Runs the text through `iptables-restore --noflush`, which changes each table at once or not at all; rejects with
    * `RulesetRejectedError` when it is not taken.
@@ -105,7 +105,11 @@ function createIptables(name: string, kind: IptablesKind, version: string): Ipta
     async rulesOf(chains, signal) {
       if (kind === 'legacy') return await legacyRulesOf(restore, chains, signal)
       const all: (readonly string[])[] = []
-      for (const chain of chains) all.push((await read(['-t', chain.table, '-S', chain.name], signal)).slice(1))
+      for (const chain of chains) {
+        const [head, ...rules] = await read(['-t', chain.table, '-S', chain.name], signal)
+        if (head === undefined) return []
+        all.push(rules)
+      }
       return all
     },
     async restore(text, signal) {
@@ -131,17 +135,23 @@ export async function isLegacyInUse(table: IptablesTable): Promise<boolean> {
   }
 }
 
-/** One process lists all: it reads a table as a whole anyway, and prints what it is asked for in a restore as well. */
-async function legacyRulesOf(restore: string, chains: readonly BuiltinChain[], signal: AbortSignal) {
+/**
+ * One process lists all: it reads a table as a whole anyway, and prints what it is asked for in a restore as well. It stops
+ * at a chain that is not there, and tells nothing.
+ */
+async function legacyRulesOf(restore: string, chains: readonly IptablesChain[], signal: AbortSignal) {
   const input = chains.map(({ table, name }) => `*${table}\n-S ${name}\nCOMMIT\n`).join('')
   const words = ['-w', '5', '--noflush', '--test']
   const output = await runCommand(
     { command: restore, arguments: words, input, action: 'list the iptables rules' },
     signal,
-  )
+  ).catch((error: unknown) => {
+    if (error instanceof CommandFailedError) return ''
+    throw error
+  })
   const sections: string[][] = []
   for (const line of linesIn(output)) {
-    if (line.startsWith('-P ')) sections.push([])
+    if (/^-[PN] /.test(line)) sections.push([])
     else sections.at(-1)?.push(line)
   }
   return sections

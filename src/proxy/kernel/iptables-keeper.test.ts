@@ -85,6 +85,7 @@ test('what others emptied is repaired, and who came before us is put behind us',
     await keeper.keep(wanted, plainly, signal)
     for (const text of [
       '*nat\n-F PREROUTING\nCOMMIT\n',
+      '*nat\n-F EDGEMESH-PREROUTING\nCOMMIT\n',
       '*nat\n:KUBE-SERVICES - [0:0]\n-A KUBE-SERVICES -p tcp -j DNAT --to-destination 192.0.2.1:80\n-I PREROUTING -j KUBE-SERVICES\nCOMMIT\n',
     ]) {
       fake.run(text)

@@ -105,6 +105,17 @@ interface PlaceWatch {
   isInPlace(rules: IptablesRules, signal: AbortSignal): Promise<boolean>
 }
 
+/** Whether packets come to our chains first, and these hold as many rules as they should. */
+async function areHooksIntact(iptables: Iptables, rules: IptablesRules, signal: AbortSignal): Promise<boolean> {
+  const hooks = hooksOf(rules)
+  const own = hooks.map(({ table, chain }) => ({ table, name: chain }))
+  const found = await iptables.rulesOf([...hooks, ...own], signal)
+  return hooks.every((hook, at) => {
+    const held = found[hooks.length + at]?.length
+    return isFirst(found[at] ?? [], hook) && held === rules.get(hook.table)?.get(hook.chain)?.length
+  })
+}
+
 function createPlaceWatch({ iptables, generation, nowMs }: IptablesKeeperOptions): PlaceWatch {
   let looked: { readonly rules: IptablesRules; readonly nextAtMs: number; readonly generation: number } | undefined
   const isDue = async (rules: IptablesRules, signal: AbortSignal): Promise<boolean> => {
@@ -119,9 +130,7 @@ function createPlaceWatch({ iptables, generation, nowMs }: IptablesKeeperOptions
       const startedAt = nowMs()
       // Read before looking: a change in between is then seen next time.
       const seen = iptables.kind === 'legacy' ? 0 : await generation(signal)
-      const hooks = hooksOf(rules)
-      const found = await iptables.rulesOf(hooks, signal)
-      if (!hooks.every((hook, at) => isFirst(found[at] ?? [], hook))) return false
+      if (!(await areHooksIntact(iptables, rules, signal))) return false
       const pauseMs = Math.max(shortestPauseMs, pausePerLook * (nowMs() - startedAt))
       looked = { rules, nextAtMs: nowMs() + pauseMs, generation: seen }
       return true

@@ -11,8 +11,12 @@ export interface RulesWay {
   readonly iptables: readonly ('iptables-nft' | 'iptables-legacy')[]
 }
 
+/** The usual one. */
+export const nftables: RulesWay = { name: 'nftables', iptables: ['iptables-nft', 'iptables-legacy'] }
+
+/** All of them. */
 export const rulesWays: readonly RulesWay[] = [
-  { name: 'nftables', iptables: ['iptables-nft', 'iptables-legacy'] },
+  nftables,
   { name: 'iptables-nft', iptables: ['iptables-nft'] },
   { name: 'iptables-legacy', iptables: ['iptables-legacy'] },
 ]
