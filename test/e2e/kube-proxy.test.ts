@@ -1,7 +1,7 @@
 /**
  * Beside a real kube-proxy in iptables mode: the Services that edgemesh handles are edgemesh's, the others stay
  * kube-proxy's, whichever of the two was there first. The same ClusterIP leads nowhere in the API, which kube-proxy
- * follows, and to a real endpoint in what edgemesh is told.
+ * follows, and to a real endpoint in what edgemesh is told. With rules of iptables both have chains of the same kind.
  *
  *        wan ── control-plane (API server), cloud-1 (http :8080)
  *         │
@@ -22,6 +22,7 @@ import {
   startTestServer,
 } from '../lab/index.ts'
 import type { SceneService } from './service-proxy-process.ts'
+import { argumentsBeside, argumentsFor, type RulesWay, rulesWays } from './support/rules-way.ts'
 import { createClusterLab, eventually } from './support/site.ts'
 
 const script = resolve(import.meta.dirname, 'service-proxy-process.ts')
@@ -62,7 +63,7 @@ if (!isWithoutEnvtest())
       await lab.writeManifest(`${name}.yaml`, `${service}---\n${slice}`)
     }
 
-    async function startKubeProxy(): Promise<LabProcess> {
+    async function startKubeProxy(way: RulesWay): Promise<LabProcess> {
       const kubeconfig = await plane.writeKubeconfig('kube-proxy', { token: admin.token })
       // With an address it need not find its Node.
       const flags = [
@@ -72,17 +73,25 @@ if (!isWithoutEnvtest())
         `--bind-address=${node.address}`,
       ]
       const limits = ['--conntrack-max-per-core=0', '--conntrack-tcp-timeout-established=0s']
-      const running = node.spawn([await findKubeProxy(), `--kubeconfig=${kubeconfig}`, ...flags, ...limits])
+      const argv = [await findKubeProxy(), `--kubeconfig=${kubeconfig}`, ...flags, ...limits]
+      const running = node.spawn(argumentsBeside(way, node, argv))
       await eventually(60_000, async () =>
         assert.equal(await answerTo(client, theirs.clusterIP), 'web', running.output()),
       )
       return running
     }
 
-    async function startOurs(): Promise<LabProcess> {
-      const running = node.spawn([process.execPath, script, file])
+    async function startOurs(way: RulesWay): Promise<LabProcess> {
+      const running = node.spawn(argumentsFor(way, node, [process.execPath, script, file]))
       await running.waitForLine(/^ready/, 60_000)
       return running
+    }
+
+    async function clearRules(): Promise<void> {
+      const tables = ['nat', 'filter', 'mangle', 'raw']
+      const legacy = tables.map((table) => `iptables-legacy -t ${table} -F; iptables-legacy -t ${table} -X`)
+      const { code, stderr } = await node.exec(['sh', '-c', ['nft flush ruleset', ...legacy].join('; ')])
+      assert.equal(code, 0, stderr)
     }
 
     async function answerTo(from: Host, authority: string): Promise<string> {
@@ -106,21 +115,24 @@ if (!isWithoutEnvtest())
       }
     }
 
-    test('that was there first', async () => {
-      await using kubeProxy = await startKubeProxy()
-      await using running = await startOurs()
-      await assertShared()
-      await running.stop()
-      await kubeProxy.stop()
-    })
+    for (const way of rulesWays) {
+      test(`that was there first, with rules of ${way.name}`, async () => {
+        await clearRules()
+        await using kubeProxy = await startKubeProxy(way)
+        await using running = await startOurs(way)
+        await assertShared()
+        await running.stop()
+        await kubeProxy.stop()
+      })
 
-    test('that comes later', async () => {
-      await node.exec(['nft', 'flush', 'ruleset'])
-      await using running = await startOurs()
-      assert.equal(await answerTo(client, theirs.clusterIP), '')
-      await using kubeProxy = await startKubeProxy()
-      await assertShared()
-      await running.stop()
-      await kubeProxy.stop()
-    })
+      test(`that comes later, with rules of ${way.name}`, async () => {
+        await clearRules()
+        await using running = await startOurs(way)
+        assert.equal(await answerTo(client, theirs.clusterIP), '')
+        await using kubeProxy = await startKubeProxy(way)
+        await eventually(5_000, assertShared)
+        await running.stop()
+        await kubeProxy.stop()
+      })
+    }
   })

@@ -22,14 +22,22 @@ export const rulesWays: readonly RulesWay[] = [
 ]
 
 /** How a node of such a kind starts a program: without nftables it finds `iptables` of one kind, and no nft. */
-export function argumentsFor({ name }: RulesWay, node: Host, argv: readonly string[]): readonly string[] {
-  if (name === 'nftables') return argv
+export function argumentsFor(way: RulesWay, node: Host, argv: readonly string[]): readonly string[] {
+  return way === nftables ? argv : ['env', `PATH=${folderOf(way, node)}`, ...argv]
+}
+
+/** The same for a program that needs other commands as well. */
+export function argumentsBeside(way: RulesWay, node: Host, argv: readonly string[]): readonly string[] {
+  return way === nftables ? argv : ['env', `PATH=${folderOf(way, node)}${delimiter}${process.env['PATH']}`, ...argv]
+}
+
+function folderOf({ name }: RulesWay, node: Host): string {
   const folder = join(node.dir, name)
   if (!existsSync(folder)) {
     mkdirSync(folder)
     for (const end of ['', '-restore', '-save']) symlinkSync(whereIs(`${name}${end}`), join(folder, `iptables${end}`))
   }
-  return ['env', `PATH=${folder}`, ...argv]
+  return folder
 }
 
 function whereIs(command: string): string {
