@@ -577,6 +577,17 @@ suite('other protocols', () => {
     assert.ok(received.endsWith('\x81\x05hello'))
   })
 
+  test('WebSocket passes over HTTP/2, with TLS and in the clear', async () => {
+    for (const origin of ['https://127.0.0.1:8445', 'http://127.0.0.1:8080']) {
+      const answer = await client('websocket', origin, 'mutual.test', '/chat')
+      const headers = answer['headers'] as Record<string, unknown>
+      assert.deepEqual([answer['offered'], headers[':status'], answer['received']], [true, 200, '\x81\x05hello'])
+      assert.equal(headers['sec-websocket-accept'], undefined)
+    }
+    const { headers } = await client('websocket', 'http://127.0.0.1:8080', 'unknown.test', '/chat')
+    assert.equal((headers as Record<string, unknown>)[':status'], 404)
+  })
+
   test('gRPC passes over TLS and in the clear, with its trailers', async () => {
     for (const origin of ['https://127.0.0.1:8445', 'http://127.0.0.1:8080']) {
       const answer = await client('grpc', origin, 'grpc.test', '/grpc.Echo/Call', 'a', 'b', 'c')

@@ -1,3 +1,4 @@
+import { createHash, randomBytes } from 'node:crypto'
 import { type ByteStream, readBorrowed } from '../../net/index.ts'
 import { type BodyDecoder, type BodySink, createBodyDecoder } from './body-decoder.ts'
 import { GatheredOutput } from './gathered-output.ts'
@@ -43,6 +44,8 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
   #isAnswered = false
   #hasBytes = false
   #informational = 0
+  /** Made here for clients that have none, because HTTP/2 knows no such key; the answer to it is ours to check. */
+  #webSocketKey: string | undefined
   #isClosed = false
   #isPaused = false
   requests = 0
@@ -74,7 +77,8 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
     this.#hasBytes = false
     this.#informational = 0
     this.requests += 1
-    this.#output.text(renderRequest(request))
+    this.#webSocketKey = keyToMake(request)
+    this.#output.text(renderRequest(request, this.#webSocketKey))
     return this
   }
 
@@ -194,6 +198,8 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
   #onSwitch(head: ResponseHead, rest: Buffer): void {
     if (this.#request?.isUpgrade !== true)
       throw new MessageError(502, 'the backend switched protocols without being asked')
+    if (this.#webSocketKey !== undefined && head.headers.get('sec-websocket-accept') !== acceptOf(this.#webSocketKey))
+      throw new MessageError(502, 'the backend agreed to another WebSocket than the one it was asked for')
     const listener = this.#listener
     this.#listener = undefined
     this.#isClosed = true
@@ -246,12 +252,25 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
   }
 }
 
-function renderRequest({ method, target, authority, headers, body, isUpgrade }: OutgoingRequest): string {
+function renderRequest(
+  { method, target, authority, headers, body, isUpgrade }: OutgoingRequest,
+  webSocketKey: string | undefined,
+): string {
   let text = `${method} ${target} HTTP/1.1\r\nhost: ${authority}\r\n${headers.render()}`
   if (body.kind === 'length') text += `content-length: ${body.length}\r\n`
   if (body.kind === 'chunked') text += 'transfer-encoding: chunked\r\n'
   if (isUpgrade) text += 'connection: Upgrade\r\nupgrade: websocket\r\n'
+  if (webSocketKey !== undefined) text += `sec-websocket-key: ${webSocketKey}\r\n`
   return `${text}\r\n`
+}
+
+function keyToMake({ isUpgrade, headers }: OutgoingRequest): string | undefined {
+  return isUpgrade && !headers.has('sec-websocket-key') ? randomBytes(16).toString('base64') : undefined
+}
+
+/** RFC 6455 4.2.2. */
+function acceptOf(key: string): string {
+  return createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64')
 }
 
 function keepAliveOf(head: ResponseHead | undefined): number {

@@ -8,9 +8,10 @@ import {
 import type { ByteStream } from '../../net/index.ts'
 import { Deadline } from './deadline.ts'
 import type { ClientInfo, Exchange, ExchangeHandler, ExchangeListener } from './exchange.ts'
-import { type BodyFraming, isGrpcRequest, type RequestHead } from './head.ts'
+import { isGrpcRequest, type RequestHead } from './head.ts'
 import { HeaderFields } from './header-fields.ts'
 import { fieldsOfHttp2, http2HeadersOf } from './http2-fields.ts'
+import { http2RequestHead } from './http2-request-head.ts'
 import { bodyOf, slowBody } from './refusal.ts'
 
 /** How a connection is served. */
@@ -36,7 +37,7 @@ export class Http2ServerConnection {
         maxConcurrentStreams: mostStreams,
         maxHeaderListSize: maxHeadBytes,
         initialWindowSize: 1_048_576,
-        enableConnectProtocol: false,
+        enableConnectProtocol: true,
       },
     })
     this.#session.setLocalWindowSize(4_194_304)
@@ -44,7 +45,7 @@ export class Http2ServerConnection {
     this.#session.setTimeout(idleTimeoutMs, () => this.#session.close())
     this.#session.on('stream', (request: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number) => {
       request.on('error', () => {})
-      const head = headOf(headers, client, (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0)
+      const head = http2RequestHead(headers, client.isTls, (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0)
       if (head === undefined) request.close(constants.NGHTTP2_PROTOCOL_ERROR)
       else onExchange(new Http2Exchange(request, head, client, bodyTimeoutMs))
     })
@@ -54,39 +55,6 @@ export class Http2ServerConnection {
   drain(): void {
     this.#session.close()
   }
-}
-
-/** Undefined for a request that HTTP/1.1 would refuse as well; nghttp2 has checked the rest. */
-function headOf(headers: IncomingHttpHeaders, client: ClientInfo, isComplete: boolean): RequestHead | undefined {
-  const method = headers[':method']
-  const target = headers[':path']
-  const authority = headers[':authority'] ?? headers.host
-  if (method === undefined || target === undefined || authority === undefined || method === 'CONNECT') return undefined
-  const isPlain = target.startsWith('/')
-    ? /^[\x21\x22\x24-\x7e]+$/.test(target)
-    : target === '*' && method === 'OPTIONS'
-  if (!isPlain || !/^[^\s/\\@?#]+$/.test(authority)) return undefined
-  if (headers.host !== undefined && headers.host.toLowerCase() !== authority.toLowerCase()) return undefined
-  const fields = fieldsOfHttp2(headers)
-  const length = fields.get('content-length')
-  fields.delete('content-length')
-  fields.delete('host')
-  return {
-    version: '2',
-    method,
-    scheme: client.isTls ? 'https' : 'http',
-    authority,
-    target,
-    headers: fields,
-    body: framingOf(isComplete, length),
-    isUpgrade: false,
-    closes: false,
-  }
-}
-
-function framingOf(isComplete: boolean, length: string | undefined): BodyFraming {
-  if (isComplete) return { kind: 'none' }
-  return length === undefined ? { kind: 'chunked' } : { kind: 'length', length: Number(length) }
 }
 
 class Http2Exchange implements Exchange {
@@ -201,8 +169,13 @@ class Http2Exchange implements Exchange {
     this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR)
   }
 
-  upgrade(): ByteStream {
-    throw new Error('HTTP/2 requests cannot be upgraded')
+  /** The client is told by 200 that its stream is a WebSocket now; what HTTP/1.1 says about that is not for it. */
+  upgrade(_reason: string, headers: HeaderFields): ByteStream {
+    this.#isDone = true
+    const fields = headers.copy()
+    fields.delete('sec-websocket-accept')
+    if (this.#isOpen()) this.#stream.respond({ ...http2HeadersOf(fields), ':status': 200 })
+    return this.#stream
   }
 
   #isOpen(): boolean {

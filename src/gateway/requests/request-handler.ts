@@ -1,8 +1,8 @@
 import type { ForwardAction, HeaderChanges, HttpRule, RedirectAction, VirtualService } from '../../model/index.ts'
 import type { ConnectionPool } from '../backends/connection-pool.ts'
-import type { Destinations } from '../backends/destinations.ts'
+import type { BackendGroup, Destinations } from '../backends/destinations.ts'
 import type { Exchange, ExchangeHandler } from '../http/exchange.ts'
-import { isGrpcRequest, type ResponseHead } from '../http/head.ts'
+import { isGrpcRequest, type RequestHead, type ResponseHead } from '../http/head.ts'
 import { HeaderFields } from '../http/header-fields.ts'
 import type { OutgoingRequest } from '../http/upstream.ts'
 import { chooseByWeight, chooseRoute } from '../routing/choose-route.ts'
@@ -238,10 +238,9 @@ class RoutedRequest implements RoutableRequest {
     const changes = [rule.headers, destination.headers]
     const plan = { target, matchedPrefix, rewrite: action.rewrite, changes, habits }
     const outgoing = outgoingRequestOf(this.#exchange, plan)
-    const useHttp2 = this.#exchange.request.version === '2' && isGrpcRequest(this.#exchange.request)
     const job = {
       exchange: this.#exchange,
-      group: useHttp2 && group.protocol !== 'http2' ? { ...group, protocol: 'http2' as const } : group,
+      group: groupFor(this.#exchange.request, group),
       outgoing,
       timeoutMs: action.timeoutMs,
       retries: action.retries,
@@ -294,6 +293,13 @@ interface Step {
   readonly target: RequestPath
   readonly matchedPrefix: string | undefined
   readonly cors: CorsDecision
+}
+
+/** gRPC is spoken in HTTP/2 and WebSocket in HTTP/1.1, whatever the port is called. */
+function groupFor(request: RequestHead, group: BackendGroup): BackendGroup {
+  const isGrpc = request.version === '2' && isGrpcRequest(request)
+  const protocol = request.isUpgrade ? 'http1' : isGrpc ? 'http2' : group.protocol
+  return protocol === group.protocol ? group : { ...group, protocol }
 }
 
 /** The fields of an answer as the client gets them; not to be changed, because answers with the same head share them. */

@@ -2,9 +2,11 @@
  * Clients that no command line tool is: `gateway-client.ts KIND ARGS`. Prints one line of JSON.
  *
  *     grpc ORIGIN HOST PATH TEXT...   messages of a call, and its trailers; https is not verified
+ *     websocket ORIGIN HOST PATH      a WebSocket over HTTP/2: the status, and what comes back for a frame
  *     raw HOST PORT                   what comes back for the bytes on standard input, until the end or a second of silence
  *     steady ORIGIN RATE SECONDS      asks at a rate over kept connections; statuses and errors
  */
+import { once } from 'node:events'
 import { Agent, request as httpRequest } from 'node:http'
 import { connect as connectHttp2 } from 'node:http2'
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
@@ -13,7 +15,7 @@ import process from 'node:process'
 import { text } from 'node:stream/consumers'
 
 const [, , kind, ...args] = process.argv
-const clients: Readonly<Record<string, () => Promise<unknown>>> = { grpc, raw, steady }
+const clients: Readonly<Record<string, () => Promise<unknown>>> = { grpc, websocket, raw, steady }
 console.log(JSON.stringify(await clients[kind ?? '']?.()))
 process.exit(0)
 
@@ -48,6 +50,31 @@ async function grpc(): Promise<unknown> {
   stream.end()
   const body = await ended
   return { status, headers, trailers, body }
+}
+
+async function websocket(): Promise<unknown> {
+  const [origin = '', host = '', path = ''] = args
+  const session = connectHttp2(origin, { rejectUnauthorized: false, servername: host })
+  const [settings] = (await once(session, 'remoteSettings')) as [{ readonly enableConnectProtocol?: boolean }]
+  const stream = session.request({
+    ':method': 'CONNECT',
+    ':protocol': 'websocket',
+    ':scheme': new URL(origin).protocol.slice(0, -1),
+    ':authority': host,
+    ':path': path,
+    'sec-websocket-version': '13',
+  })
+  const [headers] = (await once(stream, 'response')) as [Record<string, unknown>]
+  const chunks: Buffer[] = []
+  stream.on('data', (chunk: Buffer) => chunks.push(chunk))
+  stream.write(Buffer.from([0x81, 0x85, 0, 0, 0, 0, ...Buffer.from('hello')]))
+  await new Promise((resolve) => {
+    stream.on('data', resolve)
+    stream.on('end', resolve)
+  })
+  stream.end()
+  const offered = settings.enableConnectProtocol
+  return { offered, headers: { ...headers }, received: Buffer.concat(chunks).toString('latin1') }
 }
 
 async function raw(): Promise<unknown> {
