@@ -74,8 +74,13 @@ const rules: Readonly<Record<string, readonly object[]>> = {
   headers: [
     { match: [{ headers: { 'x-user': { exact: 'a' } } }], route: toOne },
     { match: [{ headers: { 'x-user': { prefix: 'b' } }, withoutHeaders: { 'x-bot': {} } }], route: toTwo },
+    { match: [{ headers: { 'x-user': { regex: '[0-9]+' } } }], route: toTwo },
+    { match: [{ headers: { 'x-present': {} } }], route: toOne },
   ],
-  query: [{ match: [{ queryParams: { v: { exact: '2' } } }], route: toTwo }],
+  query: [
+    { match: [{ queryParams: { v: { exact: '2' } } }], route: toTwo },
+    { match: [{ queryParams: { n: { regex: '[0-9]+' } } }], route: toOne },
+  ],
   port: [
     { match: [{ port: 1 }], route: toOne },
     { match: [{ port: 8080 }], route: toTwo },
@@ -86,6 +91,20 @@ const rules: Readonly<Record<string, readonly object[]>> = {
         { destination: toOne[0]?.destination, weight: 80 },
         { destination: toTwo[0]?.destination, weight: 20 },
       ],
+    },
+  ],
+  // The router's order: the first rule that holds, also when a later one says more; rules for everything come last.
+  order: [
+    { match: [{ uri: { prefix: '/a' } }, { method: { exact: 'PUT' } }], route: toOne },
+    { match: [{ uri: { exact: '/a/b' } }], route: toTwo },
+    { route: toTwo },
+  ],
+  sticky: [{ route: [{ destination: { host: 'sticky', port: { number: 80 } } }] }],
+  ejecting: [{ route: [{ destination: { host: 'ejecting', port: { number: 80 } } }] }],
+  'connect-failure': [
+    {
+      retries: { attempts: 2, retryOn: 'connect-failure' },
+      route: [{ destination: { host: 'dead', port: { number: 80 } } }],
     },
   ],
   none: [{ route: [{ destination: { host: 'missing' } }] }],
@@ -178,22 +197,34 @@ const rules: Readonly<Record<string, readonly object[]>> = {
   ],
 }
 
+const bothPods = [
+  { pod: 'one', base: 9000 },
+  { pod: 'two', base: 9100 },
+]
+
 async function objects(): Promise<string> {
   const ports = (names: readonly string[]) => names.map((name, index) => ({ name, port: [80, 81, 82, 83][index] ?? 0 }))
   const names = ['http', 'grpc', 'tcp', 'https']
   const all = [
-    ...serviceWith(
-      'shop',
-      'web',
-      ports(names),
-      [
-        { pod: 'one', base: 9000 },
-        { pod: 'two', base: 9100 },
-      ],
-      host.name,
-    ),
+    ...serviceWith('shop', 'web', ports(names), bothPods, host.name),
     ...serviceWith('shop', 'shadow', ports(names), [{ pod: 'two', base: 9100 }], host.name),
     ...serviceWith('shop', 'empty', ports(['http']), [], host.name),
+    ...serviceWith('shop', 'dead', ports(['http']), [{ pod: 'dead', base: 9300 }], host.name),
+    ...['sticky', 'ejecting'].flatMap((name) => {
+      const third = name === 'ejecting' ? [{ pod: 'dead', base: 9300 }] : []
+      return serviceWith('shop', name, ports(['http']), [...bothPods, ...third], host.name)
+    }),
+    kube('networking.istio.io/v1beta1', 'DestinationRule', 'shop', 'sticky', {
+      host: 'sticky',
+      trafficPolicy: { loadBalancer: { consistentHash: { httpHeaderName: 'X-User' } } },
+    }),
+    kube('networking.istio.io/v1beta1', 'DestinationRule', 'shop', 'ejecting', {
+      host: 'ejecting',
+      trafficPolicy: {
+        loadBalancer: { simple: 'ROUND_ROBIN' },
+        outlierDetection: { consecutive5xxErrors: 1, baseEjectionTime: '60s', maxEjectionPercent: 70 },
+      },
+    }),
     ...serviceWith('depot', 'away', ports(names), [{ pod: 'two', base: 9100 }], host.name),
     kube('networking.istio.io/v1beta1', 'DestinationRule', 'shop', 'web', {
       host: 'web',
@@ -220,6 +251,7 @@ async function objects(): Promise<string> {
     ...streams,
     await secretOf(host, 'server'),
     await secretOf(host, 'other'),
+    { ...(await secretOf(host, 'server')), metadata: { namespace: 'depot', name: 'only-in-depot' } },
     await secretOf(host, 'server', 'mutual', { 'ca.crt': await readFile(at('client.crt'), 'base64') }),
     await secretOf(host, 'server', 'split'),
     {
@@ -265,11 +297,24 @@ const gateways = [
       },
       { port: { number: 9999, name: 'tcp', protocol: 'TCP' }, hosts: ['*'] },
       http(8081, ['redirect.test'], { tls: { httpsRedirect: true } }),
+      https(8452, ['*'], { mode: 'MUTUAL', credentialName: 'mutual', subjectAltNames: ['somebody.test'] }),
+      https(8453, ['*'], { mode: 'SIMPLE', credentialName: 'only-in-depot' }),
+      { port: { number: 8082, name: 'h2', protocol: 'HTTP2' }, hosts: ['*'] },
+      { port: { number: 8083, name: 'grpc', protocol: 'GRPC' }, hosts: ['*'] },
+      { port: { number: 9998, name: 'tcp-weights', protocol: 'TCP' }, hosts: ['*'] },
+      http(8084, ['*'], { bind: '127.0.0.2' }),
+      http(8085, ['depot/*.shared.test', './own.test']),
     ],
   }),
   gatewayNamed('second', { servers: [http(8080, ['second.test'])] }),
   gatewayNamed('not-ours', { selector: { istio: 'ingressgateway' }, servers: [http(8090, ['*'])] }),
 ]
+
+/** Never to the first, always to the second. */
+const weighted = (number: number) =>
+  [0, 100].map((weight, index) => {
+    return { destination: { host: 'web', subset: ['one', 'two'][index], port: { number } }, weight }
+  })
 
 const streams = [
   kube('networking.istio.io/v1beta1', 'VirtualService', 'shop', 'second', {
@@ -286,7 +331,7 @@ const streams = [
     ],
   }),
   kube('networking.istio.io/v1beta1', 'VirtualService', 'shop', 'passthrough', {
-    hosts: ['one.pass.test', 'two.pass.test'],
+    hosts: ['one.pass.test', 'two.pass.test', '*.weights.pass.test'],
     gateways: ['front'],
     tls: [
       {
@@ -297,6 +342,7 @@ const streams = [
         match: [{ sniHosts: ['two.pass.test'] }],
         route: [{ destination: { host: 'web', subset: 'two', port: { number: 83 } } }],
       },
+      { match: [{ sniHosts: ['*.weights.pass.test'] }], route: weighted(83) },
     ],
   }),
   kube('networking.istio.io/v1beta1', 'VirtualService', 'shop', 'bytes', {
@@ -304,8 +350,37 @@ const streams = [
     gateways: ['front'],
     tcp: [
       { match: [{ port: 9999 }], route: [{ destination: { host: 'web', subset: 'two', port: { number: 82 } } }] },
+      { match: [{ port: 9998 }], route: weighted(82) },
       { match: [{ port: 8451 }], route: [{ destination: { host: 'web', subset: 'one', port: { number: 82 } } }] },
     ],
+  }),
+  kube('networking.istio.io/v1beta1', 'VirtualService', 'shop', 'wild', {
+    hosts: ['*.wild.test'],
+    gateways: ['front'],
+    http: [{ route: toOne }],
+  }),
+  kube('networking.istio.io/v1beta1', 'VirtualService', 'shop', 'wilder', {
+    hosts: ['*.deep.wild.test'],
+    gateways: ['shop/front'],
+    http: [{ route: toTwo }],
+  }),
+  // Another namespace, which names the Gateway in full; only some of its hosts are for it.
+  kube('networking.istio.io/v1beta1', 'VirtualService', 'depot', 'shared', {
+    hosts: ['a.shared.test', 'own.test'],
+    gateways: ['shop/front'],
+    http: [{ route: [{ destination: { host: 'away', port: { number: 80 } } }] }],
+  }),
+  kube('networking.istio.io/v1beta1', 'VirtualService', 'depot', 'private', {
+    hosts: ['private.test'],
+    gateways: ['shop/front'],
+    exportTo: ['.'],
+    http: [{ route: [{ destination: { host: 'away', port: { number: 80 } } }] }],
+  }),
+  kube('networking.istio.io/v1beta1', 'VirtualService', 'depot', 'exported', {
+    hosts: ['exported.test'],
+    gateways: ['shop/front'],
+    exportTo: ['shop'],
+    http: [{ route: [{ destination: { host: 'away', port: { number: 80 } } }] }],
   }),
   // Must not be bound: a VirtualService of another namespace that only knows the bare name.
   kube('networking.istio.io/v1beta1', 'VirtualService', 'evil', 'hijack', {
@@ -366,6 +441,22 @@ const table: readonly Row[] = [
   { asks: 'headers /', options: ['-H', 'X-User: a'], backend: 'one' },
   { asks: 'headers /', options: ['-H', 'X-User: bee'], backend: 'two' },
   { asks: 'headers /', options: ['-H', 'X-User: bee', '-H', 'x-bot: 1'], status: 404 },
+  { asks: 'headers /', options: ['-H', 'X-User: 12'], backend: 'two' },
+  { asks: 'headers /', options: ['-H', 'X-User: 1b'], status: 404 },
+  { asks: 'headers /', options: ['-H', 'X-Present: '], status: 404 },
+  { asks: 'headers /', options: ['-H', 'X-Present;'], backend: 'one' },
+  { asks: 'query /?n=12', backend: 'one' },
+  { asks: 'query /?n=x', status: 404 },
+  { asks: 'order /a/b', backend: 'one' },
+  { asks: 'order /b', options: ['-X', 'PUT'], backend: 'one' },
+  { asks: 'order /b', backend: 'two' },
+  { asks: 'x.wild /', backend: 'one' },
+  { asks: 'y.x.wild /', backend: 'one' },
+  { asks: 'wild /', status: 404 },
+  { asks: 'x.deep.wild /', backend: 'two' },
+  { asks: 'exported /', backend: 'two' },
+  { asks: 'private /', status: 404 },
+  { asks: 'connect-failure /', status: 503, body: /edge\/127\.0\.0\.1:9300: connect ECONNREFUSED/ },
   { asks: 'query /?v=2', backend: 'two' },
   { asks: 'query /?v=1', status: 404 },
   { asks: 'port /', backend: 'two' },
@@ -462,6 +553,73 @@ suite('rules over HTTP', () => {
     const two = stdout.split('\n').filter((line) => line === 'two').length
     // 40 expected; further away than this is one case in a million.
     assert.ok(two > 12 && two < 75, `${two} of 200`)
+  })
+
+  test('one who asks again is sent to the same backend where the policy says so', async () => {
+    const asked = new Set<string | undefined>()
+    for (const user of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l']) {
+      const first = await get('sticky.test', '/', '-H', `X-User: ${user}`)
+      const second = await get('sticky.test', '/', '-H', `X-User: ${user}`)
+      assert.equal(second.headers['x-backend'], first.headers['x-backend'])
+      asked.add(first.headers['x-backend'])
+    }
+    assert.deepEqual(asked, new Set(['one', 'two']))
+  })
+
+  test('a backend that fails is asked no more for a while', async () => {
+    const line = () => gateway.waitForLine(/"path":"\/ejected"/, 5_000)
+    for (let times = 0; times < 6; times++) assert.equal((await get('ejecting.test', '/eject')).status, 200)
+    assert.equal((await get('ejecting.test', '/ejected')).status, 200)
+    assert.equal(JSON.parse(await line()).tries, 1)
+    const failed = await get('ejecting.test', '/?status=500')
+    for (let times = 0; times < 6; times++) {
+      const { headers } = await get('ejecting.test', '/')
+      assert.notEqual(headers['x-backend'], failed.headers['x-backend'])
+    }
+  })
+
+  test("a mirror is asked the same, and its answer is nobody's", async () => {
+    assert.equal((await get('mirror.test', '/copied', '-d', 'copy')).headers['x-backend'], 'one')
+    await eventually(5_000, async () => {
+      const { body } = await curl(host, 'http://127.0.0.1:9100/?seen=/copied')
+      assert.equal(JSON.parse(body).seen, 1)
+    })
+  })
+
+  test('a fault delays', async () => {
+    const askedAt = performance.now()
+    await get('fault.test', '/delay')
+    assert.ok(performance.now() - askedAt >= 400)
+  })
+
+  test('large bodies pass whole in both directions', async () => {
+    const size = 8_000_000
+    const command = `head -c ${size} /dev/zero | curl -sS -m 60 --resolve plain.test:8080:127.0.0.1 -T - \
+      'http://plain.test:8080/?large=${size}' -D ${at('large.head')} -o ${at('large.body')}`
+    for (const option of ['', '--http2-prior-knowledge ']) {
+      const { code, stderr } = await host.exec(['sh', '-c', command.replace('-sS', `-sS ${option}`)], {
+        timeoutMs: 90_000,
+      })
+      assert.equal(code, 0, stderr)
+      assert.match(await readFile(at('large.head'), 'utf8'), new RegExp(`x-length: ${size}`, 'i'))
+      const body = await readFile(at('large.body'))
+      assert.ok(body.equals(Buffer.alloc(size, 'abcdefghijk')))
+    }
+  })
+
+  test('servers are told apart by protocol name, address and the namespace of a VirtualService', async () => {
+    const on = async (port: number, name: string, ...options: readonly string[]) => {
+      const { status, headers } = await curl(host, `http://${name}:${port}/`, ...options)
+      return [status, headers['x-backend']]
+    }
+    for (const port of [8082, 8083]) {
+      assert.deepEqual(await on(port, 'plain.test', '--http2-prior-knowledge'), [200, 'one'])
+      assert.deepEqual(await on(port, 'plain.test'), [200, 'one'])
+    }
+    assert.deepEqual(await on(8084, 'plain.test'), [0, undefined])
+    assert.deepEqual(await on(8084, 'plain.test', '--connect-to', '::127.0.0.2:8084'), [200, 'one'])
+    assert.deepEqual(await on(8085, 'a.shared.test'), [200, 'two'])
+    assert.equal((await on(8085, 'own.test'))[0], 404)
   })
 
   test('an answer that breaks off is seen as broken', async () => {
@@ -609,9 +767,11 @@ suite('other protocols', () => {
     assert.equal(JSON.parse(answer.body).length, 4)
   })
 
-  test('bytes pass in both directions', async () => {
-    const { received } = await raw(9999, 'hello')
-    assert.equal(received, 'two\nhello')
+  test('bytes pass in both directions, by weight', async () => {
+    for (const port of [9999, 9998, 9998, 9998]) {
+      const { received } = await raw(port, 'hello')
+      assert.equal(received, 'two\nhello')
+    }
   })
 })
 
@@ -660,6 +820,11 @@ suite('TLS', () => {
     assert.equal((await on(8444, 'mutual.test', '--cert', at('other.crt'), '--key', at('other.key'))).status, 0)
   })
 
+  test('takes only the names that the Gateway lists, and only Secrets of its namespace', async () => {
+    assert.equal((await on(8452, 'mutual.test', ...withClient())).status, 0)
+    assert.equal((await on(8453, 'mutual.test')).status, 0)
+  })
+
   test('takes certificates or none with OPTIONAL_MUTUAL, by a CA in a Secret of its own', async () => {
     assert.equal((await on(8445, 'mutual.test', ...withClient())).status, 200)
     assert.equal((await on(8445, 'mutual.test')).status, 200)
@@ -687,6 +852,7 @@ suite('TLS', () => {
       assert.deepEqual([answer.status, answer.body], [200, name])
     }
     assert.equal((await on(8450, 'three.pass.test')).status, 0)
+    for (const name of ['a', 'b', 'c']) assert.equal((await on(8450, `${name}.weights.pass.test`)).body, 'two')
   })
 
   test('may hold bytes', async () => {

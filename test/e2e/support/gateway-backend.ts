@@ -1,7 +1,8 @@
 /**
  * A backend that tells what it was asked: `gateway-backend.ts NAME PORT [KEY CERTIFICATE]`. PORT speaks HTTP/1.1 (and
  * WebSocket), PORT+1 HTTP/2 without TLS (and something like gRPC), PORT+2 bytes, PORT+3 TLS. What it answers is chosen
- * by the query: status, delay, early, trailers, cut, fail-first=N (per path).
+ * by the query: status, delay, early, trailers, cut, fail-first=N (per path), large=BYTES, seen=PATH (how often it was
+ * asked for).
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -14,6 +15,7 @@ import { createServer as createTls } from 'node:tls'
 const [, , name = '', portText = '', keyFile, certificateFile] = process.argv
 const port = Number(portText)
 const failures = new Map<string, number>()
+const asked = new Map<string, number>()
 
 const http = createHttp((request, response) => void answer(request, response))
 http.on('upgrade', (request, socket) => {
@@ -33,7 +35,8 @@ http.on('checkContinue', (request, response) => {
 http.listen(port, '0.0.0.0')
 
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const query = new URL(request.url ?? '', 'http://backend').searchParams
+  const { searchParams: query, pathname } = new URL(request.url ?? '', 'http://backend')
+  asked.set(pathname, (asked.get(pathname) ?? 0) + 1)
   let length = 0
   try {
     for await (const chunk of request) length += (chunk as Buffer).length
@@ -48,7 +51,14 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
     setTimeout(() => request.socket.destroy(), 50)
     return
   }
+  if (query.has('large')) {
+    response.setHeader('x-length', length)
+    response.end(Buffer.alloc(Number(query.get('large')), 'abcdefghijk'))
+    return
+  }
+  const seen = query.get('seen')
   const body = JSON.stringify({
+    ...(seen !== null && { seen: asked.get(seen) ?? 0 }),
     backend: name,
     method: request.method,
     url: request.url,

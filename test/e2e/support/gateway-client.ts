@@ -3,7 +3,7 @@
  *
  *     grpc ORIGIN HOST PATH TEXT...   messages of a call, and its trailers; https is not verified
  *     websocket ORIGIN HOST PATH      a WebSocket over HTTP/2: the status, and what comes back for a frame
- *     raw HOST PORT                   what comes back for the bytes on standard input, until the end or a second of silence
+ *     raw HOST PORT [MS]              what comes back for the bytes on standard input, until the end or a second of silence
  *     steady ORIGIN RATE SECONDS      asks at a rate over kept connections; statuses and errors
  */
 import { once } from 'node:events'
@@ -78,7 +78,7 @@ async function websocket(): Promise<unknown> {
 }
 
 async function raw(): Promise<unknown> {
-  const [host = '', port = ''] = args
+  const [host = '', port = '', silenceMs = '1000'] = args
   const bytes = await new Promise<Buffer>((resolve) => {
     const chunks: Buffer[] = []
     process.stdin.on('data', (chunk: Buffer) => chunks.push(chunk))
@@ -92,7 +92,7 @@ async function raw(): Promise<unknown> {
     const settle = (isClosed: boolean) => resolve({ received, isClosed })
     const listen = () => {
       clearTimeout(silence)
-      silence = setTimeout(() => settle(false), 1_000)
+      silence = setTimeout(() => settle(false), Number(silenceMs))
     }
     socket.on('data', (chunk) => {
       received += chunk.toString('latin1')
