@@ -18,6 +18,8 @@ export interface LaunchOptions {
   /** How long it may take to be ready. Default 15 s; 0 does not wait. */
   readonly readyTimeoutMs?: number
   readonly env?: Readonly<Record<string, string>>
+  /** A command that runs the executable: its words stand before the path. */
+  readonly through?: readonly string[]
 }
 
 /** The executable under test: env EDGEMESH_BINARY, else what `npm run build` made for this machine. */
@@ -78,8 +80,8 @@ function nodeFieldsOf(host: Host, role: Role) {
 async function launch(host: Host, role: Role, config: unknown, options: LaunchOptions): Promise<LabProcess> {
   const file = join(host.dir, `edgemesh-${role}.yaml`)
   await writeFile(file, stringify(config))
-  const { readyTimeoutMs = 15_000, env = {} } = options
-  const started = host.spawn([edgemeshBinary(), role, '--config', file], { env })
+  const { readyTimeoutMs = 15_000, env = {}, through = [] } = options
+  const started = host.spawn([...through, edgemeshBinary(), role, '--config', file], { env })
   if (readyTimeoutMs > 0) await started.waitForLine(new RegExp(`"msg":"${role} ready"`), readyTimeoutMs)
   return started
 }

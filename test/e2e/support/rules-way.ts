@@ -1,5 +1,5 @@
 /** The ways to make rules in the kernel, each as a device would have it: with its own commands and no others. */
-import { existsSync, mkdirSync, symlinkSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import process from 'node:process'
 import type { Host } from '../../lab/index.ts'
@@ -24,6 +24,22 @@ export const rulesWays: readonly RulesWay[] = [
 /** How a node of such a kind starts a program: without nftables it finds `iptables` of one kind, and no nft. */
 export function argumentsFor(way: RulesWay, node: Host, argv: readonly string[]): readonly string[] {
   return way === nftables ? argv : ['env', `PATH=${folderOf(way, node)}`, ...argv]
+}
+
+/** Makes iptables of this node refuse rules with these words, as a kernel without their modules does. */
+export function withoutModules(way: RulesWay, node: Host, words: readonly string[]): void {
+  const file = join(folderOf(way, node), 'iptables-restore')
+  const refused = words.map((word) => `*"${word}"*`).join(' | ')
+  rmSync(file)
+  writeFileSync(
+    file,
+    `#!/bin/sh
+text=$(${whereIs('cat')})
+case $text in ${refused}) echo "iptables-restore v1.8.9 (legacy): Couldn't load match" >&2; exit 2 ;; esac
+echo "$text" | ${whereIs(`${way.name}-restore`)} "$@"
+`,
+    { mode: 0o755 },
+  )
 }
 
 /** The same for a program that needs other commands as well. */
