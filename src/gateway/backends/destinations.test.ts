@@ -1,59 +1,18 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
-import { createCatalog } from '../../catalog/index.ts'
 import type { DestinationRule, EndpointSlice, Service } from '../../model/index.ts'
+import { sampleCatalog, sampleService, sampleSlice } from '../samples.ts'
 import { Destinations } from './destinations.ts'
 
 const ring = { partitionCount: 100, replicationFactor: 10, load: 1.25 }
-
-function serviceNamed(name: string, changes: Partial<Service> = {}): Service {
-  return {
-    namespace: 'shop',
-    name,
-    labels: {},
-    type: 'ClusterIP',
-    clusterIPs: ['10.96.0.1'],
-    headless: false,
-    ports: [{ name: 'http', protocol: 'tcp', port: 80 }],
-    publishNotReadyAddresses: false,
-    ...changes,
-  }
-}
-
-function sliceOf(serviceName: string, ...addresses: readonly string[]): EndpointSlice {
-  return {
-    namespace: 'shop',
-    name: `${serviceName}-1`,
-    serviceName,
-    fromEndpoints: false,
-    addressType: 'IPv4',
-    ports: [{ name: 'http', protocol: 'tcp', port: 8080 }],
-    endpoints: addresses.map((address) => {
-      const pod = { namespace: 'shop', name: `pod-${address}` }
-      return { addresses: [address], ready: true, serving: true, terminating: false, nodeName: 'edge', pod }
-    }),
-  }
-}
 
 function createFixture(
   services: readonly Service[],
   slices: readonly EndpointSlice[],
   rules: readonly DestinationRule[] = [],
 ) {
-  const catalog = createCatalog({
-    debounceMs: 0,
-    schedule(_delay, callback) {
-      callback()
-      return { [Symbol.dispose]() {} }
-    },
-  })
-  for (const kind of ['nodes', 'gateways', 'virtualServices', 'secrets'] as const) catalog.replace(kind, [])
-  catalog.replace('destinationRules', rules)
-  catalog.replace('pods', [
-    { namespace: 'shop', name: 'pod-10.0.0.2', labels: { v: '2' }, podIPs: ['10.0.0.2'], ready: true },
-  ])
-  catalog.replace('services', services)
-  catalog.replace('endpointSlices', slices)
+  const pod = { namespace: 'shop', name: 'pod-10.0.0.2', labels: { v: '2' }, podIPs: ['10.0.0.2'], ready: true }
+  const catalog = sampleCatalog(services, slices, { rules, pods: [pod] })
   const destinations = new Destinations({
     current: () => catalog.current,
     nodeName: 'edge',
@@ -80,14 +39,14 @@ const rule: DestinationRule = {
 
 suite('a destination', () => {
   test('leads to the backends of its Service, as they are now', () => {
-    const { catalog, backendsOf } = createFixture([serviceNamed('web')], [sliceOf('web', '10.0.0.1', '10.0.0.2')])
+    const { catalog, backendsOf } = createFixture([sampleService('web')], [sampleSlice('web', '10.0.0.1', '10.0.0.2')])
     assert.deepEqual(backendsOf({ host: 'web', port: 80 }), ['10.0.0.1', '10.0.0.2'])
-    catalog.put('endpointSlices', sliceOf('web', '10.0.0.3'))
+    catalog.put('endpointSlices', sampleSlice('web', '10.0.0.3'))
     assert.deepEqual(backendsOf({ host: 'web' }), ['10.0.0.3'])
   })
 
   test('may be a subset', () => {
-    const { backendsOf } = createFixture([serviceNamed('web')], [sliceOf('web', '10.0.0.1', '10.0.0.2')], [rule])
+    const { backendsOf } = createFixture([sampleService('web')], [sampleSlice('web', '10.0.0.1', '10.0.0.2')], [rule])
     assert.deepEqual(backendsOf({ host: 'web', subset: 'v2' }), ['10.0.0.2'])
     for (let times = 0; times < 2; times++) {
       assert.equal(
@@ -98,9 +57,9 @@ suite('a destination', () => {
   })
 
   test('that leads nowhere says why', () => {
-    const two = serviceNamed('two', { ports: [1, 2].map((port) => ({ name: `p${port}`, protocol: 'tcp', port })) })
-    const outside = serviceNamed('outside', { type: 'ExternalName', clusterIPs: [], externalName: 'example.org' })
-    const { backendsOf } = createFixture([serviceNamed('web'), two, outside], [])
+    const two = sampleService('two', { ports: [1, 2].map((port) => ({ name: `p${port}`, protocol: 'tcp', port })) })
+    const outside = sampleService('outside', { type: 'ExternalName', clusterIPs: [], externalName: 'example.org' })
+    const { backendsOf } = createFixture([sampleService('web'), two, outside], [])
     assert.equal(backendsOf({ host: 'none' }), 'there is no Service shop/none')
     assert.equal(backendsOf({ host: 'www.example.org' }), 'www.example.org is no name of a Service in this cluster')
     assert.equal(backendsOf({ host: 'web', port: 81 }), 'Service shop/web has no TCP port 81')
@@ -112,7 +71,7 @@ suite('a destination', () => {
   test('says which version of HTTP it speaks by its port', () => {
     const speaks = (port: Partial<Service['ports'][number]>) => {
       const ports = [{ name: 'x', protocol: 'tcp' as const, port: 80, ...port }]
-      const group = createFixture([serviceNamed('web', { ports })], []).destinations.resolve(
+      const group = createFixture([sampleService('web', { ports })], []).destinations.resolve(
         { host: 'web' },
         'shop',
         true,
@@ -126,7 +85,10 @@ suite('a destination', () => {
   })
 
   test('is forgotten with its Service', () => {
-    const { catalog, destinations, backendsOf } = createFixture([serviceNamed('web')], [sliceOf('web', '10.0.0.1')])
+    const { catalog, destinations, backendsOf } = createFixture(
+      [sampleService('web')],
+      [sampleSlice('web', '10.0.0.1')],
+    )
     backendsOf({ host: 'web' })
     assert.deepEqual([...destinations.backendIds()], ['edge/10.0.0.1:8080'])
     catalog.remove('services', 'shop/web')
