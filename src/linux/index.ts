@@ -21,6 +21,7 @@ export { loadNativeFunctions, type NativeFunctions } from './native-functions.ts
 export { createRulesetApplier } from './nft-ruleset-applier.ts'
 export type * from './node-network.ts'
 export { nameProcess } from './process-name.ts'
+export type { RefusingEnd, SetReader } from './refusals.ts'
 export { createNodeNetwork } from './rt-node-network.ts'
 export type * from './ruleset-applier.ts'
 export * from './service-manager.ts'

@@ -7,6 +7,7 @@ import type { NativeFunctions } from './native-functions.ts'
 import { createRulesetApplier } from './nft-ruleset-applier.ts'
 import type { NodeNetwork } from './node-network.ts'
 import { sweepPortalChains } from './portal-chains.ts'
+import { createSetReader, type SetReader } from './refusals.ts'
 import { createNodeNetwork } from './rt-node-network.ts'
 import type { RulesetApplier } from './ruleset-applier.ts'
 
@@ -16,6 +17,7 @@ export interface Kernel extends Disposable {
   readonly network: NodeNetwork
   readonly firewalls: ForeignFirewalls
   readonly conntrack: Conntrack
+  readonly sets: SetReader
   /** The iptables commands of this machine; see `findIptables`. */
   findIptables(signal: AbortSignal): Promise<readonly Iptables[]>
   /** Removes rules of ours that an earlier run made in another way; see `removeRulesBut`. */
@@ -38,16 +40,19 @@ export async function openKernel(
   const network = await createNodeNetwork(logger)
   const applier = await createRulesetApplier(names.table, { native, logger })
   const conntrack = await createConntrack()
+  const sets = await createSetReader(names.table)
   return {
     applier,
     network,
     conntrack,
+    sets,
     firewalls: createForeignFirewalls(names.table),
     findIptables,
     removeRulesBut: (kind, signal) => removeRulesBut(kind, names.table, signal),
     sweepPortalChains,
     cleanUp: (signal) => cleanUp(names, signal),
     [Symbol.dispose]() {
+      sets[Symbol.dispose]()
       conntrack[Symbol.dispose]()
       applier[Symbol.dispose]()
       network[Symbol.dispose]()

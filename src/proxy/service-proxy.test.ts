@@ -119,6 +119,7 @@ function fakeKernel(
     removeRulesBut: async () => [],
     sweepPortalChains: async () => [],
     conntrack: { forgetUdpFlows: async () => 0, [Symbol.dispose]() {} },
+    sets: { endsIn: async () => [], [Symbol.dispose]() {} },
     firewalls: { ensureAccepts: async () => [], removeAccepts: async () => {} },
     cleanUp: async () => tell('cleaned up'),
     [Symbol.dispose]() {},

@@ -7,6 +7,7 @@ import { backoffDelayMs, type ShardedMap, sleep, TaskGroup } from '../runtime/in
 import { type Addressing, createAddressing, createFarAddressing, type FarAddressing } from './addressed-entries.ts'
 import { createDepartedDestinations } from './departed-destinations.ts'
 import { bothOf, createDesiredStateMaker, createRouteMaker, hasLostRoutes } from './desired-state.ts'
+import { createDirectEvidence, type DirectEvidence } from './direct-evidence.ts'
 import { createFarEndpointPlanner, createFarServicePorts, type FarEndpoint, farEndpointIdOf } from './endpoint-plan.ts'
 import { SyntheticRangeFullError } from './errors.ts'
 import { sweepFormerAgent } from './former-agent.ts'
@@ -85,6 +86,7 @@ interface WantedState {
   readonly far: readonly FarEndpoint[]
   readonly departed: readonly PlannedServicePort[]
   readonly asked: readonly PlannedServicePort[]
+  readonly others: readonly PlannedServicePort[]
   readonly kernel: DesiredKernelState
   readonly routes: ShardedMap<UserspaceRoute>
 }
@@ -108,6 +110,7 @@ class RunningServiceProxy implements ServiceProxy {
   readonly #userspace: UserspaceProxy
   readonly #probe: EndpointProbe
   readonly #reachability: Reachability
+  readonly #directEvidence: DirectEvidence
   readonly #reconciler: KernelReconciler
   readonly #synthetic: SyntheticAddresses
   readonly #endpointAddresses: SyntheticAddresses
@@ -146,6 +149,7 @@ class RunningServiceProxy implements ServiceProxy {
     this.#userspace = userspace
     this.#probe = probe
     this.#reachability = reachability
+    this.#directEvidence = createDirectEvidence(kernel.sets, options.nodeName, { local: probe, remote: reachability })
     this.#askedServicePort = createAskedServicePort(options.nodeName)
     this.#reconciler = createKernelReconciler(kernel, common.bridgeDeviceName, { logger, rules })
     const carriesDatagrams = options.datagramDialer !== undefined
@@ -272,6 +276,7 @@ class RunningServiceProxy implements ServiceProxy {
     if (!catalog.isSynced) return
     const { facts, view } = await this.#readFacts(signal)
     this.#reachability.follow(catalog.current, view, facts)
+    await this.#directEvidence.look(view, this.#current, signal)
     const wanted = this.#wantedFor(catalog.current, facts)
     if (wanted !== this.#current) {
       // Backends may change while the rules stay as they are. Until new rules stand the old routes are still in use.
@@ -334,7 +339,7 @@ class RunningServiceProxy implements ServiceProxy {
     })
     const routes = this.#routesOf({ entries: [...plan.servicePorts, ...others], synthetic })
     this.#holdsUnused ||= last === undefined || last.far !== far || hasLostRoutes(last.routes, routes)
-    this.#wanted = { snapshot, facts, isDraining, options, plan, far, departed, asked, kernel, routes }
+    this.#wanted = { snapshot, facts, isDraining, options, plan, far, departed, asked, others, kernel, routes }
     return this.#wanted
   }
 

@@ -98,6 +98,7 @@ function idleKernel(): Kernel {
       [Symbol.dispose]() {},
     },
     conntrack: { forgetUdpFlows: async () => 0, [Symbol.dispose]() {} },
+    sets: { endsIn: async () => [], [Symbol.dispose]() {} },
     firewalls: { ensureAccepts: async () => [], removeAccepts: async () => {} },
     findIptables: async () => [],
     removeRulesBut: async () => [],

@@ -80,6 +80,7 @@ function fakeKernel() {
     },
     sweepPortalChains: async () => [],
     conntrack: { forgetUdpFlows: async () => 0, [Symbol.dispose]() {} },
+    sets: { endsIn: async () => [], [Symbol.dispose]() {} },
     firewalls: {
       async ensureAccepts({ clusterNetworks }) {
         done.push(`accepts ${clusterNetworks.join()}`)

@@ -69,7 +69,7 @@ test('packets from foreign interfaces are neither translated nor refused', () =>
   const nft = nftWith(empty)
   assert.equal(nft.chain('prerouting')[1], outside)
   assert.deepEqual(nft.chain('outside'), [])
-  assert.equal(nft.chain('filter-forward')[2], 'iifname { "eth0", "wlan0" } return')
+  assert.equal(nft.chain('filter-forward')[3], 'iifname { "eth0", "wlan0" } return')
   assert.ok(!nft.chain('output').includes(outside))
   assert.ok(!renderTable(rulesetOf({ ...empty, foreignInterfaces: [] })).includes('iifname {'))
 })
@@ -105,7 +105,7 @@ test('who knocks at the userspace proxy without our translation finds nothing', 
   assert.deepEqual(
     nftWith({ ...empty, listenPort: 24005, dns: undefined })
       .chain('filter-input')
-      .slice(1),
+      .slice(2),
     [
       'iifname { "eth0", "wlan0" } ip daddr 169.254.96.16 drop',
       'ct status dnat return',
@@ -115,10 +115,19 @@ test('who knocks at the userspace proxy without our translation finds nothing', 
   )
 })
 
+test('resets that answer a translated connection are written down, where clients are and where they pass', () => {
+  for (const chain of ['filter-forward', 'filter-input']) {
+    assert.match(nftWith(empty).chain(chain)[1] ?? '', /^tcp flags .* tcp sequence 0 .* add @refusing /)
+  }
+  const text = renderRulesetText(empty)
+  assert.match(text, /set refusing \{[^}]*timeout 2s/)
+  assert.doesNotMatch(text, /flush set ip edgemesh refusing/)
+})
+
 test('neighbours reach nothing at the bridge address, also where it is not DNS that listens there', () => {
   const drop = 'iifname { "eth0", "wlan0" } ip daddr 169.254.96.16 drop'
-  assert.equal(nftWith(empty).chain('filter-input')[1], drop)
-  assert.equal(nftWith({ ...empty, dns: undefined }).chain('filter-input')[1], drop)
+  assert.equal(nftWith(empty).chain('filter-input')[2], drop)
+  assert.equal(nftWith({ ...empty, dns: undefined }).chain('filter-input')[2], drop)
   assert.ok(!renderTable(rulesetOf({ ...empty, foreignInterfaces: [] })).includes('ip daddr 169.254.96.16 drop'))
 })
 

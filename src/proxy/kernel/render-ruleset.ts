@@ -89,6 +89,7 @@ function containersOf(needs: RulesetNeeds): Map<string, NftContainer> {
     [lookups.refused, { kind: 'set', shape: [`type ${addressKey}`] }],
     [lookups.addresses, { kind: 'set', shape: ['type ipv4_addr'], isShared: true }],
     [lookups.hairpin, { kind: 'set', shape: ['type ipv4_addr . ipv4_addr'], isShared: true }],
+    [lookups.refusing, { kind: 'set', shape: refusingShape, isDynamic: true }],
   ])
   if (needs.hasExternal) {
     for (const name of [lookups.external, lookups.outside]) {
@@ -185,12 +186,13 @@ function filterChains(input: RulesetInput, needs: RulesetNeeds): Chain[] {
   const skipForeign = input.servesForeign ? [] : fromForeign(input, 'return')
   return [
     ['refuse', ['meta l4proto tcp reject with tcp reset', 'reject with icmp type port-unreachable']],
-    ['filter-forward', [hook('forward'), skipEstablished, ...external, ...skipForeign, refuse]],
+    ['filter-forward', [hook('forward'), noteRefusal, skipEstablished, ...external, ...skipForeign, refuse]],
     ['filter-output', [hook('output'), skipEstablished, refuse, ...external]],
     [
       'filter-input',
       [
         hook('input'),
+        noteRefusal,
         ...refuseForeignQuestions(input),
         // Only our translation leads to the userspace proxy; who knocks directly finds nothing.
         'ct status dnat return',
@@ -240,6 +242,13 @@ function untrackedChains({ dns }: RulesetInput): Chain[] {
     ['untracked-output', [hook('output'), ...rules]],
   ]
 }
+
+/** Who answered a translated connection with a reset instead of taking it, for a moment: such a reset has sequence 0. */
+const noteRefusal =
+  'tcp flags & (syn | rst | ack) == rst | ack tcp sequence 0 ct direction reply ct status dnat ' +
+  `add @${lookups.refusing} { ip saddr . tcp sport }`
+
+const refusingShape = ['type ipv4_addr . inet_service', 'flags dynamic,timeout', 'timeout 2s', 'size 1024']
 
 /** A refused connection is never established; the many packets of the others are not looked up. */
 const skipEstablished = 'ct state established,related return'

@@ -64,6 +64,7 @@ export const lookups = {
   loopback: 'loopback-port',
   guarded: 'guarded',
   sourceRanges: 'source-ranges',
+  refusing: 'refusing',
 } as const
 
 /** Name of the chain that chooses among slots. */

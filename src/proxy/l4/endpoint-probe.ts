@@ -29,7 +29,7 @@ export interface EndpointProbe extends AsyncDisposable {
 }
 
 /** Suspicion and the two attempts that confirm it fit into one second. */
-const attemptTimeoutMs = 400
+const attemptTimeoutMs = 250
 const confirmAfterMs = 100
 const firstRetryMs = 500
 const longestRetryMs = 5_000
