@@ -13,13 +13,14 @@ import {
 import type { Logger } from '../observability/index.ts'
 import { FolderWatch, fileVersionOf, folderIdentityOf, sleep, TaskGroup } from '../runtime/index.ts'
 
-/** Who belongs to the mesh: takes effect without a restart in every role with a tunnel. */
+/** Who belongs to the mesh, and what a relay gives them: takes effect without a restart in every role with a tunnel. */
 export const membershipKeys: readonly string[] = [
   'modules.edgeTunnel.psk.path',
   'modules.edgeTunnel.psk.previousPath',
   'modules.edgeTunnel.trust',
   'modules.edgeTunnel.peers',
   'modules.edgeTunnel.revoked',
+  'modules.edgeTunnel.relay',
 ]
 
 /** Which file to follow and what may change while the process runs. */

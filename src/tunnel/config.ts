@@ -164,6 +164,26 @@ const admissionFields = {
     .describe('Nodes, by name or peer ID, that are shut out: connections to them end, new ones are refused.'),
 }
 
+/** What one node gets of a relay, so that few cannot use up the line of all. */
+const relaySchema = z
+  .strictObject({
+    connectionsPerNode: z
+      .int()
+      .positive()
+      .default(256)
+      .describe('Connections of one node to others that this relay joins at once.'),
+    bytesPerNodeAndDay: z
+      .int()
+      .min(0)
+      .default(0)
+      .describe(
+        'Bytes, sent and received, that this relay carries for one node from midnight to midnight (UTC); 0 for any ' +
+          'number. A node that has used them is cut off from the relay, and told so; its direct paths stay.',
+      ),
+  })
+  .prefault({})
+  .describe('Limits of this node as a relay: of a server, and of an agent under relayNodes.')
+
 /** Keys of the Go system's relay discovery, and those that it writes for itself. */
 const goTunnelFields = {
   relayNodes: z
@@ -249,6 +269,7 @@ export function tunnelSchemaOf(defaultListenPort: number, isEnabledByDefault = f
       .describe('Stream multiplexers offered, best first. mplex has no backpressure.')
       .meta({ expects: 'a list of at least one of yamux, mplex' }),
     ...admissionFields,
+    relay: relaySchema,
     ...linkFields,
     listenInterfaces: z
       .string()

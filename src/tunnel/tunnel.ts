@@ -66,8 +66,8 @@ export interface TunnelStatus {
   readonly relay?: { readonly agents: number; readonly reservations: number }
 }
 
-/** Who belongs to the mesh, as far as that may change while a node runs. */
-export type Membership = Pick<TunnelConfig, 'psk' | 'trust' | 'peers' | 'revoked'>
+/** Who belongs to the mesh, and what they get of a relay, as far as that may change while a node runs. */
+export type Membership = Pick<TunnelConfig, 'psk' | 'trust' | 'peers' | 'revoked' | 'relay'>
 
 /** The running tunnel of an agent or gateway. */
 export interface Tunnel extends AsyncDisposable {
@@ -91,7 +91,7 @@ export interface Tunnel extends AsyncDisposable {
 export interface TunnelServer extends AsyncDisposable {
   status(): TunnelServerStatus
   /** Makes this the membership; rejects with a `PreSharedKeyError`, and changes nothing. */
-  reload(config: Membership): Promise<void>
+  reload(config: Partial<Membership>): Promise<void>
   /** Forgets the identity that a node name is bound to; false when none was. */
   unpin(name: string): boolean
 }

@@ -62,6 +62,7 @@ export class ServerLink {
   readonly address: ServerAddress
   readonly #options: ServerLinkOptions
   readonly #connected = new Set<string>()
+  readonly #capped = new Map<string, string>()
   #peerId: string | undefined
   #isUp = false
   #roundTripMs: number | undefined
@@ -90,8 +91,17 @@ export class ServerLink {
     return this.#roundTripMs
   }
 
+  /** Why the server relays nothing between this node and that one now; undefined when it does. */
+  refusalOf(nodeName: string): string | undefined {
+    const [name, reason] = [this.#options.ownRecord.current.record.name, nodeName]
+      .map((candidate) => [candidate, this.#capped.get(candidate)] as const)
+      .find((entry) => entry[1] !== undefined) ?? ['']
+    return reason === undefined ? undefined : `${this.address.text} does not relay for ${name}: ${reason}`
+  }
+
   /** True when the server says that the node is connected to it, and so can be reached through its relay. */
   reaches(nodeName: string): boolean {
+    if (this.refusalOf(nodeName) !== undefined) return false
     return this.#isUp && (this.#options.isDirectoryOptional || this.#connected.has(nodeName))
   }
 
@@ -163,6 +173,7 @@ export class ServerLink {
           ownRecord: () => ownRecord.current,
           onOwnRecord: (listener) => ownRecord.onChange(listener),
           connected: this.#connected,
+          capped: this.#capped,
           onPresence: onChange,
         },
         signal,
@@ -173,6 +184,7 @@ export class ServerLink {
       this.#isUp = false
       this.#roundTripMs = undefined
       this.#connected.clear()
+      this.#capped.clear()
       const wasStanding = standing.get(connection.peerId) === this && standing.delete(connection.peerId)
       connection.abort(new Error('the session with the server ended'))
       onChange()

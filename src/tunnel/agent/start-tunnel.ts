@@ -18,6 +18,7 @@ import { type PathPolicy, pathPolicyOf } from '../paths/path-policy.ts'
 import { PeerPaths } from '../paths/peer-paths.ts'
 import { admissionRulesOf, mayRelayOf } from '../records/admission.ts'
 import { RecordBook } from '../records/record-book.ts'
+import { createSpliceBook } from '../relay/serve-relay.ts'
 import type { Membership, Tunnel, TunnelOptions, TunnelStatus } from '../tunnel.ts'
 import { tunnelLimitsOf } from './limits.ts'
 import { OwnRecord } from './own-record.ts'
@@ -98,10 +99,11 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
 async function setMembership(
   parts: Parts,
   table: LinkTable | undefined,
-  { psk, trust, peers, revoked }: Partial<Membership>,
+  { psk, trust, peers, revoked, relay }: Partial<Membership>,
 ): Promise<void> {
   const { options, membership, book, host, ownRelay } = parts
   if (psk !== undefined) await membership.keyRing?.set(psk)
+  if (relay !== undefined) ownRelay.setLimits(relay)
   if (trust === undefined || peers === undefined || revoked === undefined) return
   const { identity } = options.config
   book.setAdmission(await admissionRulesOf({ identity, trust, peers, revoked }))
@@ -137,7 +139,9 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
   const ownPeerId = membership.identity.peerId
   const admission = await admissionRulesOf(config)
   const book = starting.use(await RecordBook.open({ stateDir, logger, metrics, admission, ownPeerId }))
-  const mayRelay = mayRelayOf(book, config)
+  const splices = createSpliceBook(config)
+  const isKnown = mayRelayOf(book, config)
+  const mayRelay = (peerId: string) => isKnown(peerId) && splices.refusalOf(peerId) === undefined
   const host = starting.use(
     await createHost({
       ...membership,
@@ -148,12 +152,13 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
       isRelay: false,
       isShutOut: (peerId) => book.revoked.has(peerId),
       mayRelay,
+      relayMeter: splices,
       rendezvous: config.identity === 'derived' ? config.rendezvous : undefined,
       logger,
     }),
   )
   const tasks = starting.use(createTaskGroup(logger))
-  const ownRelay = starting.use(new OwnRelay({ host, book, mayRelay, logger, metrics }))
+  const ownRelay = starting.use(new OwnRelay({ host, book, splices, mayRelay, logger, metrics }))
   const links: ServerLink[] = []
   const ownName = nodeName
   const interfaceAddresses = () => announcedAddressesOf(options.interfaceAddresses(), config)

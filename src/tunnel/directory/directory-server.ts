@@ -2,7 +2,7 @@ import type { ByteStream } from '../../net/index.ts'
 import { resetStream } from '../../net/index.ts'
 import type { Logger } from '../../observability/index.ts'
 import { sleep, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
-import { readFrame, writeFrame } from '../frames.ts'
+import { encodeFrame, readFrame, writeFrame } from '../frames.ts'
 import { type NameRecord, openRecord } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import { Broadcast } from './broadcast.ts'
@@ -26,6 +26,7 @@ export class DirectoryServer implements Disposable {
   readonly #options: DirectoryServerOptions
   readonly #sessions = new Map<string, Session>()
   readonly #broadcast: Broadcast
+  #capped: Readonly<Record<string, string>> = {}
   readonly #subscription: Disposable
 
   constructor(options: DirectoryServerOptions) {
@@ -55,6 +56,13 @@ export class DirectoryServer implements Disposable {
     })
   }
 
+  /** Tells all agents for which nodes this relay carries nothing more now, and why. */
+  setCapped(capped: ReadonlyMap<string, string>): void {
+    this.#capped = Object.fromEntries(capped)
+    const frames = [encodeFrame({ type: 'capped', nodes: this.#capped } satisfies ServerMessage)]
+    for (const session of this.#sessions.values()) session.tell({ presence: new Map(), records: new Set(), frames })
+  }
+
   /** Names of the agents with a session. */
   get connected(): readonly string[] {
     return [...this.#sessions.keys()]
@@ -70,7 +78,7 @@ export class DirectoryServer implements Disposable {
     const end = () => ended.abort(new Error('session ended'))
     stopping.addEventListener('abort', end, { once: true })
     const sending = session.run(
-      { book: this.#options.book, connected: this.connected, known: hello.known },
+      { book: this.#options.book, connected: this.connected, capped: this.#capped, known: hello.known },
       ended.signal,
     )
     try {

@@ -19,6 +19,8 @@ export interface DirectorySessionOptions {
   readonly onOwnRecord: (listener: () => void) => Disposable
   /** Names of the nodes that the server is connected to; kept current while the session lasts. */
   readonly connected: Set<string>
+  /** Names of the nodes that the server does not relay for, with the reasons; kept current as well. */
+  readonly capped?: Map<string, string>
   readonly onPresence: () => void
 }
 
@@ -40,7 +42,10 @@ export async function runDirectorySession(options: DirectorySessionOptions, sign
   }
 }
 
-async function take({ book, connected, onPresence }: DirectorySessionOptions, message: ServerMessage): Promise<void> {
+async function take(
+  { book, connected, capped, onPresence }: DirectorySessionOptions,
+  message: ServerMessage,
+): Promise<void> {
   switch (message.type) {
     case 'records':
       for (const encoded of message.records) await book.offer(encoded)
@@ -52,6 +57,11 @@ async function take({ book, connected, onPresence }: DirectorySessionOptions, me
         book.touch(name)
       }
       for (const name of message.down) connected.delete(name)
+      onPresence()
+      return
+    case 'capped':
+      capped?.clear()
+      for (const [name, reason] of Object.entries(message.nodes)) capped?.set(name, reason)
       onPresence()
       return
     case 'refused':

@@ -39,6 +39,8 @@ const serverMessage = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('records'), records: z.array(record).max(recordsPerFrame) }),
   /** `reset` begins a complete list. */
   z.strictObject({ type: z.literal('presence'), reset: z.boolean(), up: names, down: names }),
+  /** All nodes that the server does not relay for now, and why. */
+  z.strictObject({ type: z.literal('capped'), nodes: z.record(z.string().max(253), z.string().max(512)) }),
   z.strictObject({ type: z.literal('refused'), reason: z.string().max(1024) }),
 ])
 

@@ -9,6 +9,8 @@ import { directoryProtocol } from './messages.ts'
 export interface ServedDirectory extends AsyncDisposable {
   /** Names of the agents with a session. */
   readonly connected: readonly string[]
+  /** Tells all agents for which nodes nothing more is relayed now, by name, and why. */
+  setCapped(capped: ReadonlyMap<string, string>): void
 }
 
 const debounceMs = 50
@@ -31,6 +33,7 @@ export async function serveDirectory(parts: {
     get connected() {
       return directory.connected
     },
+    setCapped: (capped) => directory.setCapped(capped),
     async [Symbol.asyncDispose]() {
       await host.unhandle(directoryProtocol)
       directory[Symbol.dispose]()

@@ -17,6 +17,8 @@ export interface SessionStart {
   readonly book: RecordBook
   /** Names of the agents that are there. */
   readonly connected: readonly string[]
+  /** Names that nothing is relayed for now, with the reasons. */
+  readonly capped?: Readonly<Record<string, string>>
   /** What the agent has already: name to sequence. */
   readonly known: Readonly<Record<string, number>>
 }
@@ -63,11 +65,12 @@ export class Session {
   }
 
   /** Sends what the agent does not have, and what was kept for it each time it was slow; ends with the signal alone. */
-  async run({ book, connected, known }: SessionStart, signal: AbortSignal): Promise<never> {
+  async run({ book, connected, capped = {}, known }: SessionStart, signal: AbortSignal): Promise<never> {
     signal.addEventListener('abort', () => this.#wake(), { once: true })
     const [first = [], ...more] = inPieces(connected, namesPerFrame)
     await this.#send({ type: 'presence', reset: true, up: first, down: [] }, signal)
     for (const up of more) await this.#send({ type: 'presence', reset: false, up, down: [] }, signal)
+    if (Object.keys(capped).length > 0) await this.#send({ type: 'capped', nodes: capped }, signal)
     const unknown = book.records.filter(({ record }) => record.sequence > (known[record.name] ?? 0))
     await this.#sendAll(recordMessagesOf(unknown.map(({ encoded }) => encoded)), signal)
     for (;;) {

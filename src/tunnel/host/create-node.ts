@@ -12,7 +12,7 @@ import { createHandshakeWatch } from './handshake-watch.ts'
 import { createSilentLibraryLogger } from './library-logger.ts'
 import { createPeerGate, type PeerGateOptions } from './peer-gate.ts'
 import { type KeyChoice, privateNetwork } from './private-network.ts'
-import { relayServer } from './relay-server.ts'
+import { type RelayMeter, relayServer } from './relay-server.ts'
 import { type SharedPort, sharedPortTransport, type WayOut } from './shared-port.ts'
 
 /** How a node of the peer-to-peer network is made. */
@@ -30,6 +30,8 @@ export interface NodeOptions extends PeerGateOptions {
   readonly isRelay: boolean
   /** Makes the node findable for nodes of the Go system in its LAN, by mDNS under this name; absent without such nodes. */
   readonly rendezvous?: string | undefined
+  /** Counts what this node relays over libp2p. */
+  readonly relayMeter?: RelayMeter | undefined
   /** Who else is served on the listening port; may be added to at any time. */
   readonly port: SharedPort
 }
@@ -120,7 +122,7 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
     },
     // It would take a slow line for a dead one; we watch by ourselves.
     connectionMonitor: { enabled: false },
-    services: servicesOf(),
+    services: servicesOf(options),
     ...(options.rendezvous !== undefined && { peerDiscovery: [await discoveryOf(options.rendezvous)] }),
   })
   return { node, internals: completed(internals), relay: node.services.relay, relaying }
@@ -145,21 +147,24 @@ async function discoveryOf(rendezvous: string) {
   return mdns({ serviceTag: `${rendezvous}.local` })
 }
 
-function servicesOf() {
+function servicesOf({ relayMeter }: NodeOptions) {
   return {
     identify: identify({ runOnLimitedConnection: true, maxInboundStreams: 16, maxOutboundStreams: 16 }),
     ping: ping({ runOnLimitedConnection: true }),
     // Always there, so that it can be switched on while connections stand.
-    relay: relayServer({
-      reservations: {
-        applyDefaultLimit: false,
-        maxReservations: manyConnections,
-        reservationTtl: reservationLifetimeMs,
+    relay: relayServer(
+      {
+        reservations: {
+          applyDefaultLimit: false,
+          maxReservations: manyConnections,
+          reservationTtl: reservationLifetimeMs,
+        },
+        maxInboundHopStreams: manyConnections,
+        maxOutboundHopStreams: manyConnections,
+        maxOutboundStopStreams: manyConnections,
       },
-      maxInboundHopStreams: manyConnections,
-      maxOutboundHopStreams: manyConnections,
-      maxOutboundStopStreams: manyConnections,
-    }),
+      relayMeter,
+    ),
   }
 }
 

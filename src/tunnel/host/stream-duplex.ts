@@ -23,6 +23,7 @@ export class StreamDuplex extends Duplex {
   #resumeWrite: (() => void) | undefined
   /** The consumer is to read what it has before more comes. */
   #isFull = false
+  #bytesRead = 0
   #isResuming = false
 
   /** `onSend` is called whenever bytes are sent. */
@@ -46,6 +47,11 @@ export class StreamDuplex extends Duplex {
   /** What the far end and we have agreed to speak. */
   get protocol(): string {
     return this.#stream.protocol
+  }
+
+  /** What has come from the far end so far. */
+  get bytesRead(): number {
+    return this.#bytesRead
   }
 
   override _read(): void {
@@ -90,6 +96,7 @@ export class StreamDuplex extends Duplex {
   readonly #onMessage = ({ data }: StreamMessageEvent): void => {
     let hasRoom = true
     for (const bytes of data instanceof Uint8Array ? [data] : data) {
+      this.#bytesRead += bytes.byteLength
       hasRoom = this.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength))
     }
     this.#isFull = !hasRoom

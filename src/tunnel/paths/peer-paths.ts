@@ -372,7 +372,7 @@ export class PeerPaths implements CarrierSource {
     const lastError = this.lastErrorOf(nodeName)
     const last = lastError === undefined ? '' : `; last attempt: ${lastError}`
     const relayed = this.#options.policy.allows('relayed')
-      ? 'it is not connected to any of our servers'
+      ? this.#relays.whyNot(nodeName)
       : 'there is no direct path, and paths.directOnly forbids others'
     const what = isServed ? relayed : 'it is no neighbour that answers'
     return new DialError('no-path', `Cannot reach ${nodeName}: ${what}${servers}${last}`)

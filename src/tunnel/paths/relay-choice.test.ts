@@ -11,6 +11,7 @@ function link(name: string, roundTripMs: number | undefined, reached: readonly s
     isUp: true,
     roundTripMs,
     reaches: (node) => reached.includes(node),
+    refusalOf: () => undefined,
     status: () => ({ address: address.text, connected: true, reserved: true }),
   }
 }
@@ -63,4 +64,13 @@ test('each relay but the one that is silent is worth an attempt', async () => {
     attempts.map(({ patienceMs }) => patienceMs),
     [960],
   )
+})
+
+test('a relay that refuses says why', () => {
+  const refusing = { ...link('near', 20, []), refusalOf: () => 'near does not relay for edge-b1: enough' }
+  assert.equal(
+    new RelayChoice([refusing, link('far', 80, [])]).whyNot('edge-b1'),
+    'near does not relay for edge-b1: enough',
+  )
+  assert.equal(new RelayChoice([link('far', 80, [])]).whyNot('edge-b1'), 'it is not connected to any of our servers')
 })

@@ -12,6 +12,8 @@ export interface RelayLink {
   readonly roundTripMs: number | undefined
   /** True when the node is connected to it too. */
   reaches(nodeName: string): boolean
+  /** Why it relays nothing between us and the node, though it could. */
+  refusalOf(nodeName: string): string | undefined
   status(): ServerStatus
 }
 
@@ -45,6 +47,12 @@ export class RelayChoice {
       .map((link) => ({ link, cost: this.costOf(link.peerId) }))
       .sort((left, right) => left.cost - right.cost)
       .map(({ link }) => link)
+  }
+
+  /** Why the node cannot be reached through any of them. */
+  whyNot(nodeName: string): string {
+    const refusals = this.#links.flatMap((link) => link.refusalOf(nodeName) ?? [])
+    return refusals.length === 0 ? 'it is not connected to any of our servers' : refusals.join('; ')
   }
 
   /** Attempts to reach the node through each of them but one, for `firstOf`. */

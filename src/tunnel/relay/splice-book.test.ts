@@ -3,7 +3,7 @@ import { mock, suite, test } from 'node:test'
 import type { TcpSocket } from '../../net/index.ts'
 import { SpliceBook, type SpliceTokens } from './splice-book.ts'
 
-const limits = { perNode: 2, total: 3, tokenLifetimeMs: 10_000 }
+const limits = { perNode: 2, total: 3, tokenLifetimeMs: 10_000, bytesPerNodeAndDay: 0 }
 const result = { bytesToUpstream: 10, bytesToDownstream: 5, ended: 'finished' } as const
 
 function createSocket(bytesRead = 0) {
@@ -141,4 +141,31 @@ test('cutting a node off closes what is joined to it and what waits for it, and 
   )
   // Those that were joined are counted until their end is told.
   assert.equal(book.count, 2)
+})
+
+test('a node that has used its bytes loses what it has and gets nothing more; others go on', () => {
+  const book = new SpliceBook({ ...limits, total: 10, perNode: 10, bytesPerNodeAndDay: 100 })
+  const [spent, other] = [createSocket(100), createSocket(5)]
+  book.open(['a', 'b'], [spent, createSocket()])
+  book.open(['b', 'c'], [other, createSocket()])
+  const capped = book.enforceCaps()
+  assert.deepEqual([...capped.keys()], ['a', 'b'])
+  assert.match(capped.get('a') ?? '', /^it has used the 0.0001 MB a day/)
+  assert.ok(spent.isDestroyed && other.isDestroyed)
+  assert.match(String(book.issue('c', 'b')), /^b: it has used/)
+  issue(book, 'c', 'd')
+  book.setLimits({ bytesPerNodeAndDay: 1000 })
+  assert.equal(book.enforceCaps().size, 0)
+  issue(book, 'c', 'b')
+})
+
+test('what was carried by connections that have ended counts as well', () => {
+  const book = new SpliceBook({ ...limits, bytesPerNodeAndDay: 100 })
+  for (const _round of [1, 2]) {
+    const sockets = [createSocket(50), createSocket()]
+    book.open(['a', 'b'], sockets)
+    book.close(['a', 'b'], sockets, result)
+  }
+  assert.equal(book.count, 0)
+  assert.equal(book.enforceCaps().size, 2)
 })

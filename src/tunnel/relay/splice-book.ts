@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { SpliceResult, TcpSocket } from '../../net/index.ts'
+import { ByteCaps, type CountedStream } from './byte-caps.ts'
 import { tokenBytes } from './splice-messages.ts'
 
 /** How much one node may ask of a relay. */
@@ -10,10 +11,17 @@ export interface SpliceLimits {
   readonly total: number
   /** How long a token holds. */
   readonly tokenLifetimeMs: number
+  /** Bytes of one node, through joined connections of all kinds; 0: any number. */
+  readonly bytesPerNodeAndDay: number
 }
 
 /** More than the links that two nodes make need; a server of a few hundred nodes stays within its file descriptors. */
-export const spliceLimits: SpliceLimits = { perNode: 256, total: 8192, tokenLifetimeMs: 10_000 }
+export const spliceLimits: SpliceLimits = {
+  perNode: 256,
+  total: 8192,
+  tokenLifetimeMs: 10_000,
+  bytesPerNodeAndDay: 0,
+}
 
 /** What was relayed between two nodes. */
 export interface SplicedPair {
@@ -35,10 +43,15 @@ interface Waiting {
   first: { readonly token: string; readonly socket: TcpSocket } | undefined
 }
 
+/** One end of a joined connection. */
+export interface JoinedStream extends CountedStream {
+  destroy(): unknown
+}
+
 interface Account {
   open: number
   bytes: number
-  readonly sockets: Set<TcpSocket>
+  readonly streams: Set<JoinedStream>
 }
 
 /** Pairs whose traffic is told apart; what the least recent ones had is kept in the total alone. */
@@ -46,7 +59,8 @@ const maxPairs = 4096
 
 /** Which splices are agreed, under way, or were: tokens, quotas and what each pair of nodes has used. */
 export class SpliceBook {
-  readonly #limits: SpliceLimits
+  #limits: SpliceLimits
+  readonly #caps: ByteCaps
   readonly #waiting = new Map<string, Waiting>()
   readonly #byNode = new Map<string, number>()
   readonly #accounts = new Map<string, Account>()
@@ -55,6 +69,7 @@ export class SpliceBook {
 
   constructor(limits: SpliceLimits = spliceLimits) {
     this.#limits = limits
+    this.#caps = new ByteCaps(limits)
   }
 
   /** Splices that are open or agreed. */
@@ -65,16 +80,16 @@ export class SpliceBook {
   /** All bytes relayed so far. */
   get bytes(): number {
     let open = 0
-    for (const { sockets } of this.#accounts.values()) for (const socket of sockets) open += socket.bytesRead
+    for (const { streams } of this.#accounts.values()) for (const stream of streams) open += stream.bytesRead
     return this.#bytes + open
   }
 
   /** What each pair has used, busiest first. */
   get pairs(): SplicedPair[] {
     return [...this.#accounts]
-      .map(([key, { open, bytes, sockets }]) => {
+      .map(([key, { open, bytes, streams }]) => {
         const [left = '', right = ''] = key.split(' ')
-        const live = [...sockets].reduce((sum, socket) => sum + socket.bytesRead, 0)
+        const live = [...streams].reduce((sum, stream) => sum + stream.bytesRead, 0)
         return { peers: [left, right] as const, open, bytes: bytes + live }
       })
       .sort((left, right) => right.bytes - left.bytes)
@@ -85,6 +100,8 @@ export class SpliceBook {
     const { perNode, total, tokenLifetimeMs } = this.#limits
     if (this.#total >= total) return 'the relay joins as many connections as it may'
     for (const node of [asker, peer]) {
+      const spent = this.#caps.refusalOf(node)
+      if (spent !== undefined) return `${node}: ${spent}`
       if ((this.#byNode.get(node) ?? 0) >= perNode)
         return `${node} has ${perNode} connections through the relay already`
     }
@@ -118,18 +135,49 @@ export class SpliceBook {
       return undefined
     }
     clearTimeout(waiting.timer)
-    this.#account(pair).sockets.add(socket).add(first.socket)
+    this.#account(pair).streams.add(socket).add(first.socket)
     return { pair, sockets: token === tokens.asker ? [socket, first.socket] : [first.socket, socket] }
+  }
+
+  /** Notes a connection that was joined without tokens. */
+  open(pair: readonly [string, string], streams: readonly JoinedStream[]): void {
+    this.#count(pair, 1)
+    for (const stream of streams) this.#account(pair).streams.add(stream)
+  }
+
+  /** Takes other limits from now on; what is joined already stays unless its nodes have used too much. */
+  setLimits(limits: Partial<SpliceLimits>): void {
+    this.#limits = { ...this.#limits, ...limits }
+    this.#caps.set(this.#limits)
+  }
+
+  /** Why nothing more is carried for the node today; undefined when it is. */
+  refusalOf(node: string): string | undefined {
+    return this.#caps.refusalOf(node)
+  }
+
+  /** Counts what was carried, closes what nodes have that used all they may, and tells who that is, with the reason. */
+  enforceCaps(): ReadonlyMap<string, string> {
+    for (const [key, { streams }] of this.#accounts) {
+      const [left = '', right = ''] = key.split(' ')
+      for (const stream of streams) this.#caps.count([left, right], stream)
+    }
+    const { spent } = this.#caps
+    for (const node of spent.keys()) this.cut(node)
+    return spent
   }
 
   /** Notes that a splice has ended. */
   close(
     pair: readonly [string, string],
-    sockets: readonly TcpSocket[],
+    streams: readonly JoinedStream[],
     { bytesToUpstream, bytesToDownstream }: SpliceResult,
   ): void {
     const account = this.#account(pair)
-    for (const socket of sockets) account.sockets.delete(socket)
+    for (const stream of streams) {
+      this.#caps.count(pair, stream)
+      account.streams.delete(stream)
+    }
     account.bytes += bytesToUpstream + bytesToDownstream
     this.#bytes += bytesToUpstream + bytesToDownstream
     this.#count(pair, -1)
@@ -150,9 +198,9 @@ export class SpliceBook {
       clearTimeout(timer)
       this.#expire(tokens)
     }
-    for (const [key, { sockets }] of this.#accounts) {
+    for (const [key, { streams }] of this.#accounts) {
       if (!key.split(' ').includes(node)) continue
-      for (const socket of sockets) socket.destroy()
+      for (const stream of streams) stream.destroy()
     }
   }
 
@@ -177,7 +225,7 @@ export class SpliceBook {
 
   #account(pair: readonly [string, string]): Account {
     const key = [...pair].sort().join(' ')
-    const account = this.#accounts.get(key) ?? { open: 0, bytes: 0, sockets: new Set() }
+    const account = this.#accounts.get(key) ?? { open: 0, bytes: 0, streams: new Set() }
     // The least recent one is the first.
     this.#accounts.delete(key)
     this.#accounts.set(key, account)

@@ -1,10 +1,10 @@
 import { splice, type TcpSocket } from '../../net/index.ts'
 import { describeError, type Logger, type Metrics } from '../../observability/index.ts'
-import { TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import { sleep, TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import { readBytes, readFrame, writeFrame } from '../frames.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
-import { SpliceBook, type SplicedPair, type SpliceLimits } from './splice-book.ts'
+import type { SpliceBook } from './splice-book.ts'
 import {
   askSchema,
   offerAnswerSchema,
@@ -20,31 +20,28 @@ export interface SpliceServerOptions {
   readonly host: Host
   readonly logger: Logger
   readonly metrics: Metrics
-  readonly limits?: SpliceLimits
+  /** Counts what is joined, here and elsewhere. */
+  readonly splices: SpliceBook
+  /** Told when other nodes than before have used the bytes that they may, by peer ID with the reason. */
+  onCapped(capped: ReadonlyMap<string, string>): void
+  nameOf(peerId: string): string
   /** Peers that may be joined to others; default: all. */
   readonly mayRelay?: ((peerId: string) => boolean) | undefined
-}
-
-/** The relay at work; disposal ends what it joins. */
-export interface SpliceServer extends AsyncDisposable {
-  readonly pairs: readonly SplicedPair[]
-  readonly open: number
-  /** Ends what is joined to the node. */
-  cut(peerId: string): void
 }
 
 const answerTimeoutMs = 5000
 const tokenTimeoutMs = 5000
 const maxAsksPerConnection = 64
+const capCheckMs = 1000
+const maxPairsInMetrics = 32
 
 /**
  * Relays for those who are connected to this node: joins two TCP connections to its public port byte for byte, after both
  * ends have shown a token that it gave to the pair. What it sees is TLS between the two; what waits is in the sockets'
  * own bounded buffers.
  */
-export async function serveSplices(options: SpliceServerOptions): Promise<SpliceServer> {
-  const { host, logger, metrics } = options
-  const book = new SpliceBook(options.limits)
+export async function serveSplices(options: SpliceServerOptions): Promise<AsyncDisposable> {
+  const { host, logger, metrics, splices: book } = options
   const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
   await host.handle({
     protocol: spliceAskProtocol,
@@ -65,27 +62,40 @@ export async function serveSplices(options: SpliceServerOptions): Promise<Splice
     },
   })
   tasks.signal.addEventListener('abort', () => book.abandon(), { once: true })
+  tasks.run('byte caps', (signal) => enforceCaps(options, signal))
   const raw = host.handleRaw(spliceMagic, (socket) => {
     if (tasks.signal.aborted) socket.destroy()
     else tasks.run('splice', (stopping) => join(options, book, socket, stopping))
   })
+  metrics.observe('relay_pair_bytes', 'Bytes relayed between two nodes, of the busiest pairs', ['nodes'], () =>
+    book.pairs.slice(0, maxPairsInMetrics).map(({ peers, bytes }) => {
+      return { labels: { nodes: peers.map(options.nameOf).join(' ') }, value: bytes }
+    }),
+  )
   metrics.observe('relay_splices', 'Connections of two nodes that this relay joins', [], () => [{ value: book.count }])
   metrics.observe('relay_spliced_bytes', 'Bytes relayed between nodes since the start', [], () => [
     { value: book.bytes },
   ])
   return {
-    get pairs() {
-      return book.pairs
-    },
-    get open() {
-      return book.count
-    },
-    cut: (peerId) => book.cut(peerId),
     async [Symbol.asyncDispose]() {
       raw[Symbol.dispose]()
       await host.unhandle(spliceAskProtocol)
       await tasks[Symbol.asyncDispose]()
     },
+  }
+}
+
+async function enforceCaps({ splices, onCapped, logger }: SpliceServerOptions, signal: AbortSignal): Promise<never> {
+  let known = ''
+  for (;;) {
+    await sleep(capCheckMs, signal)
+    const capped = splices.enforceCaps()
+    const now = [...capped.keys()].join(' ')
+    if (now === known) continue
+    for (const [peer, reason] of capped)
+      if (!known.includes(peer)) logger.warn({ peer, reason }, 'node not relayed any more')
+    known = now
+    onCapped(capped)
   }
 }
 

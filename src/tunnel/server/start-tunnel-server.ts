@@ -1,13 +1,13 @@
 import type { Logger } from '../../observability/index.ts'
 import { TaskGroup } from '../../runtime/index.ts'
-import { type ServedDirectory, serveDirectory } from '../directory/serve-directory.ts'
+import type { ServedDirectory } from '../directory/serve-directory.ts'
 import { createHost, type Host } from '../host/host.ts'
 import type { KeyRing } from '../identity/key-ring.ts'
 import { loadMembership } from '../identity/load-membership.ts'
-import { serveObservations } from '../punch/observation.ts'
-import { admissionRulesOf, mayRelayOf } from '../records/admission.ts'
+import { admissionRulesOf, mayRelayOf, openAdmission } from '../records/admission.ts'
 import { RecordBook } from '../records/record-book.ts'
-import { type SpliceServer, serveSplices } from '../relay/splice-server.ts'
+import { createSpliceBook, serveRelay, spliceLimitsOf } from '../relay/serve-relay.ts'
+import type { SpliceBook } from '../relay/splice-book.ts'
 import type { TunnelServer, TunnelServerOptions, TunnelServerStatus } from '../tunnel.ts'
 
 /** Pairs of nodes that the status shows, busiest first. */
@@ -24,7 +24,7 @@ interface ServerParts {
   readonly host: Host
   readonly book: RecordBook
   readonly directory: ServedDirectory
-  readonly splices: SpliceServer
+  readonly splices: SpliceBook
 }
 
 /** Starts the relay and the directory of the mesh; returns when it listens. */
@@ -37,7 +37,9 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
   const book = starting.use(
     await RecordBook.open({ stateDir, logger, metrics, admission: await admissionRulesOf(config) }),
   )
-  const mayRelay = mayRelayOf(book, config)
+  const splices = createSpliceBook(config)
+  const isKnown = mayRelayOf(book, config)
+  const mayRelay = (peerId: string) => isKnown(peerId) && splices.refusalOf(peerId) === undefined
   const host = starting.use(
     await createHost({
       ...membership,
@@ -47,12 +49,11 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
       maxStreamsPerConnection: streamsPerAgent,
       isRelay: true,
       mayRelay,
+      relayMeter: splices,
       logger,
     }),
   )
-  const directory = starting.use(await serveDirectory({ host, book, logger }))
-  const splices = starting.use(await serveSplices({ host, mayRelay, logger, metrics }))
-  starting.use(serveObservations(host))
+  const { directory } = starting.use(await serveRelay({ host, book, splices, mayRelay, logger, metrics }))
   starting.use(endRevoked(host, book))
   if (keyRing !== undefined) starting.use(followKeys(keyRing, logger))
   await host.listen()
@@ -66,9 +67,10 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
   const running = starting.move()
   return {
     status: () => statusOf({ host, book, directory, splices }),
-    async reload({ psk, ...rules }) {
-      await keyRing?.set(psk)
-      book.setAdmission(await admissionRulesOf({ ...rules, identity: config.identity }))
+    async reload({ psk, relay = config.relay, ...rules }) {
+      if (psk !== undefined) await keyRing?.set(psk)
+      splices.setLimits(spliceLimitsOf(relay))
+      book.setAdmission(await admissionRulesOf({ ...openAdmission, ...rules, identity: config.identity }))
       for (const peerId of book.revoked) {
         splices.cut(peerId)
         for (const connection of host.connectionsTo(peerId)) connection.abort(revokedHere())
