@@ -106,6 +106,15 @@ const linkFields = {
     .boolean()
     .default(true)
     .describe('Carry flows between agents over TLS connections of their own; without, over libp2p streams alone.'),
+  resumeSeconds: z
+    .int()
+    .min(0)
+    .max(300)
+    .default(30)
+    .describe(
+      'Seconds that open connections wait for a node to which all links were lost, and then go on where they were; after ' +
+        'that they are reset. 0 resets them at once. Each of the two nodes waits as long as it is told here.',
+    ),
   paths: pathsSchema,
 }
 

@@ -72,6 +72,8 @@ async function startEnd(name: string, options: EndOptions = {}): Promise<End> {
       onIncoming: (flow) => void incoming.push(flow),
       onWant() {},
       onChange() {},
+      onStranded() {},
+      resumeMs: 30_000,
       logger: recording(log),
       metrics: createMetrics(),
       ...options,
@@ -233,7 +235,12 @@ test('a peer that makes us answer but reads nothing is cut off', async () => {
 })
 
 test('many flows with readers that are stuck cannot hold more than the budget', async () => {
-  const limits = { growthBytes: 4 * megabyte, pressureBytes: megabyte, maxHeldBytes: 2 * megabyte }
+  const limits = {
+    growthBytes: 4 * megabyte,
+    pressureBytes: megabyte,
+    maxHeldBytes: 2 * megabyte,
+    maxReplayBytes: megabyte,
+  }
   await using victim = await startEnd('victim', { budget: new WindowBudget(limits) })
   const attacker = await Attacker.join(victim)
   const streams: ByteStream[] = []

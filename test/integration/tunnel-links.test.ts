@@ -8,6 +8,7 @@ import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { NamedAddress } from '../../src/linux/index.ts'
 import type { ByteStream } from '../../src/net/index.ts'
+import type { TunnelConfig } from '../../src/tunnel/config.ts'
 import {
   dial,
   eventually,
@@ -33,12 +34,12 @@ interface Mesh extends AsyncDisposable {
   readonly b: TestAgent
 }
 
-async function startMesh(interfaces: readonly NamedAddress[]): Promise<Mesh> {
+async function startMesh(interfaces: readonly NamedAddress[], config: Partial<TunnelConfig> = {}): Promise<Mesh> {
   const stack = new AsyncDisposableStack()
   const folder = stack.use(await TestFolder.create())
   const server = stack.use(await startTestServer(folder))
-  const a = stack.use(await startTestAgent(folder, 'edge-a', server.port, { interfaces }))
-  const b = stack.use(await startTestAgent(folder, 'edge-b', server.port, { interfaces }))
+  const a = stack.use(await startTestAgent(folder, 'edge-a', server.port, { interfaces, config }))
+  const b = stack.use(await startTestAgent(folder, 'edge-b', server.port, { interfaces, config }))
   await eventually('both are connected', () => isServerReady(a) && isServerReady(b) && knows(a, 'edge-b'))
   if (interfaces.length > 0) await eventually('direct', () => pathTo(a, 'edge-b') === 'lan')
   return { folder, server, a, b, [Symbol.asyncDispose]: () => stack.disposeAsync() }
@@ -159,8 +160,8 @@ test('a flow that nobody reads does not hold up its neighbours on the same link'
   assert.ok(stuck.every((one) => one.writableLength > 0))
 })
 
-test('flows on a link that is lost end with the reason, and new ones work at once', async () => {
-  await using mesh = await startMesh([])
+test('flows on a link that is lost end with the reason where they do not wait, and new ones work at once', async () => {
+  await using mesh = await startMesh([], { resumeSeconds: 0 })
   await using target = await greeting()
   await using open = await sink()
   for (const { port } of [target, open]) mesh.b.serve('10.1.1.1', port)
@@ -174,6 +175,22 @@ test('flows on a link that is lost end with the reason, and new ones work at onc
   await helloOver(mesh.a, target.port)
   await untilLinks(mesh.a, 'shared relayed', 1)
   await helloOver(mesh.a, target.port)
+})
+
+test('a flow outlives the server that relays it, and nothing of it is lost', async () => {
+  await using mesh = await startMesh([])
+  await using echo = await startTcpServer((socket) => void socket.pipe(socket))
+  await using target = await greeting()
+  for (const { port } of [target, echo]) mesh.b.serve('10.1.1.1', port)
+  await helloOver(mesh.a, target.port)
+  await untilLinks(mesh.a, 'shared relayed', 1)
+  const flow = await dial(mesh.a, 'edge-b', echo.port)
+  const carrying = assertIntact(flow, 24 * megabyte, true)
+  await once(flow, 'data')
+  await mesh.server[Symbol.asyncDispose]()
+  await using _second = await startTestServer(mesh.folder, { port: mesh.server.port })
+  await carrying
+  assert.match(await mesh.a.metrics.render(), /tunnel_resumed_flows_total [1-9]/)
 })
 
 test('the server accounts what it relays to the pair, and sees nothing of it', async () => {

@@ -1,6 +1,7 @@
 import type { InterfaceAddress } from '../../linux/index.ts'
+import { ignoreError } from '../../net/index.ts'
 import type { Logger, Metrics } from '../../observability/index.ts'
-import type { TaskGroup } from '../../runtime/index.ts'
+import { sleep, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import type { FlowAcceptor } from '../flows/flow-acceptor.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
@@ -31,14 +32,21 @@ export interface LinksOptions {
   /** Servers, some of which tell how this node is seen. */
   readonly links: readonly ServerLink[]
   readonly interfaceAddresses: () => readonly InterfaceAddress[]
+  /** How long flows wait for a peer to which all links were lost. */
+  readonly resumeMs: number
   readonly logger: Logger
   readonly metrics: Metrics
 }
+
+/** How long one attempt to come back to a peer may take, and how long is waited after it. */
+const attemptMs = 5000
+const pauseMs = 300
 
 /** Lets flows use links of our own where both ends speak them; ends them when disposed. */
 export async function startLinks(options: LinksOptions): Promise<LinkTable> {
   const { host, book, membership, paths, policy, acceptor, ownRecord, tasks, links, logger, metrics } = options
   const { name, role, sequence } = ownRecord.current.record
+  const returning = new Set<string>()
   const table = new LinkTable({
     credentials: membership,
     self: { name, role, sequence },
@@ -48,6 +56,8 @@ export async function startLinks(options: LinksOptions): Promise<LinkTable> {
     onIncoming: (flow, peer) => acceptor.accept(flow, peer),
     onWant: (peerId, kind) => connector.want(peerId, kind),
     onChange: () => paths.changed(),
+    onStranded: (peerId) => returnTo(peerId),
+    resumeMs: options.resumeMs,
     logger,
     metrics,
   })
@@ -88,6 +98,24 @@ export async function startLinks(options: LinksOptions): Promise<LinkTable> {
   tasks.signal.addEventListener('abort', () => watch[Symbol.dispose](), { once: true })
   observe(table, metrics)
   return table
+
+  /** Seeks a path to a peer as flows do, until there is a link again or nobody waits for it. */
+  function returnTo(peerId: string): void {
+    if (returning.has(peerId) || tasks.signal.aborted) return
+    returning.add(peerId)
+    tasks.run('way back to a peer', async (stopping) => {
+      try {
+        while (table.peer(peerId)?.isStranded) {
+          const nodeName = book.nameOf(peerId)
+          using limit = new TimeLimit(attemptMs, stopping)
+          if (nodeName !== undefined) await paths.carrierTo(nodeName, limit.signal).catch(ignoreError)
+          await sleep(pauseMs, stopping)
+        }
+      } finally {
+        returning.delete(peerId)
+      }
+    })
+  }
 }
 
 async function startPuncher(
@@ -139,5 +167,8 @@ function observe(table: LinkTable, metrics: Metrics): void {
   })
   metrics.observe('tunnel_waiting_bytes', 'Bytes from peers that wait for slow readers here', [], () => [
     { value: table.heldBytes },
+  ])
+  metrics.observe('tunnel_replay_bytes', 'Bytes kept in case that a link is lost before they arrive', [], () => [
+    { value: table.replayBytes },
   ])
 }

@@ -73,7 +73,10 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   if (options.config.links) {
     const { logger, metrics } = options
     const interfaceAddresses = () => announcedAddressesOf(options.interfaceAddresses(), options.config)
-    table = starting.use(await startLinks({ ...parts, acceptor, ownRecord, interfaceAddresses, logger, metrics }))
+    const resumeMs = options.config.resumeSeconds * 1000
+    table = starting.use(
+      await startLinks({ ...parts, acceptor, ownRecord, interfaceAddresses, resumeMs, logger, metrics }),
+    )
   }
   starting.use(host.onConnection(() => paths.changed()))
   starting.use(

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { decodeOffset, encodeOffset, FrameBatch, FrameReader, frameType, headBytes, maxPayloadBytes } from './frame.ts'
+import { decodeOffsets, encodeOffset, FrameBatch, FrameReader, frameType, headBytes, maxPayloadBytes } from './frame.ts'
 
 function createRecorder() {
   const frames: string[] = []
@@ -76,7 +76,9 @@ test('a stopped reader tells nothing more, also of the bytes in hand', () => {
 })
 
 test('offsets go far beyond 32 bits, and a damaged one is refused', () => {
-  assert.equal(decodeOffset(encodeOffset(2 ** 45 + 3)), 2 ** 45 + 3)
-  assert.throws(() => decodeOffset(Buffer.alloc(7)), { name: 'LinkProtocolError' })
-  assert.throws(() => decodeOffset(Buffer.alloc(8, 0xff)), { name: 'LinkProtocolError' })
+  assert.deepEqual(decodeOffsets(encodeOffset(2 ** 45 + 3)), [2 ** 45 + 3, undefined])
+  assert.deepEqual(decodeOffsets(encodeOffset(7, 2 ** 45)), [7, 2 ** 45])
+  assert.throws(() => decodeOffsets(Buffer.alloc(7)), { name: 'LinkProtocolError' })
+  assert.throws(() => decodeOffsets(Buffer.alloc(8, 0xff)), { name: 'LinkProtocolError' })
+  assert.throws(() => decodeOffsets(Buffer.alloc(16, 0xff)), { name: 'LinkProtocolError' })
 })

@@ -22,10 +22,12 @@ export const frameType = {
   datagram: 8,
   ping: 9,
   pong: 10,
-  /** Absolute limit of the flow's bytes, u64. */
+  /** Absolute limit of the flow's bytes, u64; between ends that resume also how many have arrived, u64. */
   credit: 11,
-  /** The flow's bytes from this absolute offset, u64, come on this link. */
+  /** The flow's bytes from this absolute offset, u64, come on this link; between ends that resume also which RESUME it answers, u64. */
   move: 12,
+  /** A link was lost: so many bytes of the flow have arrived, u64, send the rest on this link; how often that was asked, u64. */
+  resume: 13,
 } as const
 
 /** A peer broke the framing or its promises; its link ends. */
@@ -172,16 +174,31 @@ export class FrameBatch {
   }
 }
 
-/** An absolute offset or limit as a payload. */
-export function encodeOffset(offset: number): Buffer {
-  const payload = Buffer.allocUnsafe(8)
+/** One or two absolute offsets or counts as a payload. */
+export function encodeOffset(offset: number, second?: number): Buffer {
+  const payload = Buffer.allocUnsafe(second === undefined ? 8 : 16)
   payload.writeBigUInt64BE(BigInt(offset))
+  if (second !== undefined) payload.writeBigUInt64BE(BigInt(second), 8)
   return payload
 }
 
-/** Throws a `LinkProtocolError` for anything but an offset. */
-export function decodeOffset(payload: Buffer): number {
-  const offset = payload.length === 8 ? Number(payload.readBigUInt64BE()) : Number.NaN
+/** What `encodeOffset` has made; throws a `LinkProtocolError` for anything else. */
+export function decodeOffsets(payload: Buffer): readonly [number, number | undefined] {
+  if (payload.length !== 8 && payload.length !== 16) throw new LinkProtocolError('an offset is damaged')
+  return [offsetAt(payload, 0), payload.length === 16 ? offsetAt(payload, 8) : undefined]
+}
+
+function offsetAt(payload: Buffer, at: number): number {
+  const offset = Number(payload.readBigUInt64BE(at))
   if (!Number.isSafeInteger(offset)) throw new LinkProtocolError('an offset is damaged')
   return offset
+}
+
+/** A message in words; throws a `LinkProtocolError` for anything else. */
+export function decodeJson(payload: Buffer): unknown {
+  try {
+    return JSON.parse(payload.toString('utf8'))
+  } catch (error) {
+    throw new LinkProtocolError('a message is not JSON', { cause: error })
+  }
 }

@@ -23,7 +23,7 @@ export interface VersionRange {
 export const linkVersions: VersionRange = { lowest: 1, highest: 1 }
 
 /** Things that both ends must know before one of them uses them. */
-export const linkCapabilities = ['move', 'datagrams'] as const
+export const linkCapabilities = ['move', 'datagrams', 'resume'] as const
 
 /** What one end says of itself before anything else. */
 export interface Hello {

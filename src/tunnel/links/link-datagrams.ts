@@ -1,5 +1,5 @@
 import type { DatagramChannel } from '../../net/index.ts'
-import { frameType } from './frame.ts'
+import { encodeOffset, frameType } from './frame.ts'
 import type { Link } from './link.ts'
 
 /** Largest payload of a UDP datagram. */
@@ -16,7 +16,7 @@ export interface DatagramOwner {
 export class LinkDatagrams implements DatagramChannel {
   readonly id: number
   readonly closed: Promise<Error | undefined>
-  readonly #link: Link
+  #link: Link
   readonly #owner: DatagramOwner
   readonly #settle: (reason: Error | undefined) => void
   #listener: ((message: Buffer) => void) | undefined
@@ -50,6 +50,18 @@ export class LinkDatagrams implements DatagramChannel {
     this.#listener?.(message)
   }
 
+  /** Goes on over another link after the one that it belongs to was lost; what was sent meanwhile is dropped. */
+  resumeOn(link: Link): void {
+    if (this.#isOver || this.#link === link) return
+    this.#adopt(link)
+    link.control(frameType.resume, this.id, encodeOffset(0, 0))
+  }
+
+  /** The far end goes on over this link. */
+  onResume(link: Link): void {
+    if (!this.#isOver && this.#link !== link) this.#adopt(link)
+  }
+
   /** What carried it is gone. */
   onLost(error: Error): void {
     this.onOver(error)
@@ -62,6 +74,12 @@ export class LinkDatagrams implements DatagramChannel {
     this.#link.flows -= 1
     this.#owner.onDone(this)
     this.#settle(reason)
+  }
+
+  #adopt(link: Link): void {
+    this.#link.flows -= 1
+    this.#link = link
+    link.flows += 1
   }
 
   [Symbol.dispose](): void {

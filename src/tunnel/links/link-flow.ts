@@ -2,6 +2,7 @@ import { Duplex } from 'node:stream'
 import { encodeOffset, type FrameBatch, frameType, LinkProtocolError } from './frame.ts'
 import type { Link, Sender } from './link.ts'
 import { ReceivePath } from './receive-path.ts'
+import { ReplayBuffer } from './replay-buffer.ts'
 import { type Holder, smallWindowBytes, type WindowBudget } from './window-budget.ts'
 
 /** What a flow needs of those who keep it. */
@@ -11,12 +12,16 @@ export interface FlowOwner {
   onLong(flow: LinkFlow): void
   /** The flow is over; its number may be used again. */
   onDone(flow: LinkFlow): void
+  /** After a lost link both directions go on. */
+  onResumed(flow: LinkFlow): void
 }
 
 /** How a flow begins. */
 export interface FlowStart {
   readonly id: number
   readonly link: Link
+  /** Both ends can go on over another link after a lost one. */
+  readonly canResume?: boolean
 }
 
 /** What both ends may send before any credit is given; enough for most requests and answers. */
@@ -24,6 +29,9 @@ export const firstCreditBytes = 64 * 1024
 
 /** A flow that has not received this much needs no credit yet. */
 const shortBytes = 16 * 1024
+
+/** What has arrived is told at least after this much, so that the sender may let go of it. */
+const acknowledgeBytes = 128 * 1024
 
 /** After this much a flow moves to a bulk link. */
 const longBytes = 4 * 1024 * 1024
@@ -33,7 +41,8 @@ const maxReasonBytes = 1024
 /**
  * One byte stream over the links to a peer. `end()` closes only our direction; `destroy()` before both directions are
  * done resets it with a reason. Each direction has its own credit and may move to another link, in the middle of the
- * stream, without a byte out of order.
+ * stream, without a byte out of order. After a lost link it can go on over another one: each end says how much has
+ * arrived, and the other one sends the rest again.
  */
 export class LinkFlow extends Duplex implements Sender, Holder {
   readonly id: number
@@ -45,6 +54,16 @@ export class LinkFlow extends Duplex implements Sender, Holder {
   #chunkAt = 0
   #written: (() => void) | undefined
   #finished: (() => void) | undefined
+  /** Sent and perhaps not arrived; absent between ends that do not resume. */
+  readonly #replay: ReplayBuffer | undefined
+  /** What is to be sent again before anything else. */
+  #again: Buffer[] = []
+  #hasSentEnd = false
+  #isEndDue = false
+  /** A link was lost, and the far end has not said yet how much has arrived. */
+  #isHalted = false
+  #sendEpoch = 0
+  #acknowledged = 0
   readonly #path: ReceivePath
   #received = 0
   #window: number
@@ -61,6 +80,7 @@ export class LinkFlow extends Duplex implements Sender, Holder {
     this.#link = start.link
     this.#link.flows += 1
     this.#path = new ReceivePath(start.link)
+    this.#replay = start.canResume ? new ReplayBuffer(owner.budget) : undefined
     this.#window = owner.budget.enter(this)
     // A flow may fail while it has no owner, between its opening and its use; that must not end the process.
     this.on('error', () => {})
@@ -83,40 +103,104 @@ export class LinkFlow extends Duplex implements Sender, Holder {
     return this.#link
   }
 
+  /** It is over here, but perhaps not everything has arrived there. */
+  get isUnconfirmed(): boolean {
+    return this.#replay !== undefined && this.#hasSentEnd && !this.#isSilent
+  }
+
+  /** A link was lost, and not both directions go on yet. */
+  get isInterrupted(): boolean {
+    return this.#isHalted || this.#path.isWaiting
+  }
+
   uses(link: Link): boolean {
     return this.#link === link || this.#path.uses(link)
   }
 
   /** Sends everything from here on over another link. */
   moveTo(link: Link): void {
-    if (this.#link === link || this.destroyed) return
-    this.#link.forget(this)
-    this.#link.flows -= 1
-    this.#link = link
-    link.flows += 1
-    link.control(frameType.move, this.id, encodeOffset(this.#sent))
+    if (this.#link === link || this.destroyed || this.#isHalted) return
+    this.#switchTo(link)
+    const offset = this.#again.reduce((left, { length }) => left - length, this.#sent)
+    link.control(frameType.move, this.id, encodeOffset(offset, this.#replay && this.#sendEpoch))
     link.ready(this)
   }
 
   fill(batch: FrameBatch, quantumBytes: number): boolean {
+    if (this.#isHalted) return false
     const link = this.#link
-    let room = quantumBytes
+    let room = this.#fillAgain(batch, quantumBytes)
     while (room > 0 && this.#sent < this.#creditLimit) {
       const chunk = this.#chunks[0]
       if (chunk === undefined) break
       const size = Math.min(chunk.length - this.#chunkAt, room, this.#creditLimit - this.#sent, maxFrameBytes)
-      batch.add(frameType.data, this.id, chunk.subarray(this.#chunkAt, this.#chunkAt + size))
+      const piece = chunk.subarray(this.#chunkAt, this.#chunkAt + size)
+      batch.add(frameType.data, this.id, piece)
+      this.#replay?.add(piece)
       this.#sent += size
       room -= size
       this.#advance(chunk, size)
     }
+    if (this.#again.length > 0) return true
     this.#fillEnd(batch)
     if (this.#sent >= longBytes && this.#link.kind === 'shared') this.#owner.onLong(this)
     const hasMoved = this.#link !== link
     return !hasMoved && room < quantumBytes && this.#chunks.length > 0 && this.#sent < this.#creditLimit
   }
 
+  /** Nothing is sent until the far end has said how much has arrived. */
+  halt(): void {
+    this.#isHalted = true
+    this.#link.forget(this)
+  }
+
+  /** Asks the far end to send the rest on this link, and to say how much has arrived there. */
+  resumeOn(link: Link): void {
+    if (this.destroyed) return
+    this.halt()
+    this.#switchTo(link)
+    link.control(frameType.resume, this.id, encodeOffset(this.#received, this.#path.restart()))
+    if (this.#granted > firstCreditBytes) this.#grant()
+  }
+
+  /** The far end asks for the rest from an offset, on this link; throws a `LinkProtocolError` where none was lost. */
+  onResume(link: Link, offset: number, epoch: number): void {
+    if (epoch <= this.#sendEpoch) return
+    // The question goes out before the answer, so that the answer to it is no question again.
+    if (!this.destroyed && !this.#path.isWaiting) this.resumeOn(link)
+    const again = this.#replay?.since(offset)
+    if (again === undefined) {
+      const reason = 'the flow cannot go on after a lost link: too much was under way'
+      link.control(frameType.reset, this.id, Buffer.from(reason))
+      this.#isSilent = true
+      this.destroy(new Error(reason))
+      return
+    }
+    this.#sendEpoch = epoch
+    this.#isHalted = false
+    this.#switchTo(link)
+    this.#again = again
+    this.#isEndDue = this.#hasSentEnd
+    link.control(frameType.move, this.id, encodeOffset(offset, epoch))
+    link.ready(this)
+    if (!this.isInterrupted) this.#owner.onResumed(this)
+  }
+
+  /** Nobody will ask for what was sent. */
+  forgetSent(): void {
+    this.#replay?.clear()
+    this.#again = []
+    this.#link.forget(this)
+  }
+
+  /** Tells the far end what has arrived, unless it knows; at once, or when it is much. */
+  acknowledge(minimumBytes = 1): void {
+    if (this.#replay === undefined || this.#received - this.#acknowledged < minimumBytes) return
+    if (!this.isInterrupted) this.#grant()
+  }
+
   onData(link: Link, bytes: Buffer): void {
+    if (this.#path.isStale(link)) return
     if (this.#received + this.#path.queuedBytes + bytes.length > this.#granted || this.#isRemoteDone) {
       throw new LinkProtocolError(`flow ${this.id} sends more than it has credit for`)
     }
@@ -125,15 +209,21 @@ export class LinkFlow extends Duplex implements Sender, Holder {
   }
 
   onFin(link: Link): void {
+    // It may come again after a lost link.
+    if (this.#path.isStale(link) || this.#isRemoteDone) return
     for (const piece of this.#path.arrive(link, null, this.#received)) this.#take(piece)
   }
 
-  onMove(link: Link, offset: number): void {
+  onMove(link: Link, offset: number, epoch = 0): void {
+    if (epoch !== this.#path.epoch) return
+    const wasWaiting = this.#path.isWaiting
     for (const piece of this.#path.move(link, offset, this.#received)) this.#take(piece)
     this.#account()
+    if (wasWaiting && !this.isInterrupted) this.#owner.onResumed(this)
   }
 
-  onCredit(limit: number): void {
+  onCredit(limit: number, arrived = 0): void {
+    this.#replay?.acknowledge(Math.min(arrived, this.#sent))
     if (limit <= this.#creditLimit) return
     this.#creditLimit = limit
     if (this.#chunks.length > 0) this.#link.ready(this)
@@ -184,11 +274,11 @@ export class LinkFlow extends Duplex implements Sender, Holder {
     if (!isComplete && !this.#isSilent) {
       this.#link.control(frameType.reset, this.id, Buffer.from((error?.message ?? '').slice(0, maxReasonBytes)))
     }
-    this.#link.forget(this)
     this.#link.flows -= 1
     this.#path.close()
     this.#owner.budget.leave(this, this.#window, this.#held)
     this.#chunks = []
+    if (!isComplete || !this.isUnconfirmed) this.forgetSent()
     this.#owner.onDone(this)
     done(error)
   }
@@ -212,11 +302,31 @@ export class LinkFlow extends Duplex implements Sender, Holder {
     written?.()
   }
 
+  /** Sends again what was asked for; gives the room that is left. */
+  #fillAgain(batch: FrameBatch, room: number): number {
+    let left = room
+    while (left > 0) {
+      const [piece] = this.#again
+      if (piece === undefined) return left
+      const size = Math.min(piece.length, left)
+      batch.add(frameType.data, this.id, piece.subarray(0, size))
+      left -= size
+      if (size === piece.length) this.#again.shift()
+      else this.#again[0] = piece.subarray(size)
+    }
+    return left
+  }
+
   #fillEnd(batch: FrameBatch): void {
+    if (this.#isEndDue) {
+      this.#isEndDue = false
+      batch.add(frameType.fin, this.id, undefined)
+    }
     if (this.#finished === undefined || this.#chunks.length > 0) return
     batch.add(frameType.fin, this.id, undefined)
     const finished = this.#finished
     this.#finished = undefined
+    this.#hasSentEnd = true
     finished()
   }
 
@@ -236,11 +346,31 @@ export class LinkFlow extends Duplex implements Sender, Holder {
     if (change !== 0) budget.adjust(change)
     const consumed = this.#received - this.readableLength
     if (this.destroyed || this.#isRemoteDone || this.#received < shortBytes) return
-    if (this.#granted - consumed > this.#window / 2) return
+    if (this.#granted - consumed > this.#window / 2) {
+      this.acknowledge(acknowledgeBytes)
+      return
+    }
     this.#window = this.#nextWindow()
     if (consumed + this.#window <= this.#granted) return
     this.#granted = consumed + this.#window
-    this.#link.control(frameType.credit, this.id, encodeOffset(this.#granted))
+    this.#grant()
+  }
+
+  /** Tells the limit, and what has arrived. While a link is lost both are told with the question for the rest. */
+  #grant(): void {
+    this.#acknowledged = this.#received
+    this.#link.control(frameType.credit, this.id, encodeOffset(this.#granted, this.#replay && this.#received))
+  }
+
+  #switchTo(link: Link): void {
+    if (this.#link === link) return
+    this.#link.forget(this)
+    // A flow that is over uses none.
+    if (!this.destroyed) {
+      this.#link.flows -= 1
+      link.flows += 1
+    }
+    this.#link = link
   }
 
   /** A sender that has used up nearly all credit, while the reader keeps up, waits for us: the way is long. */

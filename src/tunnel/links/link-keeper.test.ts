@@ -29,6 +29,7 @@ function createKept(t: TestContext, kind: LinkKind = 'shared') {
   }
   const peer = {
     links: new Set([link as unknown as Link]),
+    tick() {},
     isWaitingOn: () => state.isWaiting,
     isReleased: () => state.isReleased,
     retire() {

@@ -34,8 +34,9 @@ export class LinkKeeper implements Disposable {
     // This process stood still, as in a suspended machine; what has come meanwhile is not read yet.
     if (nowMs - this.#lastTickMs > 3 * tickMs) this.#awakeSinceMs = nowMs
     this.#lastTickMs = nowMs
-    for (const peer of this.#peers()) {
+    for (const peer of [...this.#peers()]) {
       for (const link of [...peer.links]) this.#look(peer, link, nowMs)
+      peer.tick(nowMs)
     }
   }
 

@@ -35,6 +35,10 @@ export interface LinkTableOptions {
   onWant(peerId: string, kind: LinkKind): void
   /** Links have come or gone. */
   onChange(): void
+  /** The last link to a peer was lost, and flows wait for another one; told again until there is one. */
+  onStranded(peerId: string): void
+  /** How long flows wait for that; 0 to end them at once. */
+  readonly resumeMs: number
   readonly logger: Logger
   readonly metrics: Metrics
   /** For tests: another range makes this node an older or newer one. */
@@ -70,6 +74,7 @@ export class LinkTable implements AsyncDisposable {
   readonly #budget: WindowBudget
   readonly #lastLogged = new Map<string, number>()
   readonly #failed: Counter
+  readonly #resumed: Counter
   readonly #keeper: LinkKeeper
   #handshakes = 0
   #isClosed = false
@@ -78,12 +83,18 @@ export class LinkTable implements AsyncDisposable {
     this.#options = options
     this.#budget = options.budget ?? new WindowBudget()
     this.#failed = options.metrics.counter('tunnel_link_failures_total', 'Links that were not made, by end', ['end'])
+    this.#resumed = options.metrics.counter('tunnel_resumed_flows_total', 'Flows that went on after a lost link')
     this.#keeper = new LinkKeeper(() => this.#peers.values())
   }
 
   /** Bytes that wait for slow readers in all flows. */
   get heldBytes(): number {
     return this.#budget.heldBytes
+  }
+
+  /** Bytes that are kept in case that they have to be sent again. */
+  get replayBytes(): number {
+    return this.#budget.replayBytes
   }
 
   get all(): Iterable<PeerLinks> {
@@ -138,7 +149,7 @@ export class LinkTable implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true
     this.#keeper[Symbol.dispose]()
-    for (const peer of [...this.#peers.values()]) peer.close(new Error('this node stops'))
+    for (const peer of [...this.#peers.values()]) peer.close(new Error('the node stops'), true)
   }
 
   async #limited<T>(make: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
@@ -152,14 +163,19 @@ export class LinkTable implements AsyncDisposable {
   }
 
   #handshakeOptions(kind: LinkKind): HandshakeOptions {
-    const { credentials, self, versions = linkVersions, capabilities = linkCapabilities } = this.#options
+    const { credentials, self, versions = linkVersions } = this.#options
     const { peerId } = credentials.identity
     return {
       credentials,
       versions,
-      hello: { versions, capabilities, ...self, peerId, session: this.#session, kind },
+      hello: { versions, capabilities: this.#capabilities, ...self, peerId, session: this.#session, kind },
       refusalOf: (hello) => this.#refusalOf(hello),
     }
+  }
+
+  get #capabilities(): readonly string[] {
+    const { capabilities = linkCapabilities, resumeMs } = this.#options
+    return capabilities.filter((capability) => capability !== 'resume' || resumeMs > 0)
   }
 
   #refusalOf({ name, peerId, kind, session }: Hello): string | undefined {
@@ -180,11 +196,12 @@ export class LinkTable implements AsyncDisposable {
     return link
   }
 
-  #peerOf({ peerId, session, name }: Hello): PeerLinks {
+  #peerOf({ peerId, session, name, capabilities }: Hello): PeerLinks {
     const known = this.#peers.get(peerId)
     if (known?.session === session) return known
     known?.close(new Error(`${name} has restarted`))
-    const { credentials, onIncoming, onWant } = this.#options
+    const { credentials, onIncoming, onWant, resumeMs } = this.#options
+    const canResume = [capabilities, this.#capabilities].every((ours) => ours.includes('resume'))
     const peer = new PeerLinks({
       peerId,
       session,
@@ -193,6 +210,9 @@ export class LinkTable implements AsyncDisposable {
       onIncoming: (flow, path) => onIncoming(flow, { peerId, path }),
       onWant: (kind) => onWant(peerId, kind),
       onLost: (link, error) => this.#onLost(peer, link, error),
+      onResumed: () => this.#resumed.add(1),
+      onOver: () => this.#forget(peer),
+      resumeMs: canResume ? resumeMs : 0,
     })
     this.#peers.set(peerId, peer)
     return peer
@@ -201,8 +221,13 @@ export class LinkTable implements AsyncDisposable {
   #onLost(peer: PeerLinks, link: Link, error: Error): void {
     const { name } = link.agreed.hello
     this.#options.logger.debug({ peer: name, path: link.path, error }, `${link.kind} link ended`)
-    if (peer.links.size === 0 && this.#peers.get(peer.peerId) === peer) this.#peers.delete(peer.peerId)
+    if (peer.isStranded && !this.#isClosed) this.#options.onStranded(peer.peerId)
+    else if (peer.isOver) this.#forget(peer)
     this.#options.onChange()
+  }
+
+  #forget(peer: PeerLinks): void {
+    if (this.#peers.get(peer.peerId) === peer) this.#peers.delete(peer.peerId)
   }
 
   #noteFailure(end: 'client' | 'server', peer: string, path: string, error: unknown): void {

@@ -31,6 +31,9 @@ const quantumBytes = 64 * 1024
 /** A peer that reads nothing but makes us answer is cut off at this many bytes of answers. */
 const maxControlBytes = 1024 * 1024
 
+/** What is still on its way when the link ends in order gets this long. */
+const leaveMs = 1000
+
 /** Datagrams that wait for their turn; older ones make room. */
 const maxDatagramBytes = 256 * 1024
 
@@ -158,15 +161,30 @@ export class Link implements FrameSink {
     return promise
   }
 
+  /** Says that all flows are over and that none will go on, and ends the link in order. */
+  leave(error: Error): void {
+    if (this.#isClosed) return
+    const batch = new FrameBatch()
+    batch.add(frameType.reset, 0, Buffer.from(error.message))
+    this.#write(batch.take())
+    this.#end(error)
+    this.#socket.end()
+    setTimeout(() => this.#socket.destroy(), leaveMs).unref()
+  }
+
   /** Ends the link at once; the owner is told why, once. */
   close(error: Error): void {
     if (this.#isClosed) return
+    this.#end(error)
+    this.#socket.destroy()
+  }
+
+  #end(error: Error): void {
     this.#isClosed = true
     this.#reader.stop()
     this.#ready.clear()
     this.#control = []
     this.#datagrams = []
-    this.#socket.destroy()
     this.#answerPings()
     this.#owner.onClosed(this, error)
   }

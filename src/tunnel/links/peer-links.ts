@@ -1,11 +1,12 @@
 import { type ByteStream, type DatagramChannel, DialError, PathLostError } from '../../net/index.ts'
 import type { IncomingFlow } from '../flows/incoming-flow.ts'
 import { encodeError, type OpenRequest, parseError, parseOpenRequest, requestMessageOf } from '../flows/open-message.ts'
-import { decodeOffset, frameType, LinkProtocolError } from './frame.ts'
+import { decodeJson, decodeOffsets, frameType, LinkProtocolError } from './frame.ts'
 import type { LinkKind } from './hello.ts'
 import type { Link, LinkOwner } from './link.ts'
 import { type DatagramOwner, LinkDatagrams } from './link-datagrams.ts'
 import { type FlowOwner, LinkFlow } from './link-flow.ts'
+import { LostFlows } from './lost-flows.ts'
 import type { WindowBudget } from './window-budget.ts'
 
 /** What the links to one peer need. */
@@ -19,8 +20,14 @@ export interface PeerLinksOptions {
   onIncoming(flow: IncomingFlow, path: string): void
   /** One more link of this kind would be of use. */
   onWant(kind: LinkKind): void
-  /** A link is gone. */
+  /** A link is gone; flows may wait for another one. */
   onLost(link: Link, error: Error): void
+  /** A flow goes on after a lost link. */
+  onResumed(): void
+  /** Nobody waits for a link any more, and none stands. */
+  onOver(): void
+  /** How long flows wait for another link after a lost one; 0 when one of the ends does not resume. */
+  readonly resumeMs: number
 }
 
 interface PendingOpen {
@@ -58,10 +65,13 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     [frameType.error]: (_, id, payload) => this.#onError(id, payload),
     [frameType.fin]: (link, id) => this.#onFin(link, id),
     [frameType.reset]: (_, id, payload) => this.#onReset(id, payload.toString('utf8')),
-    [frameType.credit]: (_, id, payload) => this.#stream(id)?.onCredit(decodeOffset(payload)),
-    [frameType.move]: (link, id, payload) => this.#stream(id)?.onMove(link, decodeOffset(payload)),
+    [frameType.credit]: (_, id, payload) => this.#stream(id)?.onCredit(...decodeOffsets(payload)),
+    [frameType.move]: (link, id, payload) => this.#stream(id)?.onMove(link, ...decodeOffsets(payload)),
+    [frameType.resume]: (link, id, payload) => this.#onResume(link, id, ...decodeOffsets(payload)),
     [frameType.datagram]: (_, id, payload) => this.#datagrams(id)?.onDatagram(payload),
   }
+  readonly #lost: LostFlows
+  #isClosed = false
   #nextId: number
   #bytesGone = { read: 0, written: 0 }
 
@@ -70,6 +80,7 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     this.peerId = options.peerId
     this.session = options.session
     this.budget = options.budget
+    this.#lost = new LostFlows(options.resumeMs)
     this.#nextId = options.hasOddFlows ? 1 : 2
   }
 
@@ -81,7 +92,17 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
   /** Flows that wait for an answer on this link: a reason to doubt it soon. */
   isWaitingOn(link: Link): boolean {
     for (const pending of this.#pending.values()) if (pending.link === link) return true
-    return false
+    return this.#lost.waitsOn(link)
+  }
+
+  /** No link stands, and nothing waits for one. */
+  get isOver(): boolean {
+    return this.links.size === 0 && this.#lost.isEmpty
+  }
+
+  /** Flows that wait until there is a link to the peer again. */
+  get isStranded(): boolean {
+    return this.#lost.count > 0 && this.best() === undefined
   }
 
   /** Bytes over all links so far. */
@@ -97,7 +118,9 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
   add(link: Link): void {
     this.links.add(link)
     link.probe()
-    if (link.kind === 'shared' && link.isDirect) this.#moveFromRelay(link)
+    if (link.kind !== 'shared') return
+    this.#lost.resumeOn(link)
+    if (link.isDirect) this.#moveFromRelay(link)
   }
 
   /** Links of a kind that new flows may use, best first: direct before relayed, then the one with the fewest flows. */
@@ -156,8 +179,21 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     return this.#released.has(link)
   }
 
-  close(error: Error): void {
-    for (const link of [...this.links]) link.close(error)
+  /** Ends all links and flows; with an orderly end the peer is told that no flow will go on. */
+  close(error: Error, isOrderly = false): void {
+    this.#isClosed = true
+    for (const link of [...this.links]) {
+      if (isOrderly) link.leave(error)
+      else link.close(error)
+    }
+    this.#lost.close(new PathLostError('the link to the peer was lost', { cause: error }))
+  }
+
+  /** Once a second: tells what has arrived to ends that may keep it, and gives up flows that have waited too long. */
+  tick(nowMs: number): void {
+    for (const flow of this.#flows.values()) if (flow instanceof LinkFlow) flow.acknowledge()
+    this.#lost.tick(nowMs)
+    if (this.isOver) this.#options.onOver()
   }
 
   onFrame(link: Link, type: number, id: number, payload: Buffer): void {
@@ -182,7 +218,10 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     for (const [id] of [...this.#incoming].filter(([, incoming]) => incoming.link === link)) {
       this.#takeIncoming(id)?.gone.abort(lost)
     }
-    for (const flow of [...this.#flows.values()].filter((candidate) => candidate.uses(link))) flow.onLost(lost)
+    for (const flow of [...this.#flows.values()].filter((candidate) => candidate.uses(link))) {
+      if (this.#lost.isOff || this.#isClosed) flow.onLost(lost)
+      else this.#lost.add(flow, lost, performance.now(), this.best())
+    }
     this.#options.onLost(link, error)
   }
 
@@ -196,6 +235,12 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
 
   onDone(flow: LinkFlow | LinkDatagrams): void {
     if (this.#flows.get(flow.id) === flow) this.#flows.delete(flow.id)
+    this.#lost.leave(flow)
+    if (flow instanceof LinkFlow && !this.#isClosed) this.#lost.keepFinished(flow, performance.now())
+  }
+
+  onResumed(flow: LinkFlow): void {
+    if (this.#lost.leave(flow)) this.#options.onResumed()
   }
 
   #stream(id: number): LinkFlow | undefined {
@@ -214,35 +259,26 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     for (const flow of this.#flows.values()) if (flow instanceof LinkFlow && !flow.link.isDirect) flow.moveTo(link)
   }
 
-  #open(request: OpenRequest, signal: AbortSignal): Promise<LinkFlow | LinkDatagrams> {
+  async #open(request: OpenRequest, signal: AbortSignal): Promise<LinkFlow | LinkDatagrams> {
     signal.throwIfAborted()
     const link = this.best()
-    if (link === undefined) return Promise.reject(new PathLostError('no link to the peer stands'))
+    if (link === undefined) throw new PathLostError('no link to the peer stands')
     const id = this.#takeId()
-    return new Promise((resolve, reject) => {
-      const settle = () => signal.removeEventListener('abort', onAbort)
-      const onAbort = () => {
-        this.#takePending(id)
-        settle()
-        link.control(frameType.reset, id)
-        reject(signal.reason)
-      }
-      this.#pending.set(id, {
-        link,
-        protocol: request.protocol,
-        resolve: (flow) => {
-          settle()
-          resolve(flow)
-        },
-        reject: (error) => {
-          settle()
-          reject(error)
-        },
-      })
-      link.flows += 1
-      signal.addEventListener('abort', onAbort, { once: true })
-      link.control(frameType.open, id, Buffer.from(JSON.stringify(requestMessageOf(request))))
-    })
+    const { promise, resolve, reject } = Promise.withResolvers<LinkFlow | LinkDatagrams>()
+    const onAbort = () => {
+      this.#takePending(id)
+      link.control(frameType.reset, id)
+      reject(signal.reason)
+    }
+    this.#pending.set(id, { link, protocol: request.protocol, resolve, reject })
+    link.flows += 1
+    signal.addEventListener('abort', onAbort, { once: true })
+    link.control(frameType.open, id, Buffer.from(JSON.stringify(requestMessageOf(request))))
+    try {
+      return await promise
+    } finally {
+      signal.removeEventListener('abort', onAbort)
+    }
   }
 
   #takePending(id: number): PendingOpen | undefined {
@@ -272,7 +308,7 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     if (!isTheirs || this.#flows.has(id) || this.#incoming.has(id)) {
       throw new LinkProtocolError(`flow ${id} cannot be opened by the peer`)
     }
-    const request = parseOpenRequest(parseJson(payload))
+    const request = parseOpenRequest(decodeJson(payload))
     const gone = new AbortController()
     this.#incoming.set(id, { link, gone })
     link.flows += 1
@@ -289,7 +325,7 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
       gone,
       accept: async () => {
         answered()
-        const flow = new LinkFlow({ id, link }, this)
+        const flow = new LinkFlow({ id, link, canResume: !this.#lost.isOff }, this)
         this.#flows.set(id, flow)
         link.control(frameType.ok, id)
         return flow
@@ -316,15 +352,16 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
   #onOk(link: Link, id: number): void {
     const pending = this.#takePending(id)
     if (pending === undefined) return
-    const flow = pending.protocol === 'udp' ? new LinkDatagrams(id, link, this) : new LinkFlow({ id, link }, this)
+    const flow =
+      pending.protocol === 'udp'
+        ? new LinkDatagrams(id, link, this)
+        : new LinkFlow({ id, link, canResume: !this.#lost.isOff }, this)
     this.#flows.set(id, flow)
     pending.resolve(flow)
   }
 
   #onError(id: number, payload: Buffer): void {
-    const pending = this.#takePending(id)
-    if (pending === undefined) return
-    pending.reject(parseError(parseJson(payload)))
+    this.#takePending(id)?.reject(parseError(decodeJson(payload)))
   }
 
   #onFin(link: Link, id: number): void {
@@ -338,19 +375,22 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     else flow?.onOver(undefined)
   }
 
+  #onResume(link: Link, id: number, received: number, epoch = 0): void {
+    const flow = this.#flows.get(id) ?? this.#lost.finished(id)
+    if (flow instanceof LinkFlow) flow.onResume(link, received, epoch)
+    else if (flow !== undefined) flow.onResume(link)
+    else link.control(frameType.reset, id, Buffer.from('it is over here since the link was lost'))
+  }
+
   #onReset(id: number, reason: string): void {
+    if (id === 0) {
+      this.close(new Error(reason))
+      return
+    }
     const flow = this.#flows.get(id)
     if (flow instanceof LinkFlow) flow.onReset(reason)
     else flow?.onOver(new Error(reason))
     this.#takeIncoming(id)?.gone.abort(new Error('the dialler went away'))
     this.#takePending(id)?.reject(new DialError('unreachable', reason))
-  }
-}
-
-function parseJson(payload: Buffer): unknown {
-  try {
-    return JSON.parse(payload.toString('utf8'))
-  } catch (error) {
-    throw new LinkProtocolError('a message is not JSON', { cause: error })
   }
 }

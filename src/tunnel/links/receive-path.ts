@@ -18,9 +18,15 @@ const maxArrivals = 4
  *
  *     link 1   ... 4 MiB |                 the rest of what was sent there may come late
  *     link 2             | MOVE 4 MiB ...  what comes here early waits
+ *
+ * After a link was lost it begins anew: what is still under way on old links is skipped until the sender answers with a
+ * MOVE to where our bytes end.
  */
 export class ReceivePath {
-  #link: Link
+  /** Absent while the sender is asked to begin anew. */
+  #link: Link | undefined
+  /** How often it began anew. */
+  #epoch = 0
   #arrivals: Arrival[] = []
   #queuedBytes = 0
   #isClosed = false
@@ -39,6 +45,29 @@ export class ReceivePath {
     return this.#link === link || this.#arrivals.some((arrival) => arrival.link === link)
   }
 
+  /** The sender has been asked to begin anew and has not answered yet. */
+  get isWaiting(): boolean {
+    return this.#link === undefined && !this.#isClosed
+  }
+
+  get epoch(): number {
+    return this.#epoch
+  }
+
+  /** What comes there was sent before the sender began anew; throws when it never did. */
+  isStale(link: Link): boolean {
+    if (link === this.#link || this.#arrivals.some((arrival) => arrival.link === link)) return false
+    if (this.#epoch === 0) throw new LinkProtocolError('a flow sends on a link that it has not moved to')
+    return true
+  }
+
+  /** Skips everything until the sender has moved to where our bytes end; gives the number that it must answer. */
+  restart(): number {
+    this.#release()
+    this.#epoch += 1
+    return this.#epoch
+  }
+
   /** Takes a piece, and gives those that are next in order; `received` is how many bytes were given before. */
   arrive(link: Link, piece: Piece, received: number): Piece[] {
     const arrival = this.#arrivals.findLast((candidate) => candidate.link === link)
@@ -47,7 +76,7 @@ export class ReceivePath {
       this.#queuedBytes += piece?.length ?? 0
       return []
     }
-    if (link !== this.#link) throw new LinkProtocolError('a flow sends on a link that it has not moved to')
+    if (this.isStale(link)) return []
     if (this.#arrivals.length === 0) return [piece]
     return [piece, ...this.#next(received + (piece?.length ?? 0))]
   }
@@ -57,7 +86,13 @@ export class ReceivePath {
     if (offset < received || this.#arrivals.length >= maxArrivals) {
       throw new LinkProtocolError(`a flow cannot move at ${offset}`)
     }
+    if (this.#isClosed) return []
     link.flows += 1
+    if (this.#link === undefined) {
+      if (offset !== received) throw new LinkProtocolError(`a flow cannot go on at ${offset}`)
+      this.#link = link
+      return []
+    }
     this.#arrivals.push({ link, offset, queue: [] })
     return this.#next(received)
   }
@@ -65,8 +100,14 @@ export class ReceivePath {
   /** Lets go of the links. */
   close(): void {
     if (this.#isClosed) return
+    this.#release()
     this.#isClosed = true
-    for (const { link } of [{ link: this.#link }, ...this.#arrivals]) link.flows -= 1
+  }
+
+  #release(): void {
+    if (this.#link !== undefined) this.#link.flows -= 1
+    for (const { link } of this.#arrivals) link.flows -= 1
+    this.#link = undefined
     this.#arrivals = []
     this.#queuedBytes = 0
   }
@@ -79,7 +120,7 @@ export class ReceivePath {
       if (arrival === undefined || received < arrival.offset) return pieces
       if (received > arrival.offset) throw new LinkProtocolError('a flow sends beyond the offset that it moves at')
       this.#arrivals.shift()
-      this.#link.flows -= 1
+      if (this.#link !== undefined) this.#link.flows -= 1
       this.#link = arrival.link
       const bytes = arrival.queue.reduce((sum, piece) => sum + (piece?.length ?? 0), 0)
       this.#queuedBytes -= bytes

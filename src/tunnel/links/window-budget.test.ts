@@ -3,7 +3,12 @@ import { test } from 'node:test'
 import { firstWindowBytes, type Holder, maxWindowBytes, smallWindowBytes, WindowBudget } from './window-budget.ts'
 
 const megabyte = 1024 * 1024
-const limits = { growthBytes: 7.5 * megabyte, pressureBytes: 4 * megabyte, maxHeldBytes: 6 * megabyte }
+const limits = {
+  growthBytes: 7.5 * megabyte,
+  pressureBytes: 4 * megabyte,
+  maxHeldBytes: 6 * megabyte,
+  maxReplayBytes: megabyte,
+}
 
 function createHolder(budget: WindowBudget, heldBytes = 0) {
   const holder: Holder & { isOver: boolean } = {
@@ -73,4 +78,13 @@ test('leaving twice counts once', () => {
   budget.leave(holder, firstWindowBytes, 10)
   budget.leave(holder, firstWindowBytes, 10)
   assert.equal(budget.heldBytes, 0)
+})
+
+test('what is kept for sending again is bounded on its own', () => {
+  const budget = new WindowBudget(limits)
+  assert.ok(budget.takeReplay(megabyte))
+  assert.ok(!budget.takeReplay(1))
+  budget.giveReplay(1000)
+  assert.equal(budget.replayBytes, megabyte - 1000)
+  assert.ok(budget.takeReplay(1000))
 })

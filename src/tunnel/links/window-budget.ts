@@ -1,3 +1,5 @@
+import type { ReplayBudget } from './replay-buffer.ts'
+
 /** Something that holds bytes for a slow reader. */
 export interface Holder {
   readonly heldBytes: number
@@ -13,6 +15,8 @@ export interface WindowLimits {
   readonly pressureBytes: number
   /** Beyond this the flow that holds most is given up. */
   readonly maxHeldBytes: number
+  /** What may be kept in case that it has to be sent again. */
+  readonly maxReplayBytes: number
 }
 
 const kilobyte = 1024
@@ -23,6 +27,7 @@ export const windowLimits: WindowLimits = {
   growthBytes: 32 * megabyte,
   pressureBytes: 24 * megabyte,
   maxHeldBytes: 64 * megabyte,
+  maxReplayBytes: 16 * megabyte,
 }
 
 /** Window of a new flow, and the most that one may grow to. */
@@ -37,11 +42,12 @@ const manyFlows = 128
  * Shares out memory among all flows of a process. Windows are promises, most of which are never called in; what is
  * really held is counted, and decides what is promised next.
  */
-export class WindowBudget {
+export class WindowBudget implements ReplayBudget {
   readonly #limits: WindowLimits
   readonly #holders = new Set<Holder>()
   #held = 0
   #grown = 0
+  #replay = 0
 
   constructor(limits: WindowLimits = windowLimits) {
     this.#limits = limits
@@ -49,6 +55,11 @@ export class WindowBudget {
 
   get heldBytes(): number {
     return this.#held
+  }
+
+  /** What is kept in case that it has to be sent again. */
+  get replayBytes(): number {
+    return this.#replay
   }
 
   /** The window of one more flow. */
@@ -84,6 +95,16 @@ export class WindowBudget {
     if (!this.#isPressed || windowBytes <= smallWindowBytes) return windowBytes
     this.#grown -= grownBytes(windowBytes)
     return smallWindowBytes
+  }
+
+  takeReplay(bytes: number): boolean {
+    if (this.#replay + bytes > this.#limits.maxReplayBytes) return false
+    this.#replay += bytes
+    return true
+  }
+
+  giveReplay(bytes: number): void {
+    this.#replay -= bytes
   }
 
   get #isPressed(): boolean {

@@ -1,0 +1,379 @@
+/**
+ * Flows that go on after their link was lost:
+ *
+ *     left ---- links ----> wire ----> right        the wire is cut, held, or forgets one of its ends
+ */
+import assert from 'node:assert/strict'
+import { createHash, randomBytes, randomInt } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer, type Server, type Socket } from 'node:net'
+import { finished } from 'node:stream/promises'
+import { test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import { generateKeyPair } from '@libp2p/crypto/keys'
+import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+import {
+  type ByteStream,
+  connectTcp,
+  type DatagramChannel,
+  resetStream,
+  startTcpListener,
+} from '../../src/net/index.ts'
+import { createMetrics, type Metrics, silentLogger } from '../../src/observability/index.ts'
+import { TaskGroup } from '../../src/runtime/index.ts'
+import type { IncomingFlow } from '../../src/tunnel/flows/incoming-flow.ts'
+import type { LinkCredentials, LinkKind } from '../../src/tunnel/links/hello.ts'
+import { LinkTable } from '../../src/tunnel/links/link-table.ts'
+import { WindowBudget, windowLimits } from '../../src/tunnel/links/window-budget.ts'
+import { eventually } from './tunnel-mesh.ts'
+
+const megabyte = 1024 * 1024
+const signal = AbortSignal.timeout(240_000)
+
+interface End extends AsyncDisposable {
+  readonly table: LinkTable
+  readonly peerId: string
+  readonly port: number
+  readonly metrics: Metrics
+  readonly incoming: IncomingFlow[]
+  readonly wanted: LinkKind[]
+}
+
+interface EndOptions {
+  readonly capabilities?: readonly string[]
+  readonly resumeMs?: number
+  readonly budget?: WindowBudget
+}
+
+async function startEnd(name: string, options: EndOptions = {}): Promise<End> {
+  const stack = new AsyncDisposableStack()
+  const privateKey = await generateKeyPair('Ed25519')
+  const identity = { privateKey, peerId: peerIdFromPrivateKey(privateKey).toString() }
+  const credentials: LinkCredentials = { identity, keyRing: undefined }
+  const incoming: IncomingFlow[] = []
+  const wanted: LinkKind[] = []
+  const metrics = createMetrics()
+  const tasks = stack.use(new TaskGroup(() => {}))
+  const table = stack.use(
+    new LinkTable({
+      credentials,
+      self: { name, role: 'agent', sequence: 1 },
+      tasks,
+      nameConflictOf: () => undefined,
+      onIncoming: (flow) => void incoming.push(flow),
+      onWant: (_, kind) => void wanted.push(kind),
+      onChange() {},
+      onStranded() {},
+      resumeMs: 60_000,
+      logger: silentLogger,
+      metrics,
+      ...options,
+    }),
+  )
+  const listener = stack.use(
+    await startTcpListener({
+      host: '127.0.0.1',
+      port: 0,
+      onConnection: (socket) => table.accept({ socket, path: 'direct' }),
+    }),
+  )
+  const { port } = listener
+  const { peerId } = identity
+  return { table, peerId, port, metrics, incoming, wanted, [Symbol.asyncDispose]: () => stack.disposeAsync() }
+}
+
+/** Carries connections to a port until it is cut; while it is held nothing arrives, in either direction. */
+class Wire implements AsyncDisposable {
+  readonly #server: Server
+  readonly #pairs = new Set<readonly [Socket, Socket]>()
+  #isHeld = false
+
+  private constructor(server: Server) {
+    this.#server = server
+  }
+
+  static async to(port: number): Promise<Wire> {
+    const server = createServer()
+    const wire = new Wire(server)
+    server.on('connection', async (client) => {
+      client.on('error', () => {})
+      const upstream = await connectTcp('127.0.0.1', port, signal)
+      upstream.on('error', () => {})
+      const pair = [client, upstream] as const
+      wire.#pairs.add(pair)
+      for (const [from, to] of [pair, [upstream, client] as const]) {
+        from.on('data', (bytes) => {
+          if (wire.#isHeld) return
+          if (to.write(bytes)) return
+          from.pause()
+          to.once('drain', () => from.resume())
+        })
+        from.on('close', () => {
+          to.destroy()
+          wire.#pairs.delete(pair)
+        })
+      }
+    })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    return wire
+  }
+
+  get port(): number {
+    const address = this.#server.address()
+    return typeof address === 'object' && address !== null ? address.port : 0
+  }
+
+  /** What is under way is lost from now on, until the wire is cut. */
+  hold(): void {
+    this.#isHeld = true
+  }
+
+  cut(): void {
+    for (const [client, upstream] of this.#pairs) {
+      for (const socket of [client, upstream]) resetStream(socket, new Error('cut'))
+    }
+    this.#pairs.clear()
+    this.#isHeld = false
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.cut()
+    await new Promise((resolve) => this.#server.close(resolve))
+  }
+}
+
+async function join(from: End, to: End, wire: Wire, kind: LinkKind = 'shared'): Promise<void> {
+  const socket = await connectTcp('127.0.0.1', wire.port, signal)
+  await from.table.dial({ socket, path: 'direct' }, to.peerId, kind, signal)
+}
+
+async function openFlow(from: End, to: End): Promise<[ByteStream, ByteStream]> {
+  const before = to.incoming.length
+  const request = { protocol: 'tcp', nodeName: 'x', address: '10.1.1.1', port: 80 } as const
+  const opening = from.table.peer(to.peerId)?.open(request, signal)
+  await eventually('the flow arrives', () => to.incoming.length > before)
+  const accepted = await to.incoming.at(-1)?.accept(signal)
+  const opened = await opening
+  assert.ok(opened && accepted)
+  return [opened, accepted]
+}
+
+async function createPair(left: EndOptions = {}, right: EndOptions = left) {
+  const stack = new AsyncDisposableStack()
+  const ends = [stack.use(await startEnd('left', left)), stack.use(await startEnd('right', right))] as const
+  const wire = stack.use(await Wire.to(ends[1].port))
+  await join(ends[0], ends[1], wire)
+  return { left: ends[0], right: ends[1], wire, [Symbol.asyncDispose]: () => stack.disposeAsync() }
+}
+
+async function resumedFlows(end: End): Promise<number> {
+  return Number(/^edgemesh_tunnel_resumed_flows_total (\d+)/m.exec(await end.metrics.render())?.[1])
+}
+
+/** Sends pieces of random sizes one way and compares what comes out, at the reader's own pace. */
+async function carry(from: ByteStream, to: ByteStream, total: number, isSlow: boolean): Promise<void> {
+  const [sent, received] = [createHash('sha256'), createHash('sha256')]
+  let bytes = 0
+  to.on('data', (chunk: Buffer) => {
+    received.update(chunk)
+    bytes += chunk.length
+    if (!isSlow || randomInt(20) > 0) return
+    to.pause()
+    setTimeout(() => to.resume(), 2)
+  })
+  const reading = once(to, 'end')
+  const source = randomBytes(megabyte)
+  for (let left = total; left > 0; ) {
+    const start = randomInt(megabyte / 2)
+    const piece = source.subarray(start, start + Math.min(left, 1 + randomInt(100_000)))
+    left -= piece.length
+    sent.update(piece)
+    if (!from.write(piece)) await once(from, 'drain')
+  }
+  from.end()
+  await reading
+  assert.equal(bytes, total)
+  assert.equal(received.digest('hex'), sent.digest('hex'))
+}
+
+/** Everything until the far end closes its direction; ours stays open. */
+async function textOf(stream: ByteStream): Promise<string> {
+  let text = ''
+  stream.on('data', (chunk: Buffer) => {
+    text += chunk
+  })
+  await once(stream, 'end')
+  return text
+}
+
+test('flows of both directions are intact although their links are lost again and again, at any moment', async () => {
+  await using pair = await createPair()
+  const { left, right, wire } = pair
+  const flows: [ByteStream, ByteStream][] = []
+  while (flows.length < 4) flows.push(flows.length === 0 ? await openFlow(left, right) : await openFlow(right, left))
+  let isOver = false
+  const carrying = Promise.all(
+    flows.flatMap(([opened, accepted], index) => [
+      carry(opened, accepted, (4 + index * 4) * megabyte, index % 2 === 0),
+      carry(accepted, opened, (2 + index * 4) * megabyte, index % 2 === 1),
+    ]),
+  ).finally(() => {
+    isOver = true
+  })
+  let losses = 0
+  const disturb = async () => {
+    while (!isOver) {
+      await delay(randomInt(60))
+      const links = [...(left.table.peer(right.peerId)?.links ?? []), ...(right.table.peer(left.peerId)?.links ?? [])]
+      const kind = randomInt(4)
+      if (kind === 0) wire.cut()
+      // One end alone knows at first.
+      else if (kind === 1) links[randomInt(Math.max(1, links.length))]?.close(new Error('lost in the test'))
+      losses += kind < 2 ? 1 : 0
+      if (isOver) return
+      const wanted = left.wanted.splice(0).concat(right.wanted.splice(0)).includes('bulk') ? 'bulk' : 'shared'
+      const count = left.table.peer(right.peerId)?.usable('shared').length ?? 0
+      if (count < 2) await join(left, right, wire).catch(() => {})
+      if (wanted === 'bulk') await join(left, right, wire, 'bulk').catch(() => {})
+    }
+  }
+  await Promise.all([carrying, disturb()])
+  assert.ok(losses > 3, `${losses} losses`)
+  assert.ok((await resumedFlows(left)) > 0)
+  for (const end of [left, right]) {
+    await eventually('nothing waits', () => end.table.heldBytes === 0)
+  }
+})
+
+test('a flow waits while there is no link, and goes on where it was', async () => {
+  await using pair = await createPair()
+  const { left, right, wire } = pair
+  const [opened, accepted] = await openFlow(left, right)
+  opened.write('before ')
+  const there = textOf(accepted)
+  const here = textOf(opened)
+  await once(accepted, 'data')
+  wire.hold()
+  opened.write('during ')
+  accepted.write('back ')
+  await delay(50)
+  wire.cut()
+  await eventually('both ends know', () =>
+    [left, right].every(({ table }) => [...table.all].every((peer) => peer.isStranded)),
+  )
+  opened.end('after')
+  accepted.end('again')
+  await join(left, right, wire)
+  assert.equal(await there, 'before during after')
+  assert.equal(await here, 'back again')
+  await eventually('it is counted', () => [...left.table.all].every(({ flowCount }) => flowCount === 0))
+  assert.equal(await resumedFlows(left), 1)
+})
+
+test('the last bytes of a flow that is over for its sender still arrive', async () => {
+  await using pair = await createPair()
+  const { left, right, wire } = pair
+  const [opened, accepted] = await openFlow(left, right)
+  opened.end('question')
+  assert.equal(await textOf(accepted), 'question')
+  wire.hold()
+  accepted.end('answer')
+  await finished(accepted)
+  await eventually('it is closed', () => accepted.closed)
+  wire.cut()
+  await join(left, right, wire)
+  assert.equal(await textOf(opened), 'answer')
+})
+
+test('flows whose peer does not come back in time end with the reason', async () => {
+  await using pair = await createPair({ resumeMs: 100 })
+  const [opened, accepted] = await openFlow(pair.left, pair.right)
+  const ends = [opened, accepted].map((flow) =>
+    assert.rejects(finished(flow.resume()), { name: 'PathLostError', code: 'ECONNRESET' }),
+  )
+  pair.wire.cut()
+  await Promise.all(ends)
+  await eventually('the peer is forgotten', () => [...pair.left.table.all].length === 0, 10_000)
+})
+
+test('a node that stops says so, and nobody waits for it', async () => {
+  await using pair = await createPair()
+  const [opened] = await openFlow(pair.left, pair.right)
+  const ended = assert.rejects(finished(opened.resume()), { code: 'ECONNRESET' })
+  await pair.right.table[Symbol.asyncDispose]()
+  await ended
+})
+
+for (const [who, left, right] of [
+  ['that does not know how', {}, { capabilities: ['move', 'datagrams'] }],
+  ['on which it is switched off', { resumeMs: 0 }, {}],
+] as const) {
+  test(`with a peer ${who}, flows work as before and end with their link`, async () => {
+    await using pair = await createPair(left, right)
+    await join(pair.left, pair.right, pair.wire, 'bulk')
+    const [opened, accepted] = await openFlow(pair.left, pair.right)
+    // Long enough to need credit, and to move.
+    await carry(opened, accepted, 9 * megabyte, false)
+    const flows = await openFlow(pair.left, pair.right)
+    const ends = flows.map((flow) => assert.rejects(finished(flow.resume()), { code: 'ECONNRESET' }))
+    pair.wire.cut()
+    await Promise.all(ends)
+    assert.equal(await resumedFlows(pair.left), 0)
+  })
+}
+
+test('what is kept for sending again is bounded, let go when it has arrived, and missed when there was no room', async () => {
+  const budget = new WindowBudget({ ...windowLimits, maxReplayBytes: 64 * 1024 })
+  await using pair = await createPair({ budget }, {})
+  const { left, right, wire } = pair
+  const [kept, keptThere] = await openFlow(left, right)
+  kept.write(Buffer.alloc(20_000))
+  await once(keptThere, 'data')
+  keptThere.resume()
+  assert.ok(budget.replayBytes > 0)
+  await eventually('it has arrived', () => budget.replayBytes === 0, 10_000)
+  const [large, largeThere] = await openFlow(left, right)
+  wire.hold()
+  kept.write('little')
+  large.write(Buffer.alloc(megabyte))
+  await delay(100)
+  assert.ok(budget.replayBytes <= 64 * 1024)
+  const ends = [large, largeThere].map((flow) => assert.rejects(finished(flow.resume()), /too much was under way/))
+  wire.cut()
+  await join(left, right, wire)
+  await Promise.all(ends)
+  kept.resume().end()
+  keptThere.end()
+  await finished(keptThere)
+})
+
+test('datagrams find their way again after a lost link', async () => {
+  await using pair = await createPair()
+  const { left, right, wire } = pair
+  const request = { protocol: 'udp', nodeName: 'x', address: '10.1.1.1', port: 53 } as const
+  const opening = left.table.peer(right.peerId)?.openDatagrams(request, signal)
+  await eventually('it arrives', () => right.incoming.length > 0)
+  const there = await right.incoming[0]?.acceptDatagrams(signal)
+  const here = await opening
+  assert.ok(here && there)
+  there.onMessage((message) => there.send(message))
+  const answers = async (channel: DatagramChannel, text: string) => {
+    let answer = ''
+    channel.onMessage((message) => {
+      answer = message.toString()
+    })
+    channel.send(Buffer.from(text))
+    await eventually(text, () => answer === text)
+  }
+  await answers(here, 'first')
+  wire.cut()
+  await eventually('both ends know', () =>
+    [left, right].every(({ table }) => [...table.all].every((peer) => peer.isStranded)),
+  )
+  here.send(Buffer.from('nobody gets this'))
+  await join(left, right, wire)
+  await answers(here, 'second')
+  here[Symbol.dispose]()
+  await there.closed
+})
