@@ -223,7 +223,6 @@ describe('the server is killed', () => {
     await using crossing = await startSteadyFlow(client, await resolve(client, 'web-edge-b1'), ports.echo)
     await using inside = await startSteadyFlow(client, await resolve(client, 'web-edge-a2'), ports.echo)
     await server.stop('SIGKILL')
-    assert.match(await crossing.ended(5_000), /ECONNRESET/)
     await assertLanWorks()
     await assertAnswers(client, 'web-cloud-1')
     assert.match(await resolve(client, 'web-edge-b1'), /^10\.96\./)
@@ -233,6 +232,7 @@ describe('the server is killed', () => {
     await acrossLansWithin(t, 5_000, 'the server was ready')
     assert.equal((await statusOf(lab.node('relay'), 'server')).server?.peerId, identity)
     await inside.carries()
+    await crossing.carries()
   })
 
   test('an agent that starts without it serves its node and LAN, and the rest once it is there', async (t) => {

@@ -1,7 +1,6 @@
 import type { InterfaceAddress } from '../../linux/index.ts'
-import { ignoreError } from '../../net/index.ts'
 import type { Logger, Metrics } from '../../observability/index.ts'
-import { sleep, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import type { TaskGroup } from '../../runtime/index.ts'
 import type { FlowAcceptor } from '../flows/flow-acceptor.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
@@ -18,6 +17,7 @@ import { acceptSplices } from '../relay/splice-client.ts'
 import type { OwnRecord } from './own-record.ts'
 import { RelayWatch } from './relay-watch.ts'
 import type { ServerLink } from './server-link.ts'
+import { createWayBack } from './way-back.ts'
 
 /** What the links of an agent are made of. */
 export interface LinksOptions {
@@ -38,15 +38,16 @@ export interface LinksOptions {
   readonly metrics: Metrics
 }
 
-/** How long one attempt to come back to a peer may take, and how long is waited after it. */
-const attemptMs = 5000
-const pauseMs = 300
-
 /** Lets flows use links of our own where both ends speak them; ends them when disposed. */
 export async function startLinks(options: LinksOptions): Promise<LinkTable> {
-  const { host, book, membership, paths, policy, acceptor, ownRecord, tasks, links, logger, metrics } = options
+  const { host, book, membership, paths, policy, acceptor, ownRecord, tasks, logger, metrics } = options
   const { name, role, sequence } = ownRecord.current.record
-  const returning = new Set<string>()
+  const returnTo = createWayBack({
+    tasks,
+    book,
+    paths,
+    isStranded: (peerId) => table.peer(peerId)?.isStranded ?? false,
+  })
   const table = new LinkTable({
     credentials: membership,
     self: { name, role, sequence },
@@ -56,7 +57,7 @@ export async function startLinks(options: LinksOptions): Promise<LinkTable> {
     onIncoming: (flow, peer) => acceptor.accept(flow, peer),
     onWant: (peerId, kind) => connector.want(peerId, kind),
     onChange: () => paths.changed(),
-    onStranded: (peerId) => returnTo(peerId),
+    onStranded: returnTo,
     resumeMs: options.resumeMs,
     logger,
     metrics,
@@ -87,6 +88,12 @@ export async function startLinks(options: LinksOptions): Promise<LinkTable> {
     attemptSettled: (peerId, signal) => connector.attemptSettled(peerId, signal),
     lastErrorOf: (peerId) => puncher?.lastErrorOf(peerId),
   })
+  watchRelays(options, table)
+  observe(table, metrics)
+  return table
+}
+
+function watchRelays({ host, paths, tasks, links, logger }: LinksOptions, table: LinkTable): void {
   const watch = new RelayWatch({
     host,
     links: () => [...table.all].flatMap((peer) => [...peer.links]),
@@ -96,26 +103,6 @@ export async function startLinks(options: LinksOptions): Promise<LinkTable> {
     logger,
   })
   tasks.signal.addEventListener('abort', () => watch[Symbol.dispose](), { once: true })
-  observe(table, metrics)
-  return table
-
-  /** Seeks a path to a peer as flows do, until there is a link again or nobody waits for it. */
-  function returnTo(peerId: string): void {
-    if (returning.has(peerId) || tasks.signal.aborted) return
-    returning.add(peerId)
-    tasks.run('way back to a peer', async (stopping) => {
-      try {
-        while (table.peer(peerId)?.isStranded) {
-          const nodeName = book.nameOf(peerId)
-          using limit = new TimeLimit(attemptMs, stopping)
-          if (nodeName !== undefined) await paths.carrierTo(nodeName, limit.signal).catch(ignoreError)
-          await sleep(pauseMs, stopping)
-        }
-      } finally {
-        returning.delete(peerId)
-      }
-    })
-  }
 }
 
 async function startPuncher(

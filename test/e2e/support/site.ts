@@ -123,9 +123,14 @@ export interface Mesh {
 }
 
 /** Starts the server on `relay` and an agent on each node. */
-export async function startMesh(lab: Lab, names: readonly string[] = nodes): Promise<Mesh> {
+export async function startMesh(
+  lab: Lab,
+  names: readonly string[] = nodes,
+  config: Parameters<Lab['startAgent']>[1] = {},
+): Promise<Mesh> {
   const server = await lab.startServer('relay')
-  const agents = new Map(await Promise.all(names.map(async (node) => [node, await lab.startAgent(node)] as const)))
+  const started = names.map(async (node) => [node, await lab.startAgent(node, config)] as const)
+  const agents = new Map(await Promise.all(started))
   return {
     server,
     agent(node) {
