@@ -7,8 +7,8 @@ import type { Exchange } from './exchange.ts'
 import { HeaderFields } from './header-fields.ts'
 import { Http1ServerConnection } from './http1-server.ts'
 
-/** More by hand: EDGEMESH_FUZZ=1000000 node --test src/gateway/http/fuzz.test.ts */
-const rounds = Number(process.env['EDGEMESH_FUZZ'] ?? 3000)
+/** More by hand: EDGEMESH_FUZZ_COUNT=1000000 node --test src/gateway/http/fuzz.test.ts */
+const rounds = Number(process.env['EDGEMESH_FUZZ_COUNT'] ?? 3000)
 
 /** A generator of numbers that is the same in every run (mulberry32). */
 function createRandom(seed: number): () => number {

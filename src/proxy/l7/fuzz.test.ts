@@ -1,6 +1,6 @@
 /**
  * Bytes that are no request, or nearly one, against the proxy: whatever comes, it neither throws nor hangs, every
- * connection ends, and no backend sees a request that was not sent. `EDGEMESH_FUZZ_INPUTS` says how many inputs; in CI a
+ * connection ends, and no backend sees a request that was not sent. `EDGEMESH_FUZZ_COUNT` says how many inputs; in CI a
  * thousand.
  */
 import assert from 'node:assert/strict'
@@ -14,7 +14,7 @@ import { createHttpProxy } from './http-proxy.ts'
 import { readPreface } from './preface.ts'
 import { requestKeyOf } from './request-key.ts'
 
-const inputs = Number(process.env['EDGEMESH_FUZZ_INPUTS'] ?? 1_000)
+const inputs = Number(process.env['EDGEMESH_FUZZ_COUNT'] ?? 1_000)
 const never = new AbortController().signal
 
 /** A generator of numbers from 0 to 1 that gives the same ones in every run (mulberry32). */
@@ -71,7 +71,7 @@ test(`${inputs} inputs of any kind end in an answer or a reset`, async () => {
   const proxy = createHttpProxy({ decide: (request) => answer(200, String(request.method)) })
   let answered = 0
   for (let count = 0; count < inputs; ) {
-    const batch = Array.from({ length: Math.min(200, inputs - count) }, async () => {
+    const batch = Array.from({ length: Math.min(2_000, inputs - count) }, async () => {
       const [client, downstream] = createMemoryStreamPair()
       const bytes: Buffer[] = []
       client.on('data', (chunk: Buffer) => bytes.push(chunk)).on('error', () => {})
