@@ -30,6 +30,7 @@ const benches: readonly Bench[] = [
   { name: 'same-node', needs: ['iperf3', 'nginx', 'wrk'] },
   { name: 'userspace', needs: ['iperf3', 'nginx', stream, 'haproxy', 'wrk'] },
   { name: 'udp', needs: ['iperf3', binary] },
+  { name: 'many-dials', needs: [binary] },
   { name: 'programming', needs: [] },
   { name: 'dns', needs: ['dnsperf', 'dnsmasq', 'unbound'] },
   { name: 'gateway', needs: ['nginx', 'haproxy', 'wrk', binary] },
