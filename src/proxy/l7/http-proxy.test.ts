@@ -499,6 +499,22 @@ test('after an early response a client may finish its body, and the connection g
   assert.match(await readUntil(client, /<.*>/), /<fine>/)
 })
 
+test('a request to change the protocol waits until the client has read the answer before it', async () => {
+  await using resources = new AsyncDisposableStack()
+  const fixture = await createFixture(resources)
+  // More than the kernel takes for a client that does not read.
+  const long = 'x'.repeat(16 << 20)
+  fixture.decide = ({ url }) => answer(url === '/long' ? 200 : 503, url === '/long' ? long : 'none')
+  const client = await fixture.connect()
+  client.write('GET /long HTTP/1.1\r\nHost: a\r\n\r\n')
+  client.end('GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n')
+  await once(client, 'finish')
+  for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate)
+  const answers = await text(client)
+  assert.deepEqual(answers.match(/HTTP\/1\.1 \d+/g), ['HTTP/1.1 200', 'HTTP/1.1 503'])
+  assert.ok(answers.includes(long))
+})
+
 test('while draining each connection ends after the request that is under way', async () => {
   await using resources = new AsyncDisposableStack()
   const fixture = await createFixture(resources)

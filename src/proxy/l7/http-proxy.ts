@@ -120,9 +120,12 @@ function queueOf(queues: WeakMap<ByteStream, Queue>, socket: ByteStream): Queue 
     },
     run(work) {
       waiting += 1
-      last = last.then(work).finally(() => {
-        waiting -= 1
-      })
+      last = last
+        .then(work)
+        .catch((error: Error) => resetStream(socket, error))
+        .finally(() => {
+          waiting -= 1
+        })
     },
   }
   queues.set(socket, queue)
@@ -132,10 +135,10 @@ function queueOf(queues: WeakMap<ByteStream, Queue>, socket: ByteStream): Queue 
 async function serve(incoming: IncomingMessage, response: ServerResponse, options: HttpProxyOptions): Promise<void> {
   try {
     const decision = await options.decide(incoming)
-    if (decision.kind === 'answer') sendAnswer(response, decision)
+    if (decision.kind === 'answer') await sendAnswer(incoming, () => response, decision)
     else await forwarded(incoming, decision, (upstream) => exchange(incoming, response, upstream, decision))
   } catch (error) {
-    fail(incoming, () => response, error, options)
+    await fail(incoming, () => response, error, options)
   }
 }
 
@@ -144,10 +147,10 @@ async function serveUpgrade(incoming: IncomingMessage, head: Buffer, options: Ht
     const decision = hasBody(incoming)
       ? answer(400, 'a request to change the protocol may have no body')
       : await options.decide(incoming)
-    if (decision.kind === 'answer') sendAnswer(lastResponse(incoming), decision)
+    if (decision.kind === 'answer') await sendAnswer(incoming, () => lastResponse(incoming), decision)
     else await forwarded(incoming, decision, (upstream) => exchangeUpgrade(incoming, head, upstream, decision))
   } catch (error) {
-    fail(incoming, () => lastResponse(incoming), error, options)
+    await fail(incoming, () => lastResponse(incoming), error, options)
   }
 }
 
@@ -174,16 +177,16 @@ async function forwarded(
   }
 }
 
-function fail(
+async function fail(
   incoming: IncomingMessage,
   responseOf: () => ServerResponse,
   error: unknown,
   { onFailure }: HttpProxyOptions,
-): void {
+): Promise<void> {
   // When the client is gone that is the reason, and nobody is left to be told.
   if (incoming.socket.destroyed) return
   onFailure?.(incoming, error)
-  sendAnswer(responseOf(), answerFor(error))
+  await sendAnswer(incoming, responseOf, answerFor(error))
 }
 
 function answerFor(error: unknown): HttpAnswer {
@@ -192,8 +195,26 @@ function answerFor(error: unknown): HttpAnswer {
   return answer(502, 'the backend closed the connection before it answered')
 }
 
-function sendAnswer(response: ServerResponse, { status, headers = [], body = '' }: HttpAnswer): void {
-  const length = ['Content-Length', String(Buffer.byteLength(body))]
-  response.writeHead(status, [...headers, ...length])
-  response.end(body)
+/** Resolves when the answer is written or the client gone; the next one cannot begin before. */
+function sendAnswer(
+  { socket }: IncomingMessage,
+  responseOf: () => ServerResponse,
+  { status, headers = [], body = '' }: HttpAnswer,
+): Promise<void> {
+  return new Promise((resolve) => {
+    if (socket.destroyed) {
+      resolve()
+      return
+    }
+    const onEnd = () => {
+      socket.off('close', onEnd)
+      resolve()
+    }
+    socket.once('close', onEnd)
+    const response = responseOf()
+    response.once('finish', onEnd)
+    const length = ['Content-Length', String(Buffer.byteLength(body))]
+    response.writeHead(status, [...headers, ...length])
+    response.end(body)
+  })
 }
