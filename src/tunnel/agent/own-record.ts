@@ -1,6 +1,6 @@
 import type { Logger } from '../../observability/index.ts'
 import type { Identity } from '../identity/identity.ts'
-import { type NodeRole, type SignedRecord, signRecord } from '../records/name-record.ts'
+import { type NodeRole, passOn, type SignedRecord, signRecord } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
 
 /** What the own record is made of. */
@@ -8,6 +8,8 @@ export interface OwnRecordOptions {
   readonly name: string
   readonly role: NodeRole
   readonly identity: Identity
+  /** Before a rotation. */
+  readonly formerIdentity?: Identity | undefined
   readonly book: RecordBook
   readonly logger: Logger
 }
@@ -25,10 +27,10 @@ export class OwnRecord {
 
   /** Signs the first record of this run; its sequence is above that of all earlier runs, also with a clock set back. */
   static async create(options: OwnRecordOptions, addresses: readonly string[]): Promise<OwnRecord> {
-    const { book, name, identity, logger } = options
+    const { book, name, identity, formerIdentity, logger } = options
     // Under another name when the node was given a new one.
     const known = (book.recordOf(name) ?? book.recordOf(book.nameOf(identity.peerId) ?? name))?.record
-    if (known !== undefined && known.peerId !== identity.peerId) {
+    if (known !== undefined && known.peerId !== identity.peerId && known.peerId !== formerIdentity?.peerId) {
       logger.warn(
         { peer: identity.peerId, reason: `the identity was ${known.peerId} before` },
         'this node has a new identity; peers and servers refuse it until they unpin its name',
@@ -60,14 +62,15 @@ export class OwnRecord {
 }
 
 async function signNext(
-  { name, role, identity, book }: OwnRecordOptions,
+  { name, role, identity, formerIdentity, book }: OwnRecordOptions,
   addresses: readonly string[],
   lastSequence: number,
 ): Promise<SignedRecord> {
   const time = Math.max(0, Date.now())
   const sequence = Math.max(lastSequence + 1, time)
+  const formerly = formerIdentity && (await passOn(name, identity.peerId, formerIdentity))
   const signed = await signRecord(
-    { name, role, peerId: identity.peerId, sequence, addresses, time },
+    { name, role, peerId: identity.peerId, sequence, addresses, time, ...(formerly && { formerly }) },
     identity.privateKey,
   )
   await book.offer(signed.encoded)

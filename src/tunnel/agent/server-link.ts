@@ -271,7 +271,10 @@ export class ServerLink {
 
   #explain(error: unknown): { readonly text: string; readonly remedy?: string; readonly isLoud?: boolean } {
     if (error instanceof ServerIdentityError) {
-      const remedy = `if the server was installed anew, run "edgemesh unpin ${this.address.text}"; else somebody poses as it`
+      const remedy =
+        this.address.peerId === undefined
+          ? `restore its identity.key, or if it has a new identity on purpose, run "edgemesh unpin ${this.address.text}"; else somebody poses as it`
+          : 'restore its identity.key, or correct /p2p/ in edgeTunnel.servers; else somebody poses as it'
       return { text: 'server refused: it has another identity than before', remedy, isLoud: true }
     }
     if (error instanceof DirectoryRefusedError) {

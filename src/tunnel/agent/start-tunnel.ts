@@ -274,7 +274,8 @@ async function relayPeerIdsOf(
 async function createOwnRecord(parts: Parts): Promise<OwnRecord> {
   const { options, membership, book } = parts
   const { nodeName: name, role = 'agent', logger } = options
-  return await OwnRecord.create({ name, role, identity: membership.identity, book, logger }, ownAddressesOf(parts))
+  const { identity, formerIdentity } = membership
+  return await OwnRecord.create({ name, role, identity, formerIdentity, book, logger }, ownAddressesOf(parts))
 }
 
 async function pollOwnAddresses(parts: Parts, ownRecord: OwnRecord, signal: AbortSignal): Promise<void> {

@@ -34,6 +34,15 @@ export async function loadIdentity(stateDir: string): Promise<Identity> {
   return { peerId: peerIdFromPrivateKey(privateKey).toString(), privateKey }
 }
 
+/** The identity before a rotation, from `stateDir/identity.key.previous`; undefined without that file. */
+export async function loadFormerIdentity(stateDir: string): Promise<Identity | undefined> {
+  const file = join(stateDir, 'identity.key.previous')
+  const text = await readKeyFile(file)
+  if (text === undefined) return undefined
+  const privateKey = parseKey(file, text)
+  return { peerId: peerIdFromPrivateKey(privateKey).toString(), privateKey }
+}
+
 /** The peer ID of the key in `stateDir/identity.key`; undefined before the first start. */
 export async function readPeerId(stateDir: string): Promise<string | undefined> {
   const file = join(stateDir, 'identity.key')

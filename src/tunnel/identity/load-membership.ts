@@ -1,12 +1,14 @@
 import type { Logger } from '../../observability/index.ts'
 import type { TunnelConfig } from '../config.ts'
 import { deriveIdentity } from './derived-key.ts'
-import { type Identity, loadIdentity } from './identity.ts'
+import { type Identity, loadFormerIdentity, loadIdentity } from './identity.ts'
 import { KeyRing } from './key-ring.ts'
 
 /** What makes a node a member of the mesh. */
 export interface Membership {
   readonly identity: Identity
+  /** Before a rotation; passes the name of the node on. */
+  readonly formerIdentity?: Identity | undefined
   /** Absent for an open mesh. */
   readonly keyRing: KeyRing | undefined
 }
@@ -32,7 +34,10 @@ export async function loadMembership(
     )
   }
   const keyRing = psk.enable ? await KeyRing.open(psk) : undefined
-  if (identity === 'random') return { identity: await loadIdentity(owner.stateDir), keyRing }
+  if (identity === 'random') {
+    const formerIdentity = await loadFormerIdentity(owner.stateDir)
+    return { identity: await loadIdentity(owner.stateDir), formerIdentity, keyRing }
+  }
   logger.warn(
     { remedy: 'set edgeTunnel.identity to random on every node once no Go agent is left' },
     'the identity is derived from the node name: whoever holds the pre-shared key can pose as any node',

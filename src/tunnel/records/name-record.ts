@@ -15,6 +15,8 @@ export interface NameRecord {
   readonly sequence: number
   /** Multiaddresses that may reach the node directly. */
   readonly addresses: readonly string[]
+  /** After a rotation: the identity before, and its signature (base64url) that the name passes on. */
+  readonly formerly?: { readonly peerId: string; readonly signature: string } | undefined
   /** When it was signed, in milliseconds, by the signer's clock, which may be wrong. */
   readonly time: number
 }
@@ -37,6 +39,8 @@ export const maxEncodedRecordLength = 8192
 // Separates these signatures from all others made with the same key.
 const signatureDomain = new TextEncoder().encode('edgemesh-record-v1\0')
 
+const rotationDomain = new TextEncoder().encode('edgemesh-rotation-v1\0')
+
 const recordSchema = z.strictObject({
   name: z
     .string()
@@ -46,6 +50,7 @@ const recordSchema = z.strictObject({
   role: z.enum(['agent', 'gateway']),
   sequence: z.int().min(1),
   addresses: z.array(z.string().startsWith('/').max(256)).max(32),
+  formerly: z.strictObject({ peerId: z.string().min(1).max(128), signature: z.base64url().max(128) }).optional(),
   time: z.int().min(0),
 })
 
@@ -54,6 +59,16 @@ export async function signRecord(record: NameRecord, privateKey: PrivateKey): Pr
   const payload = new TextEncoder().encode(JSON.stringify(parseRecord(record)))
   const signature = await privateKey.sign(signedBytesOf(payload))
   return { record, encoded: `v1.${base64url(payload)}.${base64url(signature)}` }
+}
+
+/** Lets the holder of a key pass its name on to a new identity: what a record of that says it was formerly. */
+export async function passOn(
+  name: string,
+  peerId: string,
+  former: { readonly peerId: string; readonly privateKey: PrivateKey },
+): Promise<NonNullable<NameRecord['formerly']>> {
+  const signature = await former.privateKey.sign(rotationBytes(name, peerId))
+  return { peerId: former.peerId, signature: base64url(signature) }
 }
 
 /** Reads a record and checks that the identity it names has signed it; throws a `NameRecordError` otherwise. */
@@ -65,8 +80,17 @@ export async function openRecord(encoded: string): Promise<SignedRecord> {
   }
   const payload = Buffer.from(payloadText, 'base64url')
   const record = parsePayload(payload)
-  if (!(await isSignedBy(record.peerId, payload, Buffer.from(signatureText, 'base64url')))) {
-    throw new NameRecordError(`Cannot accept the name record of ${record.name}: it is not signed by ${record.peerId}`)
+  const { name, peerId, formerly } = record
+  if (formerly !== undefined) {
+    const signature = Buffer.from(formerly.signature, 'base64url')
+    if (!(await isSignedBy(formerly.peerId, rotationBytes(name, peerId), signature))) {
+      throw new NameRecordError(
+        `Cannot accept the name record of ${name}: ${formerly.peerId} has not passed the name on`,
+      )
+    }
+  }
+  if (!(await isSignedBy(peerId, signedBytesOf(payload), Buffer.from(signatureText, 'base64url')))) {
+    throw new NameRecordError(`Cannot accept the name record of ${name}: it is not signed by ${peerId}`)
   }
   return { record, encoded }
 }
@@ -85,13 +109,17 @@ function parseRecord(input: unknown): NameRecord {
   return result.data
 }
 
-async function isSignedBy(peerId: string, payload: Uint8Array, signature: Uint8Array): Promise<boolean> {
+async function isSignedBy(peerId: string, bytes: Uint8Array, signature: Uint8Array): Promise<boolean> {
   try {
     const { publicKey } = peerIdFromString(peerId)
-    return publicKey !== undefined && (await publicKey.verify(signedBytesOf(payload), signature))
+    return publicKey !== undefined && (await publicKey.verify(bytes, signature))
   } catch (error) {
     throw new NameRecordError('Cannot check the signature of a name record', { cause: error })
   }
+}
+
+function rotationBytes(name: string, peerId: string): Uint8Array {
+  return Buffer.concat([rotationDomain, Buffer.from(JSON.stringify([name, peerId]))])
 }
 
 function signedBytesOf(payload: Uint8Array): Uint8Array {

@@ -8,7 +8,7 @@ import type { PrivateKey } from '@libp2p/interface'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { createMetrics, type LogFields, type Logger, silentLogger } from '../../observability/index.ts'
 import { openAdmission } from './admission.ts'
-import { signRecord } from './name-record.ts'
+import { passOn, signRecord } from './name-record.ts'
 import { RecordBook, type RecordBookOptions } from './record-book.ts'
 
 const root = await mkdtemp(join(tmpdir(), 'edgemesh-book-'))
@@ -198,4 +198,41 @@ test('records that are refused are kept in bounds', async () => {
   book.setAdmission({ ...openAdmission, peers: { n0: peerId, n1099: peerId }, trust: 'pinned' })
   assert.equal(book.recordOf('n0'), undefined)
   assert.equal(book.recordOf('n1099')?.record.sequence, 1)
+})
+
+/** A record of the other identity, to which the first one has passed its name. */
+async function rotatedRecordOf(name: string, sequence: number, passedOn = name): Promise<string> {
+  const formerly = await passOn(passedOn, otherPeerId, { peerId, privateKey: key })
+  const record = { name, peerId: otherPeerId, role: 'agent', sequence, addresses: [], formerly, time: 1 } as const
+  return (await signRecord(record, otherKey)).encoded
+}
+
+test('a name that its identity passes on goes to the new one, and never back', async () => {
+  await using book = await openBook()
+  await book.offer(await recordOf('a', 5))
+  assert.equal(await book.offer(await rotatedRecordOf('a', 5)), 'conflict', 'it is not newer')
+  assert.equal(await book.offer(await rotatedRecordOf('a', 6)), 'accepted')
+  assert.equal(book.recordOf('a')?.record.peerId, otherPeerId)
+  assert.equal(book.nameOf(peerId), undefined)
+  assert.equal(await book.offer(await recordOf('a', 9)), 'conflict')
+})
+
+test('a name that was not passed on, or by somebody else, stays', async () => {
+  await using book = await openBook()
+  await book.offer(await recordOf('a', 5))
+  await assert.rejects(book.offer(await rotatedRecordOf('a', 6, 'b')), /has not passed the name on/)
+  const thirdKey = await generateKeyPair('Ed25519')
+  await using other = await openBook()
+  await other.offer(await recordOf('a', 5, thirdKey))
+  assert.equal(await other.offer(await rotatedRecordOf('a', 6)), 'conflict')
+})
+
+test('a revoked identity passes nothing on, nor does one that the configuration names', async () => {
+  for (const rules of [{ revoked: [peerId] }, { revoked: ['a'] }, { peers: { a: peerId } }]) {
+    await using book = await openBook()
+    await book.offer(await recordOf('a', 5))
+    book.setAdmission({ ...openAdmission, ...rules })
+    const answer = await book.offer(await rotatedRecordOf('a', 6))
+    assert.ok(answer !== 'accepted', answer)
+  }
 })

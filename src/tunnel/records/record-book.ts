@@ -211,6 +211,7 @@ export class RecordBook implements AsyncDisposable {
 
   #accept(signed: SignedRecord): Acceptance {
     const { name, peerId, sequence } = signed.record
+    if (this.#isPassedOn(signed.record)) this.unpin(name)
     const refusal = this.#admission.refusalOf(name, peerId)
     if (refusal !== undefined) return this.#refuse(signed, refusal)
     const known = this.#entries.get(name)
@@ -227,6 +228,20 @@ export class RecordBook implements AsyncDisposable {
     this.#scheduleSave()
     for (const listener of this.#listeners) listener(signed.record)
     return 'accepted'
+  }
+
+  /** The identity that owns the name has signed that it goes to this one, and may do so. */
+  #isPassedOn({ name, peerId, sequence, formerly }: NameRecord): boolean {
+    if (formerly === undefined || formerly.peerId === peerId || this.#pins.get(name) !== formerly.peerId) return false
+    const { revoked } = this.#admission
+    const isAllowed = this.#admission.ownerOf(name) === formerly.peerId && !revoked.has(formerly.peerId)
+    const isNewer = sequence > (this.#entries.get(name)?.signed.record.sequence ?? 0)
+    if (!isAllowed || !isNewer || revoked.has(peerId) || this.isRevokedName(name)) return false
+    this.#logger.info(
+      { peer: peerId, node: name, reason: `${formerly.peerId} has passed the name on` },
+      'identity rotated',
+    )
+    return true
   }
 
   #insert(signed: SignedRecord, lastSeen: number): void {
