@@ -58,6 +58,11 @@ test('a table is listed as the command prints it, and one that cannot be read is
   assert.deepEqual(await iptables.list('raw', signal), [])
 })
 
+test('a table that somebody else has locked is not taken for an empty one', async () => {
+  const iptables = await nftWith('echo "Another app is currently holding the xtables lock." >&2; exit 4')
+  await assert.rejects(iptables.list('nat', signal), /holding the xtables lock/)
+})
+
 test('rules of chains come in the order in which they were asked for, of both kinds', async () => {
   const chains = [
     { table: 'nat', name: 'OUTPUT' },

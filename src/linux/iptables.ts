@@ -25,7 +25,7 @@ export interface Iptables {
   readonly kind: IptablesKind
   /** What the command says of itself: `iptables v1.8.9 (legacy)`. */
   readonly version: string
-  /** A table as `iptables -S` prints it; empty where it is not in use, cannot be read, or is not there. */
+  /** A table as `iptables -S` prints it; empty where it is not in use, or is not there. Rejects while others lock it. */
   list(table: IptablesTable, signal: AbortSignal): Promise<readonly string[]>
   /** The rules of these chains, in their order; of none of them when one is not there. */
   rulesOf(chains: readonly IptablesChain[], signal: AbortSignal): Promise<readonly (readonly string[])[]>
@@ -90,7 +90,8 @@ function createIptables(name: string, kind: IptablesKind, version: string): Ipta
       const command = { command: name, arguments: ['-w', '5', ...words], action: 'list the iptables rules' }
       return linesIn(await runCommand(command, signal))
     } catch (error) {
-      if (error instanceof CommandFailedError) return []
+      // Who holds the lock will let it go; the others have told that there is nothing to read.
+      if (error instanceof CommandFailedError && !/xtables lock/.test(error.stderr)) return []
       throw error
     }
   }

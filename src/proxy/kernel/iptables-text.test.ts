@@ -93,6 +93,15 @@ test('ours are first also behind accepts that we put there ourselves', () => {
   assert.ok(!isFirst([], hook))
 })
 
+test('chains are declared from the last name to the first, which iptables-nft sorts without searching', () => {
+  for (const text of [renderInstallation(before, new Map()), renderUpdate(rulesOf({}), before)]) {
+    const [, nat = ''] = text.split('*nat\n')
+    const declared = [...nat.matchAll(/^:(\S+)/gm)].map((match) => match[1])
+    assert.equal(declared.length, 4)
+    assert.deepEqual(declared, declared.toSorted().reverse())
+  }
+})
+
 test('only chains with the name of one of the kernel hang on it', () => {
   assert.deepEqual(hooksOf(before), [
     { table: 'nat', name: 'PREROUTING', chain: 'EDGEMESH-PREROUTING' },

@@ -45,7 +45,7 @@ export function renderInstallation(
     const chains = wanted.get(table) ?? noChains
     const stale = ownChainsIn(present).filter((name) => !chains.has(name))
     return [
-      ...[...chains.keys()].map(declarationOf),
+      ...declarationsOf(chains.keys()),
       ...present.filter(leadsToUs).map((rule) => rule.replace(/^-A/, '-D')),
       ...[...chains].flatMap(([name, rules]) => additionsTo(name, rules)),
       ...hooksIn(chains).map((name) => `-I ${name} -j ${chainPrefix}${name}`),
@@ -62,7 +62,7 @@ export function renderUpdate(before: IptablesRules, after: IptablesRules): strin
     const gone = [...old.keys()].filter((name) => !wanted.has(name))
     const [oldHooks, newHooks] = [hooksIn(old), hooksIn(wanted)]
     return [
-      ...changed.map(([name]) => declarationOf(name)),
+      ...declarationsOf(changed.map(([name]) => name)),
       ...without(oldHooks, newHooks).map((name) => `-D ${name} -j ${chainPrefix}${name}`),
       ...changed.flatMap(([name, rules]) => additionsTo(name, rules)),
       ...without(newHooks, oldHooks).map((name) => `-I ${name} -j ${chainPrefix}${name}`),
@@ -82,8 +82,12 @@ function renderTables(linesOf: (table: IptablesTable) => readonly string[]): str
     .join('')
 }
 
-/** Makes the chain, or empties it. */
-const declarationOf = (name: string): string => `:${name} - [0:0]`
+/** Makes the chains, or empties them. iptables-nft keeps them sorted in a list: in this order it need not search for places. */
+const declarationsOf = (names: Iterable<string>): string[] =>
+  [...names]
+    .sort()
+    .reverse()
+    .map((name) => `:${name} - [0:0]`)
 
 const additionsTo = (name: string, rules: readonly string[]): string[] => rules.map((rule) => `-A ${name} ${rule}`)
 
