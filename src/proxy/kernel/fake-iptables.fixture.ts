@@ -100,6 +100,6 @@ function runLine(table: Table, line: string, isNat: boolean): void {
 function assertNoDangling(table: Table): void {
   for (const rule of [...table.values()].flat()) {
     const [, chain = ''] = /-[jg] (EDGEMESH-\S+)/.exec(rule) ?? []
-    assert.ok(chain === '' || table.has(chain), `no chain ${chain} for "${rule}"`)
+    if (chain !== '' && !table.has(chain)) throw new RulesetRejectedError(`no chain ${chain}`, rule)
   }
 }
