@@ -89,11 +89,11 @@ function renderMetadata(metadata: MetadataStatus): string[] {
 }
 
 function renderProxy(proxy: ServiceProxyStatus): string[] {
-  const { servicePorts, refusedServicePorts, openConnections, listenPort, openedFirewallChains, problem } = proxy
+  const { servicePorts, refusedServicePorts, openConnections, listenPorts, openedFirewallChains, problem } = proxy
   const refused = refusedServicePorts === 0 ? '' : ` (${refusedServicePorts} without endpoints)`
   const firewalls = openedFirewallChains.map((chain) => `          accepts added to firewall chain ${chain}`)
   return [
-    `proxy     ${servicePorts} ServicePorts${refused}, ${openConnections} connections in userspace on port ${listenPort}`,
+    `proxy     ${servicePorts} ServicePorts${refused}, ${openConnections} connections in userspace on port ${listenPorts.join(', ')}`,
     ...renderRules(proxy),
     ...firewalls,
     ...renderReachability(proxy.reachability),

@@ -2,13 +2,13 @@ import { differencesOf, type ReadableMap, ShardedMap } from '../runtime/index.ts
 import type { FarEndpoint } from './endpoint-plan.ts'
 import { type ListDifference, listDifference } from './list-difference.ts'
 import type { PlannedServicePort, Spread } from './service-plan.ts'
-import type { SyntheticAddresses } from './synthetic-addresses.ts'
+import type { SyntheticAddresses, SyntheticPlace } from './synthetic-addresses.ts'
 
 /** All that is served or refused, and where the userspace proxy takes connections of it. */
 export interface AddressedEntries {
   readonly entries: readonly PlannedServicePort[]
-  /** Synthetic addresses by the ids of spreads. */
-  readonly synthetic: ReadableMap<string>
+  /** Synthetic places by the ids of spreads. */
+  readonly synthetic: ReadableMap<SyntheticPlace>
 }
 
 /**
@@ -28,9 +28,9 @@ export function changedEntries(
   return difference
 }
 
-/** Synthetic addresses, and how many ServicePorts found the range full. */
+/** Synthetic places, and how many ServicePorts found the range full. */
 export interface Addressed {
-  readonly synthetic: ReadableMap<string>
+  readonly synthetic: ReadableMap<SyntheticPlace>
   readonly missing: number
 }
 
@@ -38,7 +38,10 @@ export interface Addressed {
  * Gives addresses again and again, and costs what changed. `others` have theirs from elsewhere; the same map as long as
  * they keep them.
  */
-export type Addressing = (planned: readonly PlannedServicePort[], others: ReadonlyMap<string, string>) => Addressed
+export type Addressing = (
+  planned: readonly PlannedServicePort[],
+  others: ReadonlyMap<string, SyntheticPlace>,
+) => Addressed
 
 /** The pool is the caller's, who takes addresses back that nothing planned uses. */
 export function createAddressing(pool: SyntheticAddresses): Addressing {
@@ -53,7 +56,7 @@ export function createAddressing(pool: SyntheticAddresses): Addressing {
     for (const id of gone) waiting.delete(id)
     const assigned = pool.assign(waiting)
     for (const id of assigned.keys()) waiting.delete(id)
-    const base = known?.synthetic ?? ShardedMap.empty<string>().updated(others.keys(), (id) => others.get(id))
+    const base = known?.synthetic ?? ShardedMap.empty<SyntheticPlace>().updated(others.keys(), (id) => others.get(id))
     const keys = new Set([...gone, ...ids, ...assigned.keys()])
     const synthetic = keys.size === 0 ? base : base.updated(keys, (id) => assigned.get(id))
     last = { planned, others, synthetic, waiting, missing: waiting.size }
@@ -63,8 +66,8 @@ export function createAddressing(pool: SyntheticAddresses): Addressing {
 
 interface AddressedState extends Addressed {
   readonly planned: readonly PlannedServicePort[]
-  readonly others: ReadonlyMap<string, string>
-  readonly synthetic: ShardedMap<string>
+  readonly others: ReadonlyMap<string, SyntheticPlace>
+  readonly synthetic: ShardedMap<SyntheticPlace>
   /** Ids that have no address yet. */
   readonly waiting: ReadonlySet<string>
 }
@@ -72,7 +75,7 @@ interface AddressedState extends Addressed {
 /** Where clients reach endpoints of headless Services on other nodes, and how many found the range full. */
 export interface FarAddresses {
   /** The same map as long as the endpoints are the same and have their addresses. */
-  readonly addresses: ReadonlyMap<string, string>
+  readonly addresses: ReadonlyMap<string, SyntheticPlace>
   readonly missing: number
 }
 

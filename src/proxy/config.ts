@@ -38,7 +38,7 @@ export const proxySchema = z.strictObject({
     .string()
     .default('169.254.64.0/19')
     .describe(
-      'IPv4 range whose addresses name ServicePorts, and endpoints of headless Services elsewhere, inside the node; never routed outside. /8 to /30. The default has room for 6142 ServicePorts with endpoints on other nodes.',
+      'IPv4 range whose addresses name ServicePorts, and endpoints of headless Services elsewhere, inside the node; never routed outside. /8 to /30. At each of up to 8 listening ports the default has room for 6142 ServicePorts with endpoints on other nodes.',
     ),
   listenPort: z
     .int()
@@ -46,7 +46,7 @@ export const proxySchema = z.strictObject({
     .max(65535)
     .default(0)
     .describe(
-      'TCP port of the userspace proxy on the synthetic range; 0 picks a free one outside the ephemeral range.',
+      'TCP port of the userspace proxy on the synthetic range; 0 picks a free one outside the ephemeral range. When all synthetic addresses are in use, the free ports after it are listened on as well.',
     ),
   clients: z
     .enum(['local', 'lan'])

@@ -9,7 +9,9 @@ import {
   userspaceRoutesOf,
 } from './desired-state.ts'
 import type { DesiredKernelState } from './kernel/reconciler.ts'
+import { createPlaces } from './places.fixture.ts'
 import type { PlannedServicePort } from './service-plan.ts'
+import { placeKeyOf } from './synthetic-addresses.ts'
 
 const here = { nodeName: 'edge-a1', address: '10.244.1.2', port: 8080 }
 const there = { nodeName: 'edge-b1', address: '10.244.2.2', port: 8080 }
@@ -22,6 +24,8 @@ function planned(direct: PlannedServicePort['direct'], userspace: PlannedService
 }
 
 const facts = { foreignInterfaces: ['eth0'], switchedNetworks: [], hasDefaultRoute: true, nodeAddress: '192.168.1.11' }
+
+const at = createPlaces()
 
 function desired(entry: PlannedServicePort, changed: Partial<ProxyInputs> = {}) {
   return createDesiredStateMaker()(inputsOf(entry, changed))
@@ -37,11 +41,11 @@ function inputsOf(entry: PlannedServicePort, changed: Partial<ProxyInputs> = {})
       healthChecks: [],
     },
     others: [],
-    synthetic: entry.userspace.length > 0 ? new Map([[entry.id, '169.254.64.7']]) : new Map(),
+    synthetic: entry.userspace.length > 0 ? new Map([[entry.id, at('169.254.64.7')]]) : new Map(),
     facts,
     syntheticRange: '169.254.64.0/19',
     bridgeAddress: '169.254.96.16',
-    listenPort: 24001,
+    listenPorts: [24001],
     dns: undefined,
     clients: 'local',
     isDraining: false,
@@ -95,16 +99,26 @@ test('what did not change is the same object, so that nothing is done about it',
   assert.equal(after.hostRoutes, before.hostRoutes)
   assert.equal(after.accepts, before.accepts)
   assert.equal(after.rules.servicePorts.get(entry.id), before.rules.servicePorts.get(entry.id))
-  const moved = desire({ ...inputs, synthetic: new Map([[entry.id, '169.254.64.8']]) })
+  const moved = desire({ ...inputs, synthetic: new Map([[entry.id, at('169.254.64.8')]]) })
   assert.notEqual(moved.rules.servicePorts.get(entry.id), before.rules.servicePorts.get(entry.id))
 })
 
 test('the userspace proxy prefers endpoints elsewhere and falls back on those here', () => {
   const entry = planned([here], [there])
   assert.deepEqual(
-    userspaceRoutesOf([entry], new Map([[entry.id, '169.254.64.7']])),
+    userspaceRoutesOf([entry], new Map([[entry.id, at('169.254.64.7')]])),
     new Map([
-      ['169.254.64.7', { id: entry.id, protocol: 'tcp', preferred: [there], others: [here], policy: entry.policy }],
+      [
+        '169.254.64.7:24001',
+        {
+          id: entry.id,
+          protocol: 'tcp',
+          place: at('169.254.64.7'),
+          preferred: [there],
+          others: [here],
+          policy: entry.policy,
+        },
+      ],
     ]),
   )
   assert.equal(userspaceRoutesOf([planned([here], [])], new Map()).size, 0)
@@ -118,14 +132,14 @@ function* histories() {
   }
   let entries = Array.from({ length: 60 }, (_, which) => entryOf(which, 0))
   for (let step = 1; step <= 40; step++) {
-    const at = (step * 17) % 60
-    const place = at % entries.length
+    const changed = (step * 17) % 60
+    const place = changed % entries.length
     const { id = '' } = entries[place] ?? {}
     if (step % 4 === 0) entries = entries.toSpliced(place, 1)
     else if (step % 4 === 1) entries = [...entries.toSpliced(place, 1), entryOf(100 + step, step)]
     else entries = entries.with(place, { ...entryOf(0, step), id })
     const shift = Math.floor(step / 10)
-    yield { entries, synthetic: new Map(entries.map(({ id }, place) => [id, `169.254.64.${place + shift}`])) }
+    yield { entries, synthetic: new Map(entries.map(({ id }, place) => [id, at(`169.254.64.${place + shift}`)])) }
   }
 }
 
@@ -147,7 +161,7 @@ test('rules and routes that were brought up to date step by step are those that 
 test('a change of one ServicePort leaves the rules and routes of all others the same objects', () => {
   const ids = Array.from({ length: 50 }, (_, which) => `shop/service-${which}:80/tcp`)
   const entries = ids.map((id) => ({ ...planned([here], [there]), id }))
-  const synthetic = new Map(ids.map((id, which) => [id, `169.254.64.${which}`]))
+  const synthetic = new Map(ids.map((id, which) => [id, at(`169.254.64.${which}`)]))
   const changed = entries.with(7, { ...planned([], [yonder]), id: ids[7] ?? '' })
   const desire = createDesiredStateMaker()
   const routesOf = createRouteMaker()
@@ -158,9 +172,9 @@ test('a change of one ServicePort leaves the rules and routes of all others the 
   const [parts, routes] = [stateOf(entries), routesOf({ entries, synthetic })]
   const [nextParts, nextRoutes] = [stateOf(changed), routesOf({ entries: changed, synthetic })]
   for (const [which, id] of ids.entries()) {
-    const at = synthetic.get(id) ?? ''
+    const key = placeKeyOf(synthetic.get(id) ?? assert.fail())
     assert.equal(nextParts.get(id) === parts.get(id), which !== 7, id)
-    assert.equal(nextRoutes.get(at) === routes.get(at), which !== 7, at)
+    assert.equal(nextRoutes.get(key) === routes.get(key), which !== 7, key)
   }
   assert.equal(stateOf([...changed]), nextParts)
   assert.equal(routesOf({ entries: [...changed], synthetic }), nextRoutes)
@@ -170,7 +184,7 @@ test('until new rules stand the routes that they drop are kept beside the new on
   const [web, api] = ['web', 'api'].map((id) => ({ ...planned([], [there]), id }))
   assert.ok(web !== undefined && api !== undefined)
   const routesOf = createRouteMaker()
-  const synthetic = new Map(Object.entries({ web: '169.254.64.1', api: '169.254.64.2' }))
+  const synthetic = new Map(Object.entries({ web: at('169.254.64.1'), api: at('169.254.64.2') }))
   const before = routesOf({ entries: [web], synthetic })
   const after = routesOf({ entries: [api], synthetic })
   assert.deepEqual([...bothOf(before, after).values()].map(({ id }) => id).sort(), ['api', 'web'])

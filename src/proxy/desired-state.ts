@@ -5,6 +5,7 @@ import { coveringNetworks, type NetworkFacts } from './kernel/network-facts.ts'
 import type { DesiredKernelState } from './kernel/reconciler.ts'
 import type { Choice, RuledServicePort, Slot } from './kernel/ruled-service-port.ts'
 import type { PlannedServicePort, ServicePlan, Spread } from './service-plan.ts'
+import { placeKeyOf, type SyntheticPlace } from './synthetic-addresses.ts'
 import type { UserspaceRoute } from './userspace/userspace-proxy.ts'
 
 /** All that decides what the node should do, at one moment. */
@@ -12,11 +13,11 @@ export interface ProxyInputs {
   readonly plan: ServicePlan
   /** Besides what is planned: endpoints that have an address of their own here, and what is refused for a while. */
   readonly others: readonly PlannedServicePort[]
-  /** Synthetic addresses by ServicePort id. */
-  readonly synthetic: ReadableMap<string>
+  /** Synthetic places by ServicePort id. */
+  readonly synthetic: ReadableMap<SyntheticPlace>
   readonly facts: NetworkFacts
   readonly syntheticRange: string
-  readonly listenPort: number
+  readonly listenPorts: readonly number[]
   readonly bridgeAddress: string
   readonly dns?: { readonly address: string; readonly port: number } | undefined
   readonly clients: 'local' | 'lan'
@@ -36,7 +37,7 @@ export function createDesiredStateMaker(): DesiredStateMaker {
     const rules = {
       servicePorts: partsOf(inputs),
       syntheticRange: inputs.syntheticRange,
-      listenPort: inputs.listenPort,
+      listenPorts: inputs.listenPorts,
       bridgeAddress: inputs.bridgeAddress,
       dns,
       foreignInterfaces: facts.foreignInterfaces,
@@ -68,18 +69,25 @@ function surroundingsOf({
   }
 }
 
-/** Routes of the userspace proxy by synthetic address. */
+/** Routes of the userspace proxy by synthetic place. */
 export function userspaceRoutesOf(
   planned: readonly PlannedServicePort[],
-  synthetic: ReadableMap<string>,
+  synthetic: ReadableMap<SyntheticPlace>,
 ): Map<string, UserspaceRoute> {
   const routes = new Map<string, UserspaceRoute>()
   for (const entry of planned) {
     const protocol = entry.destinations[0]?.protocol ?? entry.external?.protocol ?? 'tcp'
     for (const { id, userspace, reserve } of spreadsOf(entry)) {
-      const address = synthetic.get(id)
-      if (address === undefined) continue
-      routes.set(address, { id, protocol, preferred: userspace, others: reserve, policy: entry.policy })
+      const place = synthetic.get(id)
+      if (place === undefined) continue
+      routes.set(placeKeyOf(place), {
+        id,
+        protocol,
+        place,
+        preferred: userspace,
+        others: reserve,
+        policy: entry.policy,
+      })
     }
   }
   return routes
@@ -112,8 +120,8 @@ function createRuledParts(): (inputs: ProxyInputs) => ShardedMap<RuledServicePor
     | undefined
   return (wanted) => {
     const inputs = { ...wanted, entries: [...wanted.plan.servicePorts, ...wanted.others] }
-    const { isDraining, listenPort, entries } = inputs
-    const known = last?.inputs.isDraining === isDraining && last.inputs.listenPort === listenPort ? last : undefined
+    const { isDraining, entries } = inputs
+    const known = last?.inputs.isDraining === isDraining ? last : undefined
     const change = known === undefined ? undefined : changedEntries(known.inputs, inputs)
     const { removed, added } = change ?? { removed: [], added: entries }
     const fresh = new Map(added.map((entry) => [entry.id, ruled(entry, inputs)]))
@@ -127,13 +135,13 @@ function createRuledParts(): (inputs: ProxyInputs) => ShardedMap<RuledServicePor
 /** Rules by plan: a plan that did not change, in circumstances that did not change, has the same rules. */
 function createRuledServicePorts(): (entry: PlannedServicePort, inputs: ProxyInputs) => RuledServicePort {
   const known = new WeakMap<PlannedServicePort, { readonly proxies: Proxies; readonly ruled: RuledServicePort }>()
-  return (entry, { synthetic, isDraining, listenPort }) => {
+  return (entry, { synthetic, isDraining }) => {
     const inside = isDraining ? undefined : synthetic.get(entry.id)
     const outside = isDraining || entry.external === undefined ? undefined : synthetic.get(entry.external.spread.id)
     const last = known.get(entry)
     const isSame = last?.proxies.inside === inside && last?.proxies.outside === outside
-    if (last !== undefined && isSame && last.proxies.port === listenPort) return last.ruled
-    const proxies = { inside, outside, port: listenPort }
+    if (last !== undefined && isSame) return last.ruled
+    const proxies = { inside, outside }
     const ruled = ruledServicePortOf(entry, proxies)
     known.set(entry, { proxies, ruled })
     return ruled
@@ -142,20 +150,18 @@ function createRuledServicePorts(): (entry: PlannedServicePort, inputs: ProxyInp
 
 /** Where the userspace proxy takes connections of a ServicePort. */
 interface Proxies {
-  readonly inside: string | undefined
-  readonly outside: string | undefined
-  readonly port: number
+  readonly inside: SyntheticPlace | undefined
+  readonly outside: SyntheticPlace | undefined
 }
 
 function ruledServicePortOf(entry: PlannedServicePort, proxies: Proxies): RuledServicePort {
   const { destinations, external } = entry
-  const slotAt = (address: string | undefined) => (address === undefined ? undefined : { address, port: proxies.port })
-  const choice = choiceOf(entry.id, slotsOf(entry, slotAt(proxies.inside)), entry.policy)
+  const choice = choiceOf(entry.id, slotsOf(entry, proxies.inside), entry.policy)
   const here = [...entry.direct, ...(external?.spread.direct ?? []), ...(external?.local ?? [])]
   const hairpins = [...new Set(here.map(({ address }) => `${address} . ${address}`))]
   if (external === undefined) return { ...choice, destinations, hairpins }
   const { spread, local, protocol, nodePort, guard, keepsSources } = external
-  const proxy = slotAt(proxies.outside)
+  const proxy = proxies.outside
   const outside = local && { outside: choiceOf(`${entry.id}, outside`, local, entry.policy) }
   const ruled = {
     protocol,

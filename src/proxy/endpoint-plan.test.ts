@@ -96,7 +96,7 @@ test('only an endpoint on another node has an address of its own here', () => {
 test('each port leads to that very endpoint, at the address of the endpoint', () => {
   const servicePorts = createFarServicePorts()
   const found = createFarEndpointPlanner()(snapshotOf([db], [slice('db', ['edge-b1', '10.244.1.2'])]), options)
-  const synthetic = new Map([[found[0]?.id ?? '', '169.254.90.1']])
+  const synthetic = new Map([[found[0]?.id ?? '', { address: '169.254.90.1' }]])
   const planned = servicePorts(found, synthetic, undefined)
   assert.deepEqual(
     planned.map(({ destinations, userspace }) => [destinations, userspace]),
@@ -112,7 +112,7 @@ test('each port leads to that very endpoint, at the address of the endpoint', ()
 test('an endpoint that is reached without the tunnel keeps its address, and what stays the same is the same object', () => {
   const servicePorts = createFarServicePorts()
   const found = createFarEndpointPlanner()(snapshotOf([db], [slice('db', ['edge-b1', '10.244.1.2'])]), options)
-  const synthetic = new Map([[found[0]?.id ?? '', '169.254.90.1']])
+  const synthetic = new Map([[found[0]?.id ?? '', { address: '169.254.90.1' }]])
   const before = servicePorts(found, synthetic, undefined)
   const sql = { has: (endpoint: Backend) => endpoint.nodeName === 'edge-b1' && endpoint.port === 5432 }
   const planned = servicePorts(found, synthetic, sql)

@@ -93,13 +93,13 @@ function withIds(id: string, ports: readonly EndpointPort[], { carriesDatagrams 
  */
 export function createFarServicePorts(): (
   endpoints: readonly FarEndpoint[],
-  synthetic: ReadonlyMap<string, string>,
+  synthetic: ReadonlyMap<string, { readonly address: string }>,
   reached: PlanOptions['reached'],
 ) => readonly PlannedServicePort[] {
   const known = new WeakMap<FarEndpoint, FarPlan>()
   return (endpoints, synthetic, reached) =>
     endpoints.flatMap((endpoint) => {
-      const at = synthetic.get(endpoint.id)
+      const at = synthetic.get(endpoint.id)?.address
       if (at === undefined) return []
       const last = known.get(endpoint)
       if (last?.at === at && last.reached === reached) return last.planned

@@ -1,8 +1,12 @@
 import { readEphemeralPorts } from '../linux/index.ts'
 import { AddressInUseError, type Dialer } from '../net/index.ts'
-import { listenPortCandidates } from './listen-port.ts'
+import type { Logger } from '../observability/index.ts'
+import { listenPortCandidates, morePortCandidates } from './listen-port.ts'
 import type { ServiceProxyOptions } from './service-proxy-options.ts'
 import { startUserspaceProxy, type UserspaceProxy } from './userspace/userspace-proxy.ts'
+
+/** With the default range this is room for 49,000 ServicePorts. */
+const mostPorts = 8
 
 /** Starts the userspace proxy on the first candidate that nobody else has; rejects when all are taken. */
 export async function listenOnFreePort(options: ServiceProxyOptions, dialer: Dialer): Promise<UserspaceProxy> {
@@ -21,4 +25,21 @@ export async function listenOnFreePort(options: ServiceProxyOptions, dialer: Dia
     }
   }
   throw failure
+}
+
+/** Makes the userspace proxy listen on one port more; false when all candidates are taken, or it has enough. */
+export async function listenOnOneMore(userspace: UserspaceProxy, configured: number, logger: Logger): Promise<boolean> {
+  const used = userspace.ports
+  if (used.length >= mostPorts) return false
+  for (const port of morePortCandidates(configured, { used, ephemeral: await readEphemeralPorts() })) {
+    try {
+      await userspace.listenAlso(port)
+      const address = `0.0.0.0:${port}`
+      logger.info({ address }, 'listens on one port more: all synthetic addresses are in use')
+      return true
+    } catch (error) {
+      if (!(error instanceof AddressInUseError)) throw error
+    }
+  }
+  return false
 }

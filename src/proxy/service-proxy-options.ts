@@ -37,7 +37,8 @@ export interface ServiceProxyOptions {
 export interface ServiceProxyStatus {
   /** What makes rules in the kernel, and why. */
   readonly rules: KernelRules['status']
-  readonly listenPort: number
+  /** Ports of the userspace proxy. */
+  readonly listenPorts: readonly number[]
   readonly servicePorts: number
   readonly refusedServicePorts: number
   readonly openConnections: number

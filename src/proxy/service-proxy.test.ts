@@ -44,10 +44,11 @@ const noDialer: Dialer = { dial: () => Promise.reject(new Error('nothing is dial
 function setUp(config: Record<string, unknown> = {}) {
   const events: string[] = []
   const errors: LogFields[] = []
-  const failures: { apply: Error[]; device: Error | undefined; portsTaken: number } = {
+  const failures: { apply: Error[]; device: Error | undefined; portsTaken: number; freePorts: number } = {
     apply: [],
     device: undefined,
     portsTaken: 0,
+    freePorts: 0,
   }
   let told = Promise.withResolvers<void>()
   const tell = (event: string) => {
@@ -129,22 +130,29 @@ function fakeKernel(
 async function fakeUserspaceProxy(
   { port }: UserspaceProxyOptions,
   tell: (event: string) => void,
-  failures: { portsTaken: number },
+  failures: { portsTaken: number; freePorts: number },
 ): Promise<UserspaceProxy> {
   if (failures.portsTaken > 0) {
     failures.portsTaken -= 1
     throw new AddressInUseError(`tcp 0.0.0.0:${port}`, port)
   }
   let routes: ReadableMap<UserspaceRoute> = new Map()
+  const ports = [port]
   return {
-    port,
+    ports,
+    async listenAlso(more) {
+      if (failures.freePorts === 0) throw new AddressInUseError(`tcp 0.0.0.0:${more}`, more)
+      failures.freePorts -= 1
+      ports.push(more)
+      tell(`listens also on ${more}`)
+    },
     async setRoutes(wanted) {
       routes = wanted
       tell(
         `routes ${[...wanted.values()].map(({ preferred }) => preferred.map(({ address }) => address).join()).join()}`,
       )
     },
-    status: () => ({ port, routes: routes.size, openConnections: 0, datagramSessions: 0 }),
+    status: () => ({ ports, routes: routes.size, openConnections: 0, datagramSessions: 0 }),
     drain: async () => tell('drained'),
     [Symbol.asyncDispose]: async () => tell('closed'),
   }
@@ -262,7 +270,7 @@ test('a taken port is no reason to fail while another will do', async () => {
   const { failures, options } = setUp()
   failures.portsTaken = 2
   await using proxy = await startServiceProxy(options)
-  assert.notEqual(proxy.status().listenPort, 0)
+  assert.notEqual(proxy.status().listenPorts[0], 0)
   assert.equal(failures.portsTaken, 0)
 })
 
@@ -331,4 +339,26 @@ test('ServicePorts that find the synthetic range full are told by status until t
   catalog.replace('services', [service])
   await happened(/^apply/, 3)
   assert.equal(proxy.status().problem, undefined)
+})
+
+test('ServicePorts that find all addresses taken share them at one port more, which is opened when it is needed', async () => {
+  const { events, failures, happened, catalog, options } = setUp({ syntheticRange: '169.254.64.0/30' })
+  failures.freePorts = 1
+  const port = (number: number) => ({ name: '', protocol: 'tcp', port: number }) as const
+  catalog.replace('nodes', [])
+  catalog.replace('endpointSlices', [slice(['edge-b1', '10.244.2.2'])])
+  catalog.replace('services', [service])
+  await using proxy = await startServiceProxy(options)
+  const [first = 0] = proxy.status().listenPorts
+  assert.deepEqual(proxy.status().listenPorts, [first])
+  catalog.replace('services', [{ ...service, ports: [port(80), port(81)] }])
+  await happened(/^apply/, 2)
+  const { listenPorts, problem } = proxy.status()
+  assert.deepEqual([listenPorts.length, problem], [2, undefined])
+  assert.ok(
+    events.lastIndexOf(`listens also on ${listenPorts[1]}`) < events.findLastIndex((event) => /^apply/.test(event)),
+  )
+  catalog.replace('services', [{ ...service, ports: [port(80), port(81), port(82)] }])
+  await happened(/^apply/, 3)
+  assert.match(proxy.status().problem ?? '', /^Cannot give 1 ServicePorts/)
 })

@@ -9,29 +9,26 @@ import { createDepartedDestinations } from './departed-destinations.ts'
 import { bothOf, createDesiredStateMaker, createRouteMaker, hasLostRoutes } from './desired-state.ts'
 import { createDirectEvidence, type DirectEvidence } from './direct-evidence.ts'
 import { createFarEndpointPlanner, createFarServicePorts, type FarEndpoint, farEndpointIdOf } from './endpoint-plan.ts'
-import { SyntheticRangeFullError } from './errors.ts'
 import { sweepFormerAgent } from './former-agent.ts'
 import { createHealthChecks, type HealthChecks } from './health-checks.ts'
 import { type NetworkFacts, networkFactsOf } from './kernel/network-facts.ts'
 import { createKernelReconciler, type DesiredKernelState, type KernelReconciler } from './kernel/reconciler.ts'
 import { createEndpointProbe, createSuspectingDialer, type EndpointProbe } from './l4/endpoint-probe.ts'
-import { listenOnFreePort } from './listen-on-free-port.ts'
+import { listenOnFreePort, listenOnOneMore } from './listen-on-free-port.ts'
 import { createPlanOptionsMaker, type PlanOptionsMaker, zoneOf } from './plan-options.ts'
+import { createRangeFullNotice, type RangeFullNotice } from './range-full-notice.ts'
 import { createAskedServicePort } from './reach/asked-service-port.ts'
 import { createReachability, type Reachability } from './reach/reachability.ts'
 import { createReachingDialer } from './reach/reaching-dialer.ts'
 import { createServicePlanner, type PlannedServicePort, type PlanOptions, type ServicePlan } from './service-plan.ts'
 import { isUsableAddress } from './service-port-plan.ts'
 import type { ServiceProxy, ServiceProxyOptions, ServiceProxyStatus } from './service-proxy-options.ts'
-import { createSyntheticAddresses, type SyntheticAddresses } from './synthetic-addresses.ts'
+import { createSyntheticPools, type SyntheticAddresses } from './synthetic-addresses.ts'
 import type { UserspaceProxy, UserspaceRoute } from './userspace/userspace-proxy.ts'
 
 const checkIntervalMs = 500
 const burstMs = 20
 const retry = { firstMs: 500, maxMs: 30_000, jitter: 0.2 }
-/** Addresses that DNS hands out are kept apart from those that only rules know. */
-const servicePortShare = { from: 0, to: 0.75 }
-const endpointShare = { from: 0.75, to: 1 }
 /** Names the address at which questions of peers arrive. */
 const askedId = 'questions of peers'
 const noAddresses: ReadonlySet<string> = new Set()
@@ -89,6 +86,9 @@ interface WantedState {
   readonly others: readonly PlannedServicePort[]
   readonly kernel: DesiredKernelState
   readonly routes: ShardedMap<UserspaceRoute>
+  /** How many ServicePorts, and endpoints of headless Services, found the synthetic range full. */
+  readonly missing: number
+  readonly farMissing: number
 }
 
 /** The network of this node, and what it was read from. */
@@ -136,7 +136,7 @@ class RunningServiceProxy implements ServiceProxy {
   #current: WantedState | undefined
   #networkChanges = 0
   #isDraining = false
-  #rangeFull: SyntheticRangeFullError | undefined
+  readonly #rangeFull: RangeFullNotice
   #problem: string | undefined
   /** Asks for a look at everything, after a rest in which more may come. */
   #wake: (restMs: number) => void = () => {}
@@ -157,17 +157,19 @@ class RunningServiceProxy implements ServiceProxy {
     const fixed = { ...options.config, nodeName: options.nodeName, ...found }
     this.#planOptions = createPlanOptionsMaker(fixed)
     this.#healthChecks = createHealthChecks(logger)
-    this.#synthetic = createSyntheticAddresses(network, servicePortShare)
+    const pools = createSyntheticPools(network, () => userspace.ports)
+    this.#synthetic = pools.servicePorts
     this.#addressing = createAddressing(this.#synthetic)
-    this.#endpointAddresses = createSyntheticAddresses(network, endpointShare)
+    this.#endpointAddresses = pools.endpoints
     this.#farAddressing = createFarAddressing(this.#endpointAddresses)
+    this.#rangeFull = createRangeFullNotice(options.config.syntheticRange, logger)
     this.#tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'task failed'))
     this.#ready = health.block('rules for Services')
   }
 
   async start(signal: AbortSignal): Promise<void> {
     const { kernel, catalog } = this.#options
-    await this.#reachability.startAnswering(this.#endpointAddresses.assign([askedId]).get(askedId))
+    await this.#reachability.startAnswering(this.#endpointAddresses.assign([askedId]).get(askedId)?.address)
     this.#held.use(
       await kernel.network.watch(() => {
         this.#networkChanges += 1
@@ -183,25 +185,25 @@ class RunningServiceProxy implements ServiceProxy {
 
   status(): ServiceProxyStatus {
     const ports = this.#current?.plan.servicePorts ?? []
-    const { port, openConnections } = this.#userspace.status()
+    const { ports: listenPorts, openConnections } = this.#userspace.status()
     const { kernel, rules } = this.#options
     return {
       rules: rules.status,
-      listenPort: port,
+      listenPorts,
       servicePorts: ports.length,
       refusedServicePorts: ports.filter(({ direct, userspace }) => direct.length + userspace.length === 0).length,
       openConnections,
       changesBy: rules.kind === 'nftables' ? kernel.applier.way() : undefined,
       openedFirewallChains: this.#reconciler.openedChains(),
       reachability: { mode: this.#options.config.reachability, nodes: this.#reachability.status() },
-      problem: this.#problem ?? this.#rangeFull?.message,
+      problem: this.#problem ?? this.#rangeFull.problem,
     }
   }
 
   endpointAddressOf(service: Service, { nodeName, addresses: [address = ''] }: Endpoint): string | undefined {
     const id = farEndpointIdOf(service, { nodeName, address }, this.#currentPlanOptions())
     // Given at once, so that no name ever leads to the address that is not reached from here.
-    return id === undefined ? undefined : this.#endpointAddresses.assign([id]).get(id)
+    return id === undefined ? undefined : this.#endpointAddresses.assign([id]).get(id)?.address
   }
 
   /** The probe withdrew an endpoint, or took one back. */
@@ -277,7 +279,7 @@ class RunningServiceProxy implements ServiceProxy {
     const { facts, view } = await this.#readFacts(signal)
     this.#reachability.follow(catalog.current, view, facts)
     await this.#directEvidence.look(view, this.#current, signal)
-    const wanted = this.#wantedFor(catalog.current, facts)
+    const wanted = await this.#wantedWithRoom(catalog.current, facts)
     if (wanted !== this.#current) {
       // Backends may change while the rules stay as they are. Until new rules stand the old routes are still in use.
       await this.#userspace.setRoutes(bothOf(this.#current?.routes, wanted.routes))
@@ -306,6 +308,20 @@ class RunningServiceProxy implements ServiceProxy {
     this.#holdsUnused = false
   }
 
+  /** ServicePorts that find all places taken get more ports to listen on, as long as there are any. */
+  async #wantedWithRoom(snapshot: Snapshot, facts: NetworkFacts): Promise<WantedState> {
+    const { config, logger } = this.#options
+    for (;;) {
+      const wanted = this.#wantedFor(snapshot, facts)
+      const isFull = wanted.missing > 0 && wanted !== this.#current
+      if (!isFull || !(await listenOnOneMore(this.#userspace, config.listenPort, logger))) {
+        this.#rangeFull.tell(wanted.missing + wanted.farMissing)
+        return wanted
+      }
+      this.#wanted = undefined
+    }
+  }
+
   /** The same object as long as nothing changed that it depends on. */
   #wantedFor(snapshot: Snapshot, facts: NetworkFacts): WantedState {
     const isDraining = this.#isDraining
@@ -323,7 +339,6 @@ class RunningServiceProxy implements ServiceProxy {
     if (isSameNode && isSamePlan && last.departed === departed && last.asked === asked) return last
     const addressed = this.#farAddressing(far)
     const { synthetic, missing } = this.#addressing(plan.servicePorts, addressed.addresses)
-    this.#tellWhenFull(missing + addressed.missing)
     const others = [...departed, ...this.#farServicePorts(far, addressed.addresses, options.reached), ...asked]
     const kernel = this.#desiredState({
       plan,
@@ -331,7 +346,7 @@ class RunningServiceProxy implements ServiceProxy {
       synthetic,
       facts,
       syntheticRange: config.syntheticRange,
-      listenPort: this.#userspace.port,
+      listenPorts: this.#userspace.ports,
       bridgeAddress: common.bridgeDeviceIP,
       dns: dnsPort === undefined ? undefined : { address: common.bridgeDeviceIP, port: dnsPort },
       clients: config.clients,
@@ -339,7 +354,8 @@ class RunningServiceProxy implements ServiceProxy {
     })
     const routes = this.#routesOf({ entries: [...plan.servicePorts, ...others], synthetic })
     this.#holdsUnused ||= last === undefined || last.far !== far || hasLostRoutes(last.routes, routes)
-    this.#wanted = { snapshot, facts, isDraining, options, plan, far, departed, asked, others, kernel, routes }
+    const full = { missing, farMissing: addressed.missing }
+    this.#wanted = { snapshot, facts, isDraining, options, plan, far, departed, asked, others, kernel, routes, ...full }
     return this.#wanted
   }
 
@@ -375,14 +391,5 @@ class RunningServiceProxy implements ServiceProxy {
     metrics.counter('ruleset_applies_total', 'Times that rules for Services were changed').add()
     metrics.gauge('service_ports', 'ServicePorts that this node intercepts').set(count)
     logger.info({ count, durationMs }, 'rules for Services are up to date')
-  }
-
-  #tellWhenFull(missing: number): void {
-    const error = missing > 0 ? new SyntheticRangeFullError(this.#options.config.syntheticRange, missing) : undefined
-    if (error !== undefined && this.#rangeFull === undefined) {
-      const fields = { error, count: missing, remedy: error.remedy }
-      this.#options.logger.error(fields, 'some Services are refused on this node')
-    }
-    this.#rangeFull = error
   }
 }

@@ -63,12 +63,16 @@ for (const round of [1, 2, 3]) {
 function idleUserspaceProxy(port: number) {
   const usual = { balancing: { kind: 'random' }, readsRequests: false } as const
   const table = createRouteTable(usual, { random: Math.random, nowMs: () => performance.now() })
+  const ports = [port]
   return {
-    port,
+    ports,
+    async listenAlso(more: number) {
+      ports.push(more)
+    },
     async setRoutes(routes: Parameters<typeof table.replace>[0]) {
       table.replace(routes)
     },
-    status: () => ({ port, routes: table.size, openConnections: 0, datagramSessions: 0 }),
+    status: () => ({ ports, routes: table.size, openConnections: 0, datagramSessions: 0 }),
     drain: async () => {},
     [Symbol.asyncDispose]: async () => {},
   }

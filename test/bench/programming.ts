@@ -208,7 +208,7 @@ function createProgramming(size: number, kernel: Awaited<ReturnType<typeof openK
       let appliedAt = Number.NaN
       const plan = parts.plan(snapshot, options)
       const addresses = { syntheticRange: range, bridgeAddress: '169.254.96.16' }
-      const inputs = { facts, ...addresses, listenPort: 24001, clients: 'local', isDraining: false } as const
+      const inputs = { facts, ...addresses, listenPorts: [24001], clients: 'local', isDraining: false } as const
       const wanted = parts.desire({ ...inputs, plan, others: [], synthetic: new Map() })
       const around = async (apply: () => Promise<void>) => {
         await apply()

@@ -259,7 +259,7 @@ function someRulesets(count: number): Ruleset[] {
     return rulesetOf({
       servicePorts: new Map(servicePorts),
       syntheticRange: '169.254.64.0/19',
-      listenPort: 24001,
+      listenPorts: [24001],
       bridgeAddress: '169.254.96.16',
       dns: { address: '169.254.96.16', port: 53 },
       foreignInterfaces: ['eth0'],

@@ -226,15 +226,21 @@ function describeNode(way: RulesWay): void {
 
   test('nobody reaches the userspace proxy but through a Service', async () => {
     process.kill(running.pid, 'SIGUSR2')
-    const { listenPort } = JSON.parse((await running.waitForLine(/^status/)).slice('status '.length))
+    const { listenPorts } = JSON.parse((await running.waitForLine(/^status/)).slice('status '.length))
     for (const [host, address] of [
       [scene.neighbour, scene.node.address],
       [scene.node, scene.node.address],
       [scene.client, '10.244.0.1'],
       [scene.client, '169.254.64.1'],
     ] as const) {
-      const { code, stderr } = await host.exec(['curl', '-sS', '--max-time', '1', `http://${address}:${listenPort}/`])
-      assert.equal(code, 28, `${host.name} to ${address}:${listenPort}: ${stderr}`)
+      const { code, stderr } = await host.exec([
+        'curl',
+        '-sS',
+        '--max-time',
+        '1',
+        `http://${address}:${listenPorts[0]}/`,
+      ])
+      assert.equal(code, 28, `${host.name} to ${address}:${listenPorts[0]}: ${stderr}`)
     }
   })
 

@@ -101,7 +101,7 @@ for (const node of agentNodes.filter((name) => name !== 'cloud-1')) {
     })
 
     test('has a userspace proxy that answers nobody who was not sent there by a Service', async () => {
-      const port = (await statusOf(lab.node(node))).proxy?.listenPort
+      const port = (await statusOf(lab.node(node))).proxy?.listenPorts[0]
       const neighbour = node.startsWith('twin') ? lab.router(node.slice(-1)) : lab.node('hub')
       const attempts = [
         [neighbour, lab.node(node).address],

@@ -11,6 +11,7 @@ import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type ByteStream, createDirectDialer, startTcpListener } from '../../src/net/index.ts'
 import { createMetrics, silentLogger } from '../../src/observability/index.ts'
+import { placed } from '../../src/proxy/places.fixture.ts'
 import { startUserspaceProxy } from '../../src/proxy/userspace/userspace-proxy.ts'
 
 const streams = 8
@@ -77,12 +78,12 @@ test('eight streams of 100 MB arrive unchanged at slow readers, while answers co
   )
   const backend = { address: '127.0.0.1', port: server.port }
   await proxy.setRoutes(
-    new Map([['127.0.0.2', { id: 'shop/web:80/tcp', protocol: 'tcp', preferred: [backend], others: [] }]]),
+    placed(proxy, [['127.0.0.2', { id: 'shop/web:80/tcp', protocol: 'tcp', preferred: [backend], others: [] }]]),
   )
   const clients = await Promise.all(
     Array.from({ length: streams }, (_, index) =>
       createDirectDialer()
-        .dial({ protocol: 'tcp', address: '127.0.0.2', port: proxy.port }, never)
+        .dial({ protocol: 'tcp', address: '127.0.0.2', port: proxy.ports[0] ?? 0 }, never)
         .then((client) => ({ got: receive(client, 2 << 20), sent: send(client, bytesEach, index + 1) })),
     ),
   )

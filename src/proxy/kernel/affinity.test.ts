@@ -30,7 +30,7 @@ const rulesetWith = (entries: Readonly<Record<string, RuledServicePort>>): Rules
     servicePorts: new Map(Object.entries(entries)),
     syntheticRange: '169.254.64.0/19',
     bridgeAddress: '169.254.96.16',
-    listenPort: 24001,
+    listenPorts: [24001],
     foreignInterfaces: [],
     servesForeign: false,
     switchedNetworks: [],

@@ -24,7 +24,7 @@ const entryOf = (address: string, protocol: 'tcp' | 'udp' = 'tcp'): RuledService
 const inputOf = (...entries: readonly RuledServicePort[]): RulesetInput => ({
   servicePorts: new Map(entries.map((entry) => [entry.name, entry])),
   syntheticRange: '169.254.64.0/19',
-  listenPort: 24001,
+  listenPorts: [24001],
   bridgeAddress: '169.254.96.16',
   foreignInterfaces: ['eth0'],
   servesForeign: false,

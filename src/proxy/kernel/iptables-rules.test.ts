@@ -12,7 +12,7 @@ import { sampleRules } from './sample-rules.ts'
 const empty: RulesetInput = {
   servicePorts: new Map(),
   syntheticRange: '169.254.64.0/19',
-  listenPort: 24001,
+  listenPorts: [24001],
   bridgeAddress: '169.254.96.16',
   dns: { address: '169.254.96.16', port: 53 },
   foreignInterfaces: ['eth0', 'wlan0'],
@@ -116,8 +116,9 @@ test('a ServicePort without slots is refused and not translated', () => {
 })
 
 test('who knocks at the userspace proxy without our translation finds nothing', () => {
-  const { filter } = iptablesWith({ ...empty, listenPort: 24005 }, [{}])
+  const { filter } = iptablesWith({ ...empty, listenPorts: [24005, 24006] }, [{}])
   assert.equal(filter('INPUT', { destination: node, port: 24005 }), 'DROP')
+  assert.equal(filter('INPUT', { destination: node, port: 24006 }), 'DROP')
   assert.equal(filter('INPUT', { destination: '169.254.64.7', port: 99 }), 'DROP')
   assert.equal(filter('INPUT', { destination: '169.254.64.7', port: 24005, original: web }), 'ACCEPT')
 })

@@ -116,7 +116,7 @@ function sourceChains({ switchedNetworks }: RulesetInput, parts: readonly Iptabl
 }
 
 function filterChains(input: RulesetInput, parts: readonly IptablesPart[]): Chains {
-  const { bridgeAddress, listenPort, syntheticRange } = input
+  const { bridgeAddress, listenPorts, syntheticRange } = input
   const refused = addressed(parts, 'refused')
   const external = addressed(parts, 'refusedExternal')
   const ports = listed(parts, 'refusedPorts')
@@ -135,7 +135,7 @@ function filterChains(input: RulesetInput, parts: readonly IptablesPart[]): Chai
         '-m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j RETURN',
         ...toExternal,
         ...(ports.length > 0 ? ['-j EDGEMESH-REFUSED-PORTS'] : []),
-        `-p tcp -m tcp --dport ${listenPort} -j DROP`,
+        ...listenPorts.map((port) => `-p tcp -m tcp --dport ${port} -j DROP`),
         `-d ${syntheticRange} -j DROP`,
       ],
     ],

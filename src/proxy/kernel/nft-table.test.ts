@@ -9,7 +9,7 @@ const empty: RulesetInput = {
   servicePorts: new Map(),
   syntheticRange: '169.254.64.0/19',
   bridgeAddress: '169.254.96.16',
-  listenPort: 24001,
+  listenPorts: [24001],
   foreignInterfaces: ['eth0'],
   servesForeign: false,
   switchedNetworks: [],
@@ -89,7 +89,7 @@ suite('the whole table in two steps', () => {
     const nft = createFakeNft()
     const old = rulesetWith({ web: entry(10, 2, 3), shop: entry(11, 4, 5, 6), gone: entry(12) })
     nft.run(renderTable(old))
-    const wanted = rulesetWith({ web: entry(10, 2, 7), more: entry(13, 8), none: entry(14) }, { listenPort: 24002 })
+    const wanted = rulesetWith({ web: entry(10, 2, 7), more: entry(13, 8), none: entry(14) }, { listenPorts: [24002] })
     const { frame, chains, elements } = stepsOf(wanted)
     const before = nft.elements('service')
     nft.run(frame())

@@ -25,7 +25,7 @@ const rulesNamed = (address: string, foreignInterfaces: readonly string[] = []):
   ]),
   syntheticRange: '169.254.64.0/19',
   bridgeAddress: '169.254.96.16',
-  listenPort: 24001,
+  listenPorts: [24001],
   foreignInterfaces,
   servesForeign: false,
   switchedNetworks: [],

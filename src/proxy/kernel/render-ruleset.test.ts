@@ -9,7 +9,7 @@ const empty: RulesetInput = {
   servicePorts: new Map(),
   syntheticRange: '169.254.64.0/19',
   bridgeAddress: '169.254.96.16',
-  listenPort: 24001,
+  listenPorts: [24001],
   dns: { address: '169.254.96.16', port: 53 },
   foreignInterfaces: ['eth0', 'wlan0'],
   servesForeign: false,
@@ -103,13 +103,13 @@ test('the source is translated only where answers would miss this node', () => {
 
 test('who knocks at the userspace proxy without our translation finds nothing', () => {
   assert.deepEqual(
-    nftWith({ ...empty, listenPort: 24005, dns: undefined })
+    nftWith({ ...empty, listenPorts: [24005], dns: undefined })
       .chain('filter-input')
       .slice(2),
     [
       'iifname { "eth0", "wlan0" } ip daddr 169.254.96.16 drop',
       'ct status dnat return',
-      'tcp dport 24005 drop',
+      'tcp dport { 24005 } drop',
       'ip daddr 169.254.64.0/19 drop',
     ],
   )

@@ -8,7 +8,8 @@ export interface RulesetInput {
   /** By id; the same object as long as nothing about it changed. */
   readonly servicePorts: ReadableMap<RuledServicePort>
   readonly syntheticRange: string
-  readonly listenPort: number
+  /** Ports of the userspace proxy. */
+  readonly listenPorts: readonly number[]
   /** The address of the bridge device, at which this node answers DNS and SOCKS5: to itself and its pods alone. */
   readonly bridgeAddress: string
   /** Where this node answers DNS; its packets need no connection tracking. */
@@ -197,7 +198,7 @@ function filterChains(input: RulesetInput, needs: RulesetNeeds): Chain[] {
         // Only our translation leads to the userspace proxy; who knocks directly finds nothing.
         'ct status dnat return',
         ...[...external, ...nodePorts].map((rule) => `ct state new ${rule}`),
-        `tcp dport ${input.listenPort} drop`,
+        `tcp dport { ${input.listenPorts.join(', ')} } drop`,
         `ip daddr ${input.syntheticRange} drop`,
       ],
     ],

@@ -41,7 +41,7 @@ export const sampleRules: RulesetInput = {
     ].map((entry) => [entry.name, entry]),
   ),
   syntheticRange: '169.254.64.0/19',
-  listenPort: 24_001,
+  listenPorts: [24_001],
   bridgeAddress: '169.254.96.16',
   dns: { address: '169.254.96.16', port: 53 },
   foreignInterfaces: ['lo'],

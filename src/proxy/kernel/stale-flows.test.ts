@@ -17,7 +17,7 @@ const rulesetWith = (...entries: readonly RuledServicePort[]): Ruleset =>
     servicePorts: new Map(entries.map((each) => [each.name, each])),
     syntheticRange: '169.254.64.0/19',
     bridgeAddress: '169.254.96.16',
-    listenPort: 24001,
+    listenPorts: [24001],
     foreignInterfaces: [],
     servesForeign: false,
     switchedNetworks: [],

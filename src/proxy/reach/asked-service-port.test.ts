@@ -16,7 +16,7 @@ test('questions at any address of an endpoint here lead to the socket that answe
     facts: { foreignInterfaces: [], switchedNetworks: [], hasDefaultRoute: true, nodeAddress: undefined },
     syntheticRange: '169.254.64.0/19',
     bridgeAddress: '169.254.96.16',
-    listenPort: 24001,
+    listenPorts: [24001],
     clients: 'local',
     isDraining: false,
   })

@@ -17,8 +17,9 @@ import {
   openDatagramSocket,
 } from '../../net/index.ts'
 import { silentLogger } from '../../observability/index.ts'
+import { placeKeyOf } from '../synthetic-addresses.ts'
 import { createDatagramProxy, type DatagramProxyOptions } from './datagram-proxy.ts'
-import type { BalancedRoute } from './route-table.ts'
+import type { BalancedRoute, DatagramRoute } from './route-table.ts'
 
 const address = '127.0.0.2'
 
@@ -28,6 +29,12 @@ function routeTo(backends: readonly Backend[], id = 'shop/dns:53/udp'): Balanced
   const balancer = createBalancer(policy, { random: () => 0, nowMs: () => 0 })
   balancer.setBackends(backends, [])
   return { id, protocol: 'udp', balancer, policy, openConnections: 0 }
+}
+
+/** Routes by address, at one port. */
+function placed(port: number, routes: readonly (readonly [string, BalancedRoute])[]): Map<string, DatagramRoute> {
+  const places = routes.map(([at, route]) => ({ place: { address: at, port }, route }))
+  return new Map(places.map((one) => [placeKeyOf(one.place), one]))
 }
 
 async function freePort(): Promise<number> {
@@ -42,7 +49,6 @@ async function createFixture(resources: AsyncDisposableStack, options: Partial<D
   const port = await freePort()
   const proxy = resources.use(
     createDatagramProxy({
-      port,
       dialer: createDirectDatagramDialer(),
       dialTimeoutMs: 2_000,
       idleTimeoutMs: 30_000,
@@ -108,10 +114,10 @@ async function refusing(): Promise<Backend> {
 
 test('the address names the ServicePort, and each client keeps its backend and its source port', async () => {
   await using resources = new AsyncDisposableStack()
-  const { proxy, backend, client } = await createFixture(resources)
+  const { proxy, backend, client, port } = await createFixture(resources)
   const [one, two, other] = [await backend('one'), await backend('two'), await backend('other')]
   await proxy.setRoutes(
-    new Map([
+    placed(port, [
       [address, routeTo([one, two])],
       ['127.0.0.3', routeTo([other], 'shop/other:53/udp')],
     ]),
@@ -128,18 +134,18 @@ test('the address names the ServicePort, and each client keeps its backend and i
 
 test('borders of datagrams are kept, from empty ones to the longest (D-8)', async () => {
   await using resources = new AsyncDisposableStack()
-  const { proxy, backend, client } = await createFixture(resources)
+  const { proxy, backend, client, port } = await createFixture(resources)
   const web = await backend('')
-  await proxy.setRoutes(new Map([[address, routeTo([web])]]))
+  await proxy.setRoutes(placed(port, [[address, routeTo([web])]]))
   const { ask } = await client()
   for (const length of [0, 1, 1_472, 5_000, 65_000]) assert.equal((await ask('x'.repeat(length)))?.length, length + 1)
 })
 
 test('a backend that is not there ends nothing: the next one gets what was sent', async () => {
   await using resources = new AsyncDisposableStack()
-  const { proxy, failures, backend, client } = await createFixture(resources)
+  const { proxy, failures, backend, client, port } = await createFixture(resources)
   const web = await backend('web')
-  await proxy.setRoutes(new Map([[address, routeTo([await refusing(), await refusing(), web])]]))
+  await proxy.setRoutes(placed(port, [[address, routeTo([await refusing(), await refusing(), web])]]))
   const { ask } = await client()
   assert.equal(await ask('hello'), 'web:hello')
   assert.deepEqual(failures, ['refused', 'refused'])
@@ -151,7 +157,7 @@ test('a backend that is not there ends nothing: the next one gets what was sent'
 
 test('a backend that stops listening ends the session, and the next datagram begins another one elsewhere', async () => {
   await using resources = new AsyncDisposableStack()
-  const { proxy, failures, backend, client } = await createFixture(resources)
+  const { proxy, failures, backend, client, port } = await createFixture(resources)
   const other = await backend('other')
   const stopping = await openDatagramSocket({
     address: '127.0.0.1',
@@ -159,7 +165,7 @@ test('a backend that stops listening ends the session, and the next datagram beg
     onError() {},
     onMessage: (_message, from) => stopping.send(Buffer.from('stopping'), from),
   })
-  await proxy.setRoutes(new Map([[address, routeTo([{ address: '127.0.0.1', port: stopping.port }, other])]]))
+  await proxy.setRoutes(placed(port, [[address, routeTo([{ address: '127.0.0.1', port: stopping.port }, other])]]))
   const { ask, send } = await client()
   assert.equal(await ask('hello'), 'stopping')
   await stopping[Symbol.asyncDispose]()
@@ -170,9 +176,9 @@ test('a backend that stops listening ends the session, and the next datagram beg
 
 test('a session without datagrams is over after its idle time, and one that is used is not (D-8)', async () => {
   await using resources = new AsyncDisposableStack()
-  const { proxy, clock, backend, client } = await createFixture(resources, { idleTimeoutMs: 400 })
+  const { proxy, clock, backend, client, port } = await createFixture(resources, { idleTimeoutMs: 400 })
   const web = await backend('web')
-  await proxy.setRoutes(new Map([[address, routeTo([web])]]))
+  await proxy.setRoutes(placed(port, [[address, routeTo([web])]]))
   const [quiet, busy] = [await client(), await client()]
   await quiet.ask('a')
   await busy.ask('b')
@@ -186,9 +192,9 @@ test('a session without datagrams is over after its idle time, and one that is u
 
 test('the table of sessions is bounded: the one that was quiet longest gives way', async () => {
   await using resources = new AsyncDisposableStack()
-  const { proxy, backend, client } = await createFixture(resources, { maxSessions: 2 })
+  const { proxy, backend, client, port } = await createFixture(resources, { maxSessions: 2 })
   const web = await backend('web')
-  await proxy.setRoutes(new Map([[address, routeTo([web])]]))
+  await proxy.setRoutes(placed(port, [[address, routeTo([web])]]))
   const clients = [await client(), await client(), await client()] as const
   await clients[0].ask('a')
   await clients[1].ask('b')
@@ -231,10 +237,10 @@ test('backends on other nodes are dialled through the tunnel, those on this one 
   await using resources = new AsyncDisposableStack()
   const tunnel = createTunnelDouble()
   const dialer = createNodeAwareDatagramDialer('here', createDirectDatagramDialer(), tunnel.dialer)
-  const { proxy, failures, backend, client } = await createFixture(resources, { dialer })
+  const { proxy, failures, backend, client, port } = await createFixture(resources, { dialer })
   const local = { ...(await backend('local')), nodeName: 'here' }
   const [lost, far] = ['lost', 'far'].map((nodeName) => ({ nodeName, address: '10.244.2.2', port: 53 }))
-  await proxy.setRoutes(new Map([[address, routeTo([local, lost, far] as Backend[])]]))
+  await proxy.setRoutes(placed(port, [[address, routeTo([local, lost, far] as Backend[])]]))
   const [first, second] = [await client(), await client()]
   assert.equal(await first.ask('a'), 'local:a')
   assert.equal(await second.ask('b'), 'far b')
@@ -251,12 +257,12 @@ test('while nothing can be reached datagrams are dropped and no session is left'
   const forbidding: DatagramDialer = {
     dialDatagrams: () => Promise.reject(new DialError('forbidden', 'datagrams do not cross this tunnel')),
   }
-  const { proxy, failures, client } = await createFixture(resources, { dialer: forbidding })
-  await proxy.setRoutes(new Map([[address, routeTo([{ nodeName: 'far', address: '10.244.2.2', port: 53 }])]]))
+  const { proxy, failures, client, port } = await createFixture(resources, { dialer: forbidding })
+  await proxy.setRoutes(placed(port, [[address, routeTo([{ nodeName: 'far', address: '10.244.2.2', port: 53 }])]]))
   const { send, answers } = await client()
   send('a')
   await until(() => failures.length === 1 && proxy.sessions === 0)
-  await proxy.setRoutes(new Map([[address, routeTo([])]]))
+  await proxy.setRoutes(placed(port, [[address, routeTo([])]]))
   send('b')
   await delay(20)
   assert.deepEqual([answers, proxy.sessions], [[], 0])
@@ -268,7 +274,7 @@ test('a ServicePort that leaves takes its socket and sessions along; one that st
   const web = await backend('web')
   const staying = routeTo([web])
   await proxy.setRoutes(
-    new Map([
+    placed(port, [
       [address, staying],
       ['127.0.0.3', routeTo([web], 'shop/other:53/udp')],
     ]),
@@ -276,7 +282,7 @@ test('a ServicePort that leaves takes its socket and sessions along; one that st
   const { ask } = await client()
   await ask('a')
   await ask('b', '127.0.0.3')
-  await proxy.setRoutes(new Map([[address, staying]]))
+  await proxy.setRoutes(placed(port, [[address, staying]]))
   assert.equal(proxy.sessions, 1)
   await using _free = await openDatagramSocket({ address: '127.0.0.3', port, onMessage() {}, onError() {} })
   await ask('c')
@@ -287,7 +293,7 @@ test('a socket that cannot be bound is told of, and bound once it can be', async
   await using resources = new AsyncDisposableStack()
   const { proxy, backend, client, port, errors } = await createFixture(resources)
   const web = await backend('web')
-  const routes = new Map([[address, routeTo([web])]])
+  const routes = placed(port, [[address, routeTo([web])]])
   const taken = await openDatagramSocket({ address, port, onMessage() {}, onError() {} })
   await proxy.setRoutes(routes)
   assert.equal(errors.length, 1)

@@ -2,12 +2,10 @@ import { type DatagramDialer, type DatagramSocket, openDatagramSocket, type Sock
 import type { Logger } from '../../observability/index.ts'
 import type { FailedDial } from '../l4/dial-first-reachable.ts'
 import { DatagramSession } from './datagram-session.ts'
-import type { BalancedRoute } from './route-table.ts'
+import type { BalancedRoute, DatagramRoute } from './route-table.ts'
 
 /** What the proxy needs. */
 export interface DatagramProxyOptions {
-  /** The port of every socket; their addresses are the routes'. */
-  readonly port: number
   readonly dialer: DatagramDialer
   readonly dialTimeoutMs: number
   /** A session without a datagram either way for this long is over. */
@@ -23,10 +21,10 @@ export interface DatagramProxyOptions {
 export interface DatagramProxy extends AsyncDisposable {
   readonly sessions: number
   /**
-   * Makes the sockets equal to the routes, keyed by synthetic address; resolves when they are bound. A socket that
-   * cannot be bound is told of and tried again with the next call.
+   * Makes the sockets equal to the routes, keyed by the names of their places; resolves when they are bound. A socket
+   * that cannot be bound is told of and tried again with the next call.
    */
-  setRoutes(routes: ReadonlyMap<string, BalancedRoute>): Promise<void>
+  setRoutes(routes: ReadonlyMap<string, DatagramRoute>): Promise<void>
 }
 
 interface Port {
@@ -67,7 +65,7 @@ class RunningDatagramProxy implements DatagramProxy {
     return this.#byUse.size
   }
 
-  setRoutes(routes: ReadonlyMap<string, BalancedRoute>): Promise<void> {
+  setRoutes(routes: ReadonlyMap<string, DatagramRoute>): Promise<void> {
     this.#changing = this.#changing.then(() => this.#converge(routes))
     return this.#changing
   }
@@ -77,32 +75,31 @@ class RunningDatagramProxy implements DatagramProxy {
     await this.setRoutes(new Map())
   }
 
-  async #converge(routes: ReadonlyMap<string, BalancedRoute>): Promise<void> {
-    const gone = [...this.#ports].filter(([address, { route }]) => routes.get(address)?.id !== route.id)
-    await Promise.all(gone.map(([address, port]) => this.#close(address, port)))
-    const missing = [...routes].filter(([address]) => !this.#ports.has(address))
-    await Promise.all(missing.map(([address, route]) => this.#open(address, route)))
+  async #converge(routes: ReadonlyMap<string, DatagramRoute>): Promise<void> {
+    const gone = [...this.#ports].filter(([key, { route }]) => routes.get(key)?.route.id !== route.id)
+    await Promise.all(gone.map(([key, port]) => this.#close(key, port)))
+    const missing = [...routes].filter(([key]) => !this.#ports.has(key))
+    await Promise.all(missing.map(([key, route]) => this.#open(key, route)))
   }
 
-  async #close(address: string, port: Port): Promise<void> {
-    this.#ports.delete(address)
+  async #close(key: string, port: Port): Promise<void> {
+    this.#ports.delete(key)
     for (const entry of [...port.sessions.values()]) this.#drop(entry)
     await port.socket?.[Symbol.asyncDispose]()
   }
 
-  async #open(address: string, route: BalancedRoute): Promise<void> {
-    const { logger, port } = this.#options
+  async #open(key: string, { place, route }: DatagramRoute): Promise<void> {
+    const { logger } = this.#options
     const opened: Port = { route, sessions: new Map(), socket: undefined }
     try {
       opened.socket = await openDatagramSocket({
-        address,
-        port,
+        ...place,
         onMessage: (message, from) => this.#receive(opened, message, from),
         onError: (error) => logger.debug({ servicePort: route.id, error }, 'a UDP socket reported an error'),
       })
-      this.#ports.set(address, opened)
+      this.#ports.set(key, opened)
     } catch (error) {
-      logger.error({ servicePort: route.id, address, error }, 'cannot take datagrams for a ServicePort')
+      logger.error({ servicePort: route.id, address: key, error }, 'cannot take datagrams for a ServicePort')
     }
   }
 

@@ -11,6 +11,7 @@ import { test } from 'node:test'
 import type { Backend, HashKey } from '../../model/index.ts'
 import { createDirectDialer, startTcpListener } from '../../net/index.ts'
 import { createMetrics, silentLogger } from '../../observability/index.ts'
+import { placed } from '../places.fixture.ts'
 import { startUserspaceProxy } from './userspace-proxy.ts'
 
 const webAddress = '127.0.0.2'
@@ -51,11 +52,11 @@ async function createFixture(resources: AsyncDisposableStack, key: HashKey) {
   const policy = { balancing: { kind: 'consistent-hash', key, ring: { kind: 'ring' } }, readsRequests: true } as const
   const setBackends = (preferred: readonly Backend[]) =>
     void proxy.setRoutes(
-      new Map([[webAddress, { id: 'shop/web:http/tcp', protocol: 'tcp', preferred, others: [], policy }]]),
+      placed(proxy, [[webAddress, { id: 'shop/web:http/tcp', protocol: 'tcp', preferred, others: [], policy }]]),
     )
   setBackends(backends)
   const dial = async () => {
-    const client = await direct.dial({ protocol: 'tcp', address: webAddress, port: proxy.port }, never)
+    const client = await direct.dial({ protocol: 'tcp', address: webAddress, port: proxy.ports[0] ?? 0 }, never)
     resources.defer(() => void client.destroy())
     return client
   }

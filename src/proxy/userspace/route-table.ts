@@ -6,11 +6,13 @@ import {
 } from '../../loadbalancer/index.ts'
 import type { Backend, Protocol, ServicePortId } from '../../model/index.ts'
 import { differencesOf, type ReadableMap } from '../../runtime/index.ts'
+import { placeKeyOf, type SyntheticPlace } from '../synthetic-addresses.ts'
 
 /** The backends of one ServicePort that the userspace proxy carries. */
 export interface UserspaceRoute {
   readonly id: ServicePortId
   readonly protocol: Protocol
+  readonly place: SyntheticPlace
   /** Picked first, in balance. */
   readonly preferred: readonly Backend[]
   /** Tried when all preferred fail. */
@@ -29,22 +31,28 @@ export interface BalancedRoute {
   openConnections: number
 }
 
-/** Which ServicePort a connection is for, by the local address it arrived at. */
+/** A ServicePort of UDP, and where it is served. */
+export interface DatagramRoute {
+  readonly place: SyntheticPlace
+  readonly route: BalancedRoute
+}
+
+/** Which ServicePort a connection is for, by the local address and port it arrived at. */
 export interface RouteTable {
   readonly size: number
-  /** The ServicePort of TCP at this address. */
-  find(localAddress: string | undefined): BalancedRoute | undefined
-  /** Those of UDP, by synthetic address; a new map after each `replace`. */
-  datagramRoutes(): ReadonlyMap<string, BalancedRoute>
-  /** Makes the table equal to these routes, keyed by synthetic IPv4 address. */
+  /** The ServicePort of TCP at this place. */
+  find(localAddress: string | undefined, localPort: number | undefined): BalancedRoute | undefined
+  /** Those of UDP, by the names of their places; a new map after each `replace`. */
+  datagramRoutes(): ReadonlyMap<string, DatagramRoute>
+  /** Makes the table equal to these routes, keyed by `placeKeyOf`. */
   replace(routes: ReadableMap<UserspaceRoute>): void
 }
 
 /** Makes an empty table. */
 export function createRouteTable(usual: ResolvedPolicy, surroundings: BalancerSurroundings): RouteTable {
   let last: ReadableMap<UserspaceRoute> = new Map()
-  const byAddress = new Map<string, BalancedRoute>()
-  const datagrams = new Map<string, BalancedRoute>()
+  const byPlace = new Map<string, BalancedRoute>()
+  const datagrams = new Map<string, DatagramRoute>()
   const byId = new Map<ServicePortId, Held>()
 
   const hold = (wanted: UserspaceRoute): BalancedRoute => {
@@ -52,30 +60,31 @@ export function createRouteTable(usual: ResolvedPolicy, surroundings: BalancerSu
     const known = byId.get(wanted.id)
     const route = known?.route ?? newRoute(wanted, policy, surroundings)
     if (known === undefined || !isSame(known.from, wanted)) update(route, wanted, policy)
-    byId.set(wanted.id, { route, from: wanted, addresses: (known?.addresses ?? 0) + 1 })
+    byId.set(wanted.id, { route, from: wanted, places: (known?.places ?? 0) + 1 })
     return route
   }
-  const lead = (address: string, wanted: UserspaceRoute | undefined): void => {
-    byAddress.delete(address)
-    datagrams.delete(address)
+  const lead = (key: string, wanted: UserspaceRoute | undefined): void => {
+    byPlace.delete(key)
+    datagrams.delete(key)
     if (wanted === undefined) return
     const route = hold(wanted)
-    byAddress.set(address, route)
-    if (route.protocol === 'udp') datagrams.set(address, route)
+    byPlace.set(key, route)
+    if (route.protocol === 'udp') datagrams.set(key, { place: wanted.place, route })
   }
   const letGo = ({ id }: UserspaceRoute): void => {
     const known = byId.get(id)
     if (known === undefined) return
-    if (known.addresses === 1) byId.delete(id)
-    else byId.set(id, { ...known, addresses: known.addresses - 1 })
+    if (known.places === 1) byId.delete(id)
+    else byId.set(id, { ...known, places: known.places - 1 })
   }
 
   return {
     get size() {
-      return byAddress.size
+      return byPlace.size
     },
-    find(localAddress) {
-      const route = localAddress === undefined ? undefined : byAddress.get(withoutMappedPrefix(localAddress))
+    find(localAddress, localPort) {
+      if (localAddress === undefined || localPort === undefined) return undefined
+      const route = byPlace.get(placeKeyOf({ address: withoutMappedPrefix(localAddress), port: localPort }))
       return route?.protocol === 'tcp' ? route : undefined
     },
     datagramRoutes: () => new Map(datagrams),
@@ -93,8 +102,8 @@ export function createRouteTable(usual: ResolvedPolicy, surroundings: BalancerSu
 interface Held {
   readonly route: MutableRoute
   readonly from: UserspaceRoute
-  /** How many addresses lead to it. */
-  readonly addresses: number
+  /** How many places lead to it. */
+  readonly places: number
 }
 
 type MutableRoute = { -readonly [K in keyof BalancedRoute]: BalancedRoute[K] }

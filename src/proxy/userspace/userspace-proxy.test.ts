@@ -24,6 +24,8 @@ import {
   type TcpSocket,
 } from '../../net/index.ts'
 import { createMetrics, type Logger, silentLogger } from '../../observability/index.ts'
+import { placed } from '../places.fixture.ts'
+import { placeKeyOf } from '../synthetic-addresses.ts'
 import { startUserspaceProxy, type UserspaceProxyOptions } from './userspace-proxy.ts'
 
 const webAddress = '127.0.0.2'
@@ -54,12 +56,12 @@ async function createFixture(resources: AsyncDisposableStack, options: Partial<U
     return { address: listener.address, port: listener.port }
   }
   const connect = async (address = webAddress): Promise<ByteStream> => {
-    const client = await direct.dial({ protocol: 'tcp', address, port: proxy.port }, never)
+    const client = await direct.dial({ protocol: 'tcp', address, port: proxy.ports[0] ?? 0 }, never)
     resources.defer(() => void client.destroy())
     return client
   }
   const route = (preferred: readonly Backend[], others: readonly Backend[] = []) =>
-    void proxy.setRoutes(new Map([[webAddress, { id: 'shop/web:80/tcp', protocol: 'tcp', preferred, others }]]))
+    void proxy.setRoutes(placed(proxy, [[webAddress, { id: 'shop/web:80/tcp', protocol: 'tcp', preferred, others }]]))
   return { proxy, metrics, warnings, backend, connect, route }
 }
 
@@ -134,7 +136,7 @@ test('the address that a connection arrives at names the ServicePort', async () 
   const web = await backend(echoAtEnd('web'))
   const api = await backend(echoAtEnd('api'))
   await proxy.setRoutes(
-    new Map([
+    placed(proxy, [
       [webAddress, { id: 'shop/web:80/tcp', protocol: 'tcp', preferred: [web], others: [] }],
       [apiAddress, { id: 'shop/api:80/tcp', protocol: 'tcp', preferred: [api], others: [] }],
     ]),
@@ -447,7 +449,7 @@ test('the limit of a rule holds for its ServicePort alone', async () => {
   const web = await backend(echoAtEnd('web'))
   const policy = { balancing: { kind: 'random' }, readsRequests: false, maxConnections: 1 } as const
   await proxy.setRoutes(
-    new Map([
+    placed(proxy, [
       [webAddress, { id: 'shop/web:80/tcp', protocol: 'tcp', preferred: [web], others: [], policy }],
       [apiAddress, { id: 'shop/api:80/tcp', protocol: 'tcp', preferred: [web], others: [] }],
     ]),
@@ -473,7 +475,7 @@ test('a connection counts as open for least request until it ends', async () => 
   const backends = [await backend(greet('one')), await backend(greet('two'))]
   const policy = { balancing: { kind: 'least-request' }, readsRequests: false } as const
   await proxy.setRoutes(
-    new Map([[webAddress, { id: 'shop/web:80/tcp', protocol: 'tcp', preferred: backends, others: [], policy }]]),
+    placed(proxy, [[webAddress, { id: 'shop/web:80/tcp', protocol: 'tcp', preferred: backends, others: [], policy }]]),
   )
   const open: { readonly client: ByteStream; readonly name: string }[] = []
   const openOne = async () => {
@@ -489,4 +491,22 @@ test('a connection counts as open for least request until it ends', async () => 
   await until(() => proxy.status().openConnections === 3)
   for (let count = 0; count < 3; count++) await openOne()
   assert.equal(ones().length, 6)
+})
+
+test('ServicePorts that share an address are told apart by the port, and all ports end together', async () => {
+  await using resources = new AsyncDisposableStack()
+  const { proxy, backend } = await createFixture(resources)
+  await proxy.listenAlso(0)
+  assert.equal(new Set(proxy.ports).size, 2)
+  const names = ['web', 'api']
+  const backends = await Promise.all(names.map((name) => backend(echoAtEnd(name))))
+  const routes = names.map((id, at) => {
+    const place = { address: webAddress, port: proxy.ports[at] ?? 0 }
+    return { id, protocol: 'tcp', place, preferred: backends.slice(at, at + 1), others: [] } as const
+  })
+  await proxy.setRoutes(new Map(routes.map((route) => [placeKeyOf(route.place), route])))
+  const connectTo = ({ place }: (typeof routes)[number]) => direct.dial({ protocol: 'tcp', ...place }, never)
+  for (const route of routes) assert.equal(await exchange(await connectTo(route), 'hello'), `${route.id}: hello`)
+  await proxy.drain(AbortSignal.timeout(5_000))
+  for (const route of routes) await assert.rejects(connectTo(route), DialError)
 })

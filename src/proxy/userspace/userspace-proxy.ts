@@ -5,6 +5,7 @@ import {
   readOpenFileLimit,
   resetStream,
   startTcpListener,
+  type TcpListener,
   type TcpSocket,
 } from '../../net/index.ts'
 import type { Logger, Metrics } from '../../observability/index.ts'
@@ -45,20 +46,23 @@ export interface UserspaceProxyOptions {
 
 /** State of the proxy at one moment. */
 export interface UserspaceProxyStatus {
-  readonly port: number
+  readonly ports: readonly number[]
   readonly routes: number
   readonly openConnections: number
   readonly datagramSessions: number
 }
 
 /**
- * One TCP listener for all ServicePorts: the local address of a connection names the ServicePort. Disposal resets
- * the connections that are still open.
+ * Few TCP listeners for all ServicePorts: the local address and port of a connection name the ServicePort. Disposal
+ * resets the connections that are still open.
  */
 export interface UserspaceProxy extends AsyncDisposable {
-  readonly port: number
+  /** What is listened on; the first from the start, all on the same host. */
+  readonly ports: readonly number[]
+  /** Listens on one port more; rejects as `startTcpListener` does. */
+  listenAlso(port: number): Promise<void>
   /**
-   * Replaces all routes, keyed by synthetic IPv4 address; open connections are left alone. Those of TCP hold at once,
+   * Replaces all routes, keyed by `placeKeyOf`; open connections are left alone. Those of TCP hold at once,
    * those of UDP when the promise resolves, and only then may the kernel send datagrams there.
    */
   setRoutes(routes: ReadableMap<UserspaceRoute>): Promise<void>
@@ -87,33 +91,42 @@ export async function startUserspaceProxy(options: UserspaceProxyOptions): Promi
   const carrying = createCarrying(options, nowMs)
   const http = createHttpCarrier(carrying)
   const handle = createConnectionHandler(options, tasks, { ...carrying, http })
-  const listener = await startTcpListener({
-    host,
-    port,
-    onAcceptError: (error) => logger.warn({ error }, 'cannot accept a connection'),
-    onConnection: (client) => handle(client, routes.find(client.localAddress)),
-  })
-  const datagrams = createDatagrams(options, carrying, { port: listener.port, nowMs })
+  const listeners: TcpListener[] = []
+  const listen = async (wanted: number): Promise<void> => {
+    const listener = await startTcpListener({
+      host,
+      port: wanted,
+      onAcceptError: (error) => logger.warn({ error }, 'cannot accept a connection'),
+      onConnection: (client) => handle(client, routes.find(client.localAddress, client.localPort)),
+    })
+    listeners.push(listener)
+  }
+  await listen(port)
+  const datagrams = createDatagrams(options, carrying, nowMs)
+  const ports = () => listeners.map((listener) => listener.port)
   return {
-    port: listener.port,
+    get ports() {
+      return ports()
+    },
+    listenAlso: listen,
     async setRoutes(next) {
       routes.replace(next)
       await datagrams?.setRoutes(routes.datagramRoutes())
     },
     status: () => ({
-      port: listener.port,
+      ports: ports(),
       routes: routes.size,
       openConnections: tasks.size,
       datagramSessions: datagrams?.sessions ?? 0,
     }),
     async drain(signal) {
-      listener.stopAccepting()
+      for (const listener of listeners) listener.stopAccepting()
       http.drain()
       await tasks.idle(signal)
     },
     async [Symbol.asyncDispose]() {
       // Resets the clients, which ends every task.
-      await listener[Symbol.asyncDispose]()
+      await Promise.all(listeners.map((listener) => listener[Symbol.asyncDispose]()))
       await tasks[Symbol.asyncDispose]()
       http[Symbol.dispose]()
       await datagrams?.[Symbol.asyncDispose]()
@@ -124,11 +137,10 @@ export async function startUserspaceProxy(options: UserspaceProxyOptions): Promi
 function createDatagrams(
   { datagramDialer, udpIdleTimeoutMs = usualUdpIdleMs, dialTimeoutMs, metrics }: UserspaceProxyOptions,
   carrying: CarrierOptions,
-  { port, nowMs }: { readonly port: number; readonly nowMs: () => number },
+  nowMs: () => number,
 ): DatagramProxy | undefined {
   if (datagramDialer === undefined) return undefined
   const proxy = createDatagramProxy({
-    port,
     dialer: datagramDialer,
     dialTimeoutMs,
     idleTimeoutMs: udpIdleTimeoutMs,

@@ -2,6 +2,7 @@
 import process from 'node:process'
 import { createDirectDialer } from '../../../src/net/index.ts'
 import { createMetrics, silentLogger } from '../../../src/observability/index.ts'
+import { placed } from '../../../src/proxy/places.fixture.ts'
 import { startUserspaceProxy } from '../../../src/proxy/userspace/userspace-proxy.ts'
 
 const [port = '', routes = '{}'] = process.argv.slice(2)
@@ -15,7 +16,8 @@ const proxy = await startUserspaceProxy({
   metrics: createMetrics(),
 })
 await proxy.setRoutes(
-  new Map(
+  placed(
+    proxy,
     Object.entries<number>(JSON.parse(routes)).map(([address, target]) => [
       address,
       { id: address, protocol: 'tcp', preferred: [{ address: '127.0.0.1', port: target }], others: [] },

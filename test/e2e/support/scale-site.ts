@@ -57,9 +57,7 @@ export async function startScaleSite(count: number): Promise<ScaleSite> {
     await move()
     await lab.startServer('relay')
     const startedAt = performance.now()
-    // The usual range has room for 6142 ServicePorts, and nearly all of these have endpoints on other nodes alone.
-    const config = { modules: { edgeProxy: { syntheticRange: '198.18.0.0/17' } } }
-    const agent = await lab.startAgent('cloud-1', config, { readyTimeoutMs: 60_000 })
+    const agent = await lab.startAgent('cloud-1', {}, { readyTimeoutMs: 60_000 })
     await eventually(120_000, async () => assert.ok((await servicePortsIn(lab)) >= 2 * count))
     const programmedMs = performance.now() - startedAt
     const watch = stack.use(await watchSlices(plane, lab.node('cloud-1')))
