@@ -96,3 +96,15 @@ suite('a destination', () => {
     assert.equal(destinations.backendIds().size, 0)
   })
 })
+
+test('a destination that is asked for again follows its Service', () => {
+  const { catalog, backendsOf } = createFixture([sampleService('web')], [sampleSlice('web', '10.0.0.1')])
+  const destination = { host: 'web', port: 80 }
+  for (let times = 0; times < 2; times++) assert.deepEqual(backendsOf(destination), ['10.0.0.1'])
+  catalog.put('endpointSlices', sampleSlice('web', '10.0.0.2'))
+  for (let times = 0; times < 2; times++) assert.deepEqual(backendsOf(destination), ['10.0.0.2'])
+  catalog.remove('services', 'shop/web')
+  assert.match(String(backendsOf(destination)), /there is no Service shop\/web/)
+  catalog.put('services', sampleService('web'))
+  assert.deepEqual(backendsOf(destination), ['10.0.0.2'])
+})

@@ -46,6 +46,7 @@ export interface DestinationsOptions {
 }
 
 interface GroupState extends BackendGroup {
+  readonly isHttp: boolean
   service: Service
   policy: ResolvedPolicy
   protocol: UpstreamProtocol
@@ -58,6 +59,8 @@ interface GroupState extends BackendGroup {
 export class Destinations {
   readonly #options: DestinationsOptions
   readonly #groups = new Map<string, GroupState>()
+  /** Where destinations of requests led last: they do not change, and belong to one VirtualService. */
+  readonly #recent = new WeakMap<Destination, GroupState>()
 
   constructor(options: DestinationsOptions) {
     this.#options = options
@@ -65,6 +68,14 @@ export class Destinations {
 
   /** The group of a destination of a VirtualService in that namespace. */
   resolve(destination: Destination, namespace: string, isHttp: boolean): BackendGroup | NoGroup {
+    const recent = this.#recent.get(destination)
+    if (recent !== undefined && recent.snapshot === this.#options.current() && recent.isHttp === isHttp) return recent
+    const group = this.#resolve(destination, namespace, isHttp)
+    if (!('problem' in group)) this.#recent.set(destination, group)
+    return group
+  }
+
+  #resolve(destination: Destination, namespace: string, isHttp: boolean): GroupState | NoGroup {
     const id = `${namespace}|${destination.host}|${destination.port ?? ''}|${destination.subset ?? ''}|${isHttp}`
     const known = this.#groups.get(id)
     const snapshot = this.#options.current()
@@ -74,7 +85,7 @@ export class Destinations {
       this.#groups.delete(id)
       return found
     }
-    const group = known ?? this.#create(snapshot, destination, found)
+    const group = known ?? this.#create(snapshot, destination, { ...found, isHttp })
     this.#groups.set(id, group)
     const problem = this.#refresh(group, snapshot, { destination, ...found, isHttp })
     if (problem !== undefined) this.#groups.delete(id)
@@ -112,7 +123,11 @@ export class Destinations {
     return { problem: `Service ${key} has ${ports.length} TCP ports, so the destination must name one` }
   }
 
-  #create(snapshot: Snapshot, { subset }: Destination, { service, servicePort }: FoundPort): GroupState {
+  #create(
+    snapshot: Snapshot,
+    { subset }: Destination,
+    { service, servicePort, isHttp }: FoundPort & Pick<Wanted, 'isHttp'>,
+  ): GroupState {
     const { random } = Math
     const policy: ResolvedPolicy = { balancing: { kind: 'round-robin' }, readsRequests: false }
     const surroundings = { random, nowMs: () => performance.now(), ring: this.#options.ring }
@@ -123,6 +138,7 @@ export class Destinations {
       policy,
       protocol: 'http1',
       hasBackends: false,
+      isHttp,
       snapshot,
       backends: [],
     }

@@ -18,6 +18,10 @@ const headEnd = Buffer.from('\r\n\r\n')
 const longestHead = 262_144
 const mostInformational = 64
 
+interface BodyEnd {
+  readonly trailers: HeaderFields | undefined
+}
+
 /** Is told when a connection may be used again, and when it is over. */
 export interface ConnectionOwner {
   onIdle(connection: Http1UpstreamConnection): void
@@ -40,6 +44,7 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
   #pending: Buffer | undefined
   #head: ResponseHead | undefined
   #decoder: BodyDecoder | undefined
+  #end: BodyEnd | undefined
   #isSent = false
   #isAnswered = false
   #hasBytes = false
@@ -126,12 +131,17 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
     this.#listener?.onData(chunk)
   }
 
+  /** The decoder found the end; what comes of it is decided once it is known whether anything follows. */
   onEnd(trailers: HeaderFields | undefined): void {
+    this.#end = { trailers }
+  }
+
+  #complete({ trailers }: BodyEnd, isLast: boolean): void {
     this.#isAnswered = true
     const listener = this.#listener
     // An answer before the end of the request leaves a connection whose next bytes nobody can tell apart.
     this.#listener = undefined
-    const mayStay = this.#isSent && this.#head?.closes === false && !this.#isClosed
+    const mayStay = !isLast && this.#isSent && this.#head?.closes === false && !this.#isClosed
     if (mayStay) this.#becomeIdle()
     else this.#shut()
     listener?.onEnd(trailers)
@@ -217,19 +227,20 @@ export class Http1UpstreamConnection implements UpstreamConnection, UpstreamRequ
     this.#decoder = createBodyDecoder(head.body)
     this.#listener?.onHead(head)
     if (this.#isClosed) return
-    if (this.#decoder?.isComplete === true) {
-      if (offset < bytes.length) this.#head = { ...head, closes: true }
-      this.onEnd(undefined)
-    } else if (this.#decoder !== undefined && offset < bytes.length) this.#takeBody(this.#decoder, bytes, offset)
+    if (this.#decoder?.isComplete === true) this.#complete({ trailers: undefined }, offset < bytes.length)
+    else if (this.#decoder !== undefined && offset < bytes.length) this.#takeBody(this.#decoder, bytes, offset)
   }
 
   #takeBody(decoder: BodyDecoder, chunk: Buffer, offset: number): void {
-    const end = decoder.take(chunk, offset, this)
-    if (end < chunk.length && !this.#isClosed) this.#shut()
+    const offsetAfter = decoder.take(chunk, offset, this)
+    const end = this.#end
+    this.#end = undefined
+    // What follows an answer would be taken for the answer to the next request.
+    if (end !== undefined && !this.#isClosed) this.#complete(end, offsetAfter < chunk.length)
   }
 
   #onStreamEnd(): void {
-    if (this.#head?.body.kind === 'until-close' && !this.#isAnswered) this.onEnd(undefined)
+    if (this.#head?.body.kind === 'until-close' && !this.#isAnswered) this.#complete({ trailers: undefined }, true)
     else this.#fail('reset', 'the backend closed the connection')
   }
 

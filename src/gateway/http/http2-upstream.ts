@@ -83,8 +83,6 @@ class Http2Request implements UpstreamRequest {
     stream.on('trailers', (headers) => {
       this.#trailers = fieldsOfHttp2(headers)
     })
-    stream.on('data', (chunk: Buffer) => this.#listener?.onData(chunk))
-    stream.on('end', () => this.#onEnd())
     stream.on('drain', () => this.#listener?.onDrain())
     stream.on('wantTrailers', () => stream.sendTrailers(http2HeadersOf(this.#sentTrailers ?? new HeaderFields())))
     stream.on('error', (error) => {
@@ -123,6 +121,9 @@ class Http2Request implements UpstreamRequest {
     const body =
       length === undefined ? ({ kind: 'chunked' } as const) : ({ kind: 'length', length: Number(length) } as const)
     this.#listener?.onHead({ status: headers[':status'] ?? 502, reason: '', headers: fields, body, closes: false })
+    // Listened to any earlier, the body of an answer in one piece would come before its head.
+    this.#stream.on('data', (chunk: Buffer) => this.#listener?.onData(chunk))
+    this.#stream.on('end', () => this.#onEnd())
   }
 
   #onEnd(): void {
