@@ -42,6 +42,9 @@ const silentMs = 5000
 /** More connections that have said nothing are refused: they cost a file descriptor each. */
 const maxSilent = 1024
 
+/** The same from one address: behind a NAT may be a few hundred nodes that come back at once. */
+const maxSilentPerAddress = 256
+
 type CreateTransport = ReturnType<typeof tcp>
 
 /** Options of a dial that reach the transport. */
@@ -98,7 +101,9 @@ function share(listener: Listener, port: SharedPort): Listener {
   }
   server.removeAllListeners('connection')
   server.on('connection', (socket) => {
-    if (silent.size >= maxSilent) {
+    const { remoteAddress } = socket
+    const ofAddress = [...silent].filter((other) => other.remoteAddress === remoteAddress).length
+    if (silent.size >= maxSilent || ofAddress >= maxSilentPerAddress) {
       socket.destroy()
       return
     }
