@@ -215,7 +215,7 @@ function figures(): readonly Figure[] {
         values: valuesOf(`Gbit/s, ${streams} streams`),
       },
       {
-        name: `CPU of the proxy, ${streams} streams`,
+        name: `CPU of the proxy, ${streams} stream${streams === 1 ? '' : 's'}`,
         unit: 's/GB',
         values: valuesOf(`CPU s/GB, ${streams} streams`),
         isCost: true,
