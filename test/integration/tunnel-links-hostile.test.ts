@@ -363,3 +363,16 @@ test('idle links are let go by both ends, and no flow is lost by that', async ()
   await eventually('the link is closed', () => !link.isOpen, 10_000)
   assert.equal(peer.links.size, 0)
 })
+
+test('a link that is abandoned says no farewell, so that its ports are free at once', async () => {
+  await using near = await startEnd('near')
+  await using far = await startEnd('far')
+  await join(near, far)
+  const [opened, accepted] = await openFlow(near, far)
+  const ended = once(accepted, 'error')
+  opened.on('error', () => {})
+  const [link] = near.table.peer(far.credentials.identity.peerId)?.links ?? []
+  link?.abandon(new Error('nothing was heard for 12 s'))
+  const [error]: unknown[] = await ended
+  assert.match(String(Reflect.get(Object(error), 'cause')), /ECONNRESET/)
+})

@@ -10,7 +10,15 @@ function createKept(t: TestContext, kind: LinkKind = 'shared') {
   const keeper = new LinkKeeper(() => [peer as unknown as PeerLinks])
   t.after(() => keeper[Symbol.dispose]())
   const startMs = Math.ceil(performance.now())
-  const state = { flows: 0, isWaiting: false, isReleased: false, probes: 0, isRetired: false, closed: '' }
+  const state = {
+    flows: 0,
+    isWaiting: false,
+    isReleased: false,
+    probes: 0,
+    isRetired: false,
+    closed: '',
+    abandoned: '',
+  }
   let seconds = 0
   const link = {
     kind,
@@ -25,6 +33,9 @@ function createKept(t: TestContext, kind: LinkKind = 'shared') {
     },
     close: (error: Error) => {
       state.closed = error.message
+    },
+    abandon: (error: Error) => {
+      state.abandoned = error.message
     },
   }
   const peer = {
@@ -86,7 +97,7 @@ test('a silent link with flows is asked after 5 s and given up after 12', (t) =>
   pass(7)
   assert.deepEqual([state.probes > 0, state.closed], [true, ''])
   pass(1)
-  assert.equal(state.closed, 'nothing was heard for 12 s')
+  assert.equal(state.abandoned, 'nothing was heard for 12 s')
 })
 
 test('while somebody waits for an answer, it is asked after 1 s and given up after 4', (t) => {
@@ -96,7 +107,7 @@ test('while somebody waits for an answer, it is asked after 1 s and given up aft
   pass(3)
   assert.deepEqual([state.probes > 0, state.closed], [true, ''])
   pass(1)
-  assert.equal(state.closed, 'nothing was heard for 4 s')
+  assert.equal(state.abandoned, 'nothing was heard for 4 s')
 })
 
 test('whatever comes is a sign of life', (t) => {
@@ -117,5 +128,5 @@ test('a process that stood still gives the far end time to be heard', (t) => {
   pass(5)
   assert.deepEqual([state.probes, state.closed], [0, ''])
   pass(8)
-  assert.equal(state.closed, 'nothing was heard for 12 s')
+  assert.equal(state.abandoned, 'nothing was heard for 12 s')
 })

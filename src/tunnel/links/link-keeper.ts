@@ -56,7 +56,7 @@ export class LinkKeeper implements Disposable {
   #probe(link: Link, nowMs: number, isWaiting: boolean): void {
     const silentMs = nowMs - Math.max(link.lastHeardMs, this.#awakeSinceMs)
     const limitMs = isWaiting ? waitingDeadMs : deadAfterMs
-    if (silentMs >= limitMs) link.close(new Error(`nothing was heard for ${limitMs / 1000} s`))
+    if (silentMs >= limitMs) link.abandon(new Error(`nothing was heard for ${limitMs / 1000} s`))
     else if (silentMs >= (isWaiting ? waitingProbeMs : probeAfterMs)) link.probe()
   }
 }

@@ -5,7 +5,7 @@ import { type Counter, describeError, type Logger, type Metrics } from '../../ob
 import { type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import type { IncomingFlow } from '../flows/incoming-flow.ts'
 import { preSharedKeyRemedy } from '../host/handshake-watch.ts'
-import { type AgreedLink, greet, type HandshakeOptions, welcome } from './handshake.ts'
+import { greet, type HandshakeOptions, welcome } from './handshake.ts'
 import {
   type Hello,
   HelloError,
@@ -15,7 +15,7 @@ import {
   linkVersions,
   type VersionRange,
 } from './hello.ts'
-import { Link } from './link.ts'
+import { Link, type LinkOrigin } from './link.ts'
 import { LinkKeeper } from './link-keeper.ts'
 import { PeerLinks } from './peer-links.ts'
 import { createLinkTls, type LinkTls } from './tls.ts'
@@ -112,7 +112,7 @@ export class LinkTable implements AsyncDisposable {
       const make = async (limit: AbortSignal) => {
         const secured = await this.#tls.secure(socket, 'client', limit)
         const agreed = await greet(secured, peerId, this.#handshakeOptions(kind), limit)
-        return this.#add(secured, agreed, kind, path)
+        return this.#add(secured, { kind, agreed, path, reset: () => socket.resetAndDestroy() })
       }
       return await this.#limited(make, signal)
     } catch (error) {
@@ -135,7 +135,7 @@ export class LinkTable implements AsyncDisposable {
         await this.#limited(async (limit) => {
           const secured = await this.#tls.secure(socket, 'server', limit)
           const agreed = await welcome(secured, this.#handshakeOptions('shared'), limit)
-          this.#add(secured, agreed, agreed.hello.kind, path)
+          this.#add(secured, { kind: agreed.hello.kind, agreed, path, reset: () => socket.resetAndDestroy() })
         }, stopping)
       } catch (error) {
         this.#noteFailure('server', from, path, error)
@@ -186,10 +186,11 @@ export class LinkTable implements AsyncDisposable {
     return count < maxLinks[kind] ? undefined : `there are ${count} ${kind} links already`
   }
 
-  #add(secured: TLSSocket, agreed: AgreedLink, kind: LinkKind, path: string): Link {
+  #add(secured: TLSSocket, origin: LinkOrigin): Link {
+    const { agreed, kind, path } = origin
     if (this.#isClosed) throw new Error('this node stops')
     const peer = this.#peerOf(agreed.hello)
-    const link = new Link(secured, { kind, agreed, path }, peer)
+    const link = new Link(secured, origin, peer)
     peer.add(link)
     this.#options.logger.debug({ peer: agreed.hello.name, path, count: peer.links.size }, `${kind} link stands`)
     this.#options.onChange()

@@ -23,6 +23,8 @@ export interface LinkOrigin {
   readonly agreed: AgreedLink
   /** For logs: `direct`, `punched` or `relayed via NAME`. */
   readonly path: string
+  /** Ends the TCP connection below with a reset. */
+  reset?(): void
 }
 
 /** Every sender gets this much before the next one has its turn. */
@@ -56,6 +58,7 @@ export class Link implements FrameSink {
   idleSinceMs = performance.now()
   readonly #socket: TLSSocket
   readonly #owner: LinkOwner
+  readonly #reset: () => void
   readonly #reader = new FrameReader(this)
   readonly #batch = new FrameBatch()
   #ready = new Set<Sender>()
@@ -74,6 +77,7 @@ export class Link implements FrameSink {
     this.agreed = origin.agreed
     this.#socket = socket
     this.#owner = owner
+    this.#reset = () => origin.reset?.()
     socket.on('data', this.#onBytes)
     socket.on('drain', this.#flush)
     socket.on('error', () => {})
@@ -93,6 +97,11 @@ export class Link implements FrameSink {
   /** The far end's address, which is the relay's when relayed. */
   get address(): string {
     return `${this.#socket.remoteAddress}:${this.#socket.remotePort}`
+  }
+
+  /** The address of this node that it was made from or to. */
+  get localAddress(): string | undefined {
+    return this.#socket.localAddress
   }
 
   get bytesRead(): number {
@@ -170,6 +179,15 @@ export class Link implements FrameSink {
     this.#end(error)
     this.#socket.end()
     setTimeout(() => this.#socket.destroy(), leaveMs).unref()
+  }
+
+  /**
+   * Ends a link that leads nowhere any more. A word of farewell would be sent again and again, and would keep the two ports,
+   * and the NATs between them, from being used for the next attempt. Never called while the socket is being read.
+   */
+  abandon(error: Error): void {
+    if (!this.#isClosed) this.#reset()
+    this.close(error)
   }
 
   /** Ends the link at once; the owner is told why, once. */
