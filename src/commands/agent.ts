@@ -148,6 +148,7 @@ async function beginTunnel(
     nodeAddress,
     forbiddenNetworks: [config.modules.edgeProxy.syntheticRange],
     interfaceAddresses: () => addresses.current,
+    defaultRoutes: () => addresses.defaultRoutes,
     logger: base.loggerOf('tunnel'),
     metrics,
     health,

@@ -101,6 +101,7 @@ async function beginTunnel(base: Boot<'gateway'>, { env, catalog, local, address
     localDialer: local,
     nodeAddress: () => '127.0.0.1',
     interfaceAddresses: () => addresses.current,
+    defaultRoutes: () => addresses.defaultRoutes,
     logger: base.loggerOf('tunnel'),
     metrics,
     health,

@@ -8,14 +8,21 @@ export interface NamedAddress extends InterfaceAddress {
 /** This node's addresses as they are now, for callers that cannot wait. */
 export interface AddressWatch extends Disposable {
   readonly current: readonly NamedAddress[]
+  /** Differs whenever another way leads out of this node. */
+  readonly defaultRoutes: string
 }
 
 /** Follows the addresses of the interfaces that are up; while they cannot be read the last ones stay. */
 export async function watchAddresses(network: NodeNetwork, signal: AbortSignal): Promise<AddressWatch> {
   let current: readonly NamedAddress[] = []
+  let defaultRoutes = ''
+  const take = (view: NetworkView): void => {
+    current = addressesOf(view)
+    defaultRoutes = [...view.defaultRouteInterfaces, ...view.defaultGateways].join(' ')
+  }
   const refresh = async (): Promise<void> => {
     try {
-      current = addressesOf(await network.view(signal))
+      take(await network.view(signal))
     } catch {
       // The kernel was busy or we are stopping; the next change asks again.
     }
@@ -23,7 +30,7 @@ export async function watchAddresses(network: NodeNetwork, signal: AbortSignal):
   // Before the first look, so that no change falls between the two.
   const watching = await network.watch(() => void refresh())
   try {
-    current = addressesOf(await network.view(signal))
+    take(await network.view(signal))
   } catch (error) {
     watching[Symbol.dispose]()
     throw error
@@ -31,6 +38,9 @@ export async function watchAddresses(network: NodeNetwork, signal: AbortSignal):
   return {
     get current() {
       return current
+    },
+    get defaultRoutes() {
+      return defaultRoutes
     },
     [Symbol.dispose]: () => watching[Symbol.dispose](),
   }

@@ -42,6 +42,8 @@ export interface NetworkView {
   readonly interfaces: readonly NetworkInterface[]
   /** Names of the interfaces that a default route leaves by. */
   readonly defaultRouteInterfaces: readonly string[]
+  /** Addresses of the routers that default routes lead to. */
+  readonly defaultGateways: readonly string[]
   /** The other routes of the main table. */
   readonly routes: readonly NetworkRoute[]
 }

@@ -181,13 +181,16 @@ async function fingerprintOf(netlink: RouteSocket): Promise<string> {
 
 function viewOf(links: Links, addresses: Addresses, routes: Routes): NetworkView {
   const names = new Set<string>()
+  const gateways = new Set<string>()
   for (const { data, attrs } of routes) {
     if (data.dstLen !== 0 || data.table !== tables.main || !isUnicast(data.type)) continue
     for (const index of [attrs.oif, ...nextHopsOf(attrs.multipath)]) names.add(nameOf(links, index))
+    if (attrs.gateway !== undefined) gateways.add(textOf(attrs.gateway))
   }
   return {
     interfaces: links.map((link) => interfaceOf(link, addresses)),
     defaultRouteInterfaces: [...names].sort(),
+    defaultGateways: [...gateways].sort(),
     routes: routes.flatMap(({ data, attrs }) => {
       if (data.dstLen === 0 || data.table !== tables.main) return []
       const network = `${textOf(attrs.dst)}/${data.dstLen}`

@@ -47,7 +47,7 @@ test('the endpoints that are seen to refuse are suspected where they are, and th
   const evidence = createDirectEvidence(sets, 'edge-a', { local: suspecting('local'), remote: suspecting('remote') })
   const { signal } = new AbortController()
   const pod = { name: 'veth1', isUp: true, isLoopback: false, bridgeNetfilter: false, addresses: [] }
-  const view = { interfaces: [pod], defaultRouteInterfaces: [], routes: [] }
+  const view = { interfaces: [pod], defaultRouteInterfaces: [], defaultGateways: [], routes: [] }
   const served = { plan: { servicePorts: [planned([here, neighbour])] }, others: [] }
   await evidence.look(view, undefined, signal)
   assert.deepEqual(suspected, [])
@@ -64,7 +64,12 @@ test('an interface that is gone or down may have taken a pod with it', () => {
   const link = (name: string, isUp = true): NetworkInterface => {
     return { name, isUp, isLoopback: false, bridgeNetfilter: false, addresses: [] }
   }
-  const view = (...interfaces: readonly NetworkInterface[]) => ({ interfaces, defaultRouteInterfaces: [], routes: [] })
+  const view = (...interfaces: readonly NetworkInterface[]) => ({
+    interfaces,
+    defaultRouteInterfaces: [],
+    defaultGateways: [],
+    routes: [],
+  })
   const before = view(link('eth0'), link('veth1'), link('veth2', false))
   assert.equal(hasLostInterface(before, view(link('eth0'), link('veth1'), link('veth3'))), false)
   assert.equal(hasLostInterface(before, view(link('eth0'))), true)

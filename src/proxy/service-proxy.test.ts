@@ -112,7 +112,7 @@ function fakeKernel(
       },
       removeDevice: async () => {},
       setHostRoutes: async () => {},
-      view: async () => ({ interfaces: [], defaultRouteInterfaces: ['eth0'], routes: [] }),
+      view: async () => ({ interfaces: [], defaultRouteInterfaces: ['eth0'], defaultGateways: [], routes: [] }),
       watch: async () => ({ [Symbol.dispose]() {} }),
       [Symbol.dispose]() {},
     },

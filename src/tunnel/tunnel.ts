@@ -124,8 +124,10 @@ export interface TunnelOptions {
   readonly localDatagrams?: DatagramDialer
   /** Where ports of this node itself (`edgeTunnel.allowNodePorts`) are dialled for peers. */
   readonly nodeAddress: () => string
-  /** All addresses of this node; asked again every second or so. */
+  /** All addresses of this node; asked again every second. */
   readonly interfaceAddresses: () => readonly NamedAddress[]
+  /** Text that differs whenever another way leads out of this node; asked again every second. */
+  readonly defaultRoutes?: () => string
   /** Networks, as CIDR text, that peers never reach through this node besides the built-in ones: the synthetic range. */
   readonly forbiddenNetworks?: readonly string[]
   readonly logger: Logger

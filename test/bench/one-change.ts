@@ -97,7 +97,7 @@ function idleKernel(): Kernel {
       ensureDevice: async () => false,
       removeDevice: async () => {},
       setHostRoutes: async () => {},
-      view: async () => ({ interfaces: [], defaultRouteInterfaces: ['eth0'], routes: [] }),
+      view: async () => ({ interfaces: [], defaultRouteInterfaces: ['eth0'], defaultGateways: [], routes: [] }),
       watch: async () => ({ [Symbol.dispose]() {} }),
       [Symbol.dispose]() {},
     },

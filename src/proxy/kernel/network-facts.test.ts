@@ -26,32 +26,41 @@ const interfaces = [
 const options = { deviceName: 'edgemesh0', internalIPs: [], bridgeNetfilter: true }
 
 test('interfaces with a default route, the address of the node or a network of machines are foreign', () => {
-  const view = { interfaces, defaultRouteInterfaces: ['eth0'], routes: [] }
+  const view = { interfaces, defaultRouteInterfaces: ['eth0'], defaultGateways: [], routes: [] }
   assert.deepEqual(networkFactsOf(view, options).foreignInterfaces, ['eth0', 'wg0'])
   const known = networkFactsOf(view, { ...options, internalIPs: ['192.168.7.1'] })
   assert.deepEqual(known.foreignInterfaces, ['br-lan', 'eth0', 'wg0'])
 })
 
 test('a bridge with a default route is foreign, a bridge of pods is not', () => {
-  const facts = networkFactsOf({ interfaces, defaultRouteInterfaces: ['br-lan'], routes: [] }, options)
+  const facts = networkFactsOf(
+    { interfaces, defaultRouteInterfaces: ['br-lan'], defaultGateways: [], routes: [] },
+    options,
+  )
   assert.ok(facts.foreignInterfaces.includes('br-lan'))
   assert.ok(!facts.foreignInterfaces.includes('cni0'))
 })
 
 test('without a default route the node has the address of the cluster, else the first of a foreign interface', () => {
-  const view = { interfaces, defaultRouteInterfaces: [], routes: [] }
+  const view = { interfaces, defaultRouteInterfaces: [], defaultGateways: [], routes: [] }
   assert.deepEqual(networkFactsOf(view, options).nodeAddress, '192.168.1.11')
   assert.deepEqual(networkFactsOf(view, { ...options, internalIPs: ['10.8.0.2'] }).nodeAddress, '10.8.0.2')
   assert.equal(networkFactsOf(view, options).hasDefaultRoute, false)
 })
 
 test('bridges switch unseen unless their frames pass through nftables', () => {
-  const view = { interfaces: [link('cni0', 'bridge', '10.244.1.1/24')], defaultRouteInterfaces: [], routes: [] }
+  const view = {
+    interfaces: [link('cni0', 'bridge', '10.244.1.1/24')],
+    defaultRouteInterfaces: [],
+    defaultGateways: [],
+    routes: [],
+  }
   assert.deepEqual(networkFactsOf(view, { ...options, bridgeNetfilter: false }).switchedNetworks, ['10.244.1.0/24'])
   assert.deepEqual(networkFactsOf(view, options).switchedNetworks, [])
   const own = {
     interfaces: [{ ...link('cni0', 'bridge', '10.244.1.1/24'), bridgeNetfilter: true }],
     defaultRouteInterfaces: [],
+    defaultGateways: [],
     routes: [],
   }
   assert.deepEqual(networkFactsOf(own, { ...options, bridgeNetfilter: false }).switchedNetworks, [])

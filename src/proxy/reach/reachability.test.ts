@@ -21,6 +21,7 @@ function viewWith(...routes: readonly string[]): NetworkView {
       { ...up, name: 'cni0', addresses: [{ address: '10.244.1.1', prefixLength: 24 }] },
     ],
     defaultRouteInterfaces: ['eth0'],
+    defaultGateways: [],
     routes: routes.map((network) => ({ network, leadsSomewhere: true })),
   }
 }

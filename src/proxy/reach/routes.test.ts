@@ -24,6 +24,7 @@ const view: NetworkView = {
     link('edgemesh0', '169.254.96.16/32'),
   ],
   defaultRouteInterfaces: ['eth0'],
+  defaultGateways: [],
   routes: [
     { network: '10.244.0.0/16', leadsSomewhere: true, interface: 'eth0' },
     { network: '10.244.3.0/24', leadsSomewhere: false },

@@ -27,6 +27,8 @@ export interface ServerLinkOptions {
   proxyOf(server: { readonly host: string; readonly port: number }): HttpProxy | undefined
   /** Called when who can be reached through the server may have changed. */
   readonly onChange: () => void
+  /** Called with the names of nodes that the server has just met, or met again. */
+  readonly onSeen: (names: readonly string[]) => void
   /** Called when the link is lost: what another address of the same server waits for. */
   readonly onLost: () => void
   readonly logger: Logger
@@ -146,7 +148,7 @@ export class ServerLink {
   }
 
   async #runOnce(signal: AbortSignal, onUp: () => void): Promise<never> {
-    const { host, book, ownRecord, standing, onChange, onLost, logger } = this.#options
+    const { host, book, ownRecord, standing, onChange, onLost, onSeen, logger } = this.#options
     this.#assertFree()
     const connection = await this.#connect(signal)
     const cut = () => connection.abort(new Error('the link to the server ends'))
@@ -174,7 +176,10 @@ export class ServerLink {
           onOwnRecord: (listener) => ownRecord.onChange(listener),
           connected: this.#connected,
           capped: this.#capped,
-          onPresence: onChange,
+          onPresence: (up) => {
+            onChange()
+            onSeen(up)
+          },
         },
         signal,
       )

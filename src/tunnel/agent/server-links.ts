@@ -36,6 +36,11 @@ export class ServerLinks {
     await this.#last
   }
 
+  /** Ends the pauses before the next attempts: the network of this node has changed. */
+  retryAll(): void {
+    for (const { link } of this.#running.values()) link.retry()
+  }
+
   async #set(wanted: ReadonlyMap<string, ServerAddress>): Promise<void> {
     const gone = [...this.#running].filter(([key]) => !wanted.has(key)).map(([, running]) => running)
     const kept = [...this.#running].filter(([key]) => wanted.has(key))

@@ -28,6 +28,8 @@ export interface LinksOptions {
   readonly policy: PathPolicy
   readonly acceptor: FlowAcceptor
   readonly ownRecord: OwnRecord
+  /** Calls back when the network of this node has changed. */
+  onNetworkChange(listener: () => void): void
   readonly tasks: TaskGroup
   /** Servers, some of which tell how this node is seen. */
   readonly links: readonly ServerLink[]
@@ -106,7 +108,7 @@ function watchRelays({ host, paths, tasks, links, logger }: LinksOptions, table:
 }
 
 async function startPuncher(
-  { host, book, tasks, links, ownRecord, interfaceAddresses, logger }: LinksOptions,
+  { host, book, tasks, links, onNetworkChange, interfaceAddresses, logger }: LinksOptions,
   table: LinkTable,
 ): Promise<Puncher> {
   const servers = () =>
@@ -125,7 +127,7 @@ async function startPuncher(
     logger,
   })
   tasks.signal.addEventListener('abort', () => puncher[Symbol.dispose](), { once: true })
-  ownRecord.onChange(() => puncher.changed())
+  onNetworkChange(() => puncher.changed())
   await puncher.serve()
   return puncher
 }

@@ -1,6 +1,6 @@
 import { createDirectDatagramDialer } from '../../net/index.ts'
 import type { Logger } from '../../observability/index.ts'
-import { sleep, TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import { TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import { flowProtocol } from '../flows/carrier.ts'
 import { FlowAcceptor } from '../flows/flow-acceptor.ts'
 import { createFlowDialer } from '../flows/flow-dialer.ts'
@@ -20,7 +20,9 @@ import { admissionRulesOf, mayRelayOf } from '../records/admission.ts'
 import { RecordBook } from '../records/record-book.ts'
 import { createSpliceBook } from '../relay/serve-relay.ts'
 import type { Membership, Tunnel, TunnelOptions, TunnelStatus } from '../tunnel.ts'
+import { endStale } from './end-stale.ts'
 import { tunnelLimitsOf } from './limits.ts'
+import { followOwnNetwork, type NetworkChange } from './own-network.ts'
 import { OwnRecord } from './own-record.ts'
 import { OwnRelay } from './own-relay.ts'
 import { proxyChoiceOf } from './proxy-choice.ts'
@@ -29,7 +31,6 @@ import type { ServerLink } from './server-link.ts'
 import { ServerLinks } from './server-links.ts'
 import { startLinks } from './start-links.ts'
 
-const addressPollMs = 2000
 const flowTimeoutMs = 10_000
 const targetDialTimeoutMs = 5000
 
@@ -50,6 +51,8 @@ interface Parts {
   readonly paths: PeerPaths
   /** Absent unless identities are derived. */
   readonly goPeers: GoPeers | undefined
+  /** Told when the network of this node has changed. */
+  readonly networkListeners: Set<() => void>
   readonly inbound: FlowCounter
   readonly outbound: FlowCounter
 }
@@ -74,15 +77,15 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
     const { logger, metrics } = options
     const interfaceAddresses = () => announcedAddressesOf(options.interfaceAddresses(), options.config)
     const resumeMs = options.config.resumeSeconds * 1000
-    table = starting.use(
-      await startLinks({ ...parts, acceptor, ownRecord, interfaceAddresses, resumeMs, logger, metrics }),
-    )
+    const onNetworkChange = (listener: () => void) => void parts.networkListeners.add(listener)
+    const linked = { acceptor, ownRecord, onNetworkChange, interfaceAddresses, resumeMs, logger, metrics }
+    table = starting.use(await startLinks({ ...parts, ...linked }))
   }
   starting.use(host.onConnection(() => paths.changed()))
   starting.use(
-    book.onAccepted(() => {
+    book.onAccepted(({ name }) => {
       paths.changed()
-      direct.wake()
+      direct.retry([name])
     }),
   )
   const servers = createServerLinks(parts, ownRecord)
@@ -93,7 +96,8 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   await reload(options.config)
   if (parts.policy.seeksDirect) tasks.run('direct connections', (signal) => direct.run(signal))
   if (keyRing !== undefined) tasks.run('pre-shared keys', (signal) => keyRing.follow(options.logger, signal))
-  tasks.run('own addresses', (signal) => pollOwnAddresses(parts, ownRecord, signal))
+  parts.networkListeners.add(() => servers.retryAll())
+  tasks.run('own network', (signal) => followNetwork(parts, { ownRecord, table }, signal))
   options.logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'tunnel listens')
   observe(parts)
   return tunnelOf(parts, reload, starting.move())
@@ -184,7 +188,8 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
   const inbound = new FlowCounter(limits.inbound)
   const outbound = new FlowCounter(limits.outbound)
   const peers = { direct, paths, policy, goPeers }
-  return { options, membership, book, host, tasks, links, ownRelay, ...peers, inbound, outbound }
+  const flows = { inbound, outbound }
+  return { options, membership, book, host, tasks, links, ownRelay, ...peers, ...flows, networkListeners: new Set() }
 }
 
 function createAcceptor(parts: Parts): FlowAcceptor {
@@ -234,7 +239,7 @@ async function handleFlows({ options, host, paths, policy, goPeers }: Parts, acc
 }
 
 function createServerLinks(parts: Parts, ownRecord: OwnRecord): ServerLinks {
-  const { options, host, book, paths, membership, tasks, links } = parts
+  const { options, host, book, paths, direct, membership, tasks, links } = parts
   return new ServerLinks({
     host,
     book,
@@ -243,6 +248,7 @@ function createServerLinks(parts: Parts, ownRecord: OwnRecord): ServerLinks {
     isDirectoryOptional: options.config.identity === 'derived',
     proxyOf: proxyChoiceOf(options.config.proxy, options.env ?? {}),
     onChange: () => paths.changed(),
+    onSeen: (names) => direct.retry(names),
     logger: options.logger,
     tasks,
     links,
@@ -278,11 +284,24 @@ async function createOwnRecord(parts: Parts): Promise<OwnRecord> {
   return await OwnRecord.create({ name, role, identity, formerIdentity, book, logger }, ownAddressesOf(parts))
 }
 
-async function pollOwnAddresses(parts: Parts, ownRecord: OwnRecord, signal: AbortSignal): Promise<void> {
-  for (;;) {
-    await sleep(addressPollMs, signal)
-    await ownRecord.update(ownAddressesOf(parts))
+async function followNetwork(
+  parts: Parts,
+  { ownRecord, table }: { readonly ownRecord: OwnRecord; readonly table: LinkTable | undefined },
+  signal: AbortSignal,
+): Promise<void> {
+  const { options, host, direct, networkListeners } = parts
+  const { interfaceAddresses, defaultRoutes = () => '', logger } = options
+  const onChange = (what: NetworkChange) => {
+    logger.info({ reason: what }, 'network changed: paths are sought anew')
+    const links = [...(table?.all ?? [])].flatMap((peer) => [...peer.links])
+    endStale({ connections: host.connections(), links }, interfaceAddresses())
+    for (const listener of networkListeners) listener()
+    direct.retryAll()
   }
+  const onLook = () => ownRecord.update(ownAddressesOf(parts))
+  // Some container networks have an address for each Service.
+  const announced = () => announcedAddressesOf(interfaceAddresses(), options.config)
+  await followOwnNetwork({ interfaceAddresses: announced, defaultRoutes, onLook, onChange }, signal)
 }
 
 function ownAddressesOf({ options, host, policy }: Parts): string[] {

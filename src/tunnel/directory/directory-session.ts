@@ -21,7 +21,8 @@ export interface DirectorySessionOptions {
   readonly connected: Set<string>
   /** Names of the nodes that the server does not relay for, with the reasons; kept current as well. */
   readonly capped?: Map<string, string>
-  readonly onPresence: () => void
+  /** Told of the nodes that have come. */
+  readonly onPresence: (up: readonly string[]) => void
 }
 
 /** Our own record is small; more waiting than this means that the server does not read. */
@@ -57,12 +58,12 @@ async function take(
         book.touch(name)
       }
       for (const name of message.down) connected.delete(name)
-      onPresence()
+      onPresence(message.up)
       return
     case 'capped':
       capped?.clear()
       for (const [name, reason] of Object.entries(message.nodes)) capped?.set(name, reason)
-      onPresence()
+      onPresence([])
       return
     case 'refused':
       throw new DirectoryRefusedError(message.reason)

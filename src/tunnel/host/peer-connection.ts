@@ -19,6 +19,8 @@ export interface PeerConnection {
   whenClosed(): Promise<void>
   /** We dialled it, so that its address can be dialled again. */
   readonly isOutbound: boolean
+  /** The address of this node that it was made from or to; undefined when it runs through another connection. */
+  readonly localAddress: string | undefined
   /** When something came from the peer for the last time, as `performance.now()` tells it. */
   readonly lastHeardMs: number
   /** Since when we wait for anything to come from the peer; earlier than `lastHeardMs` when we do not. */
@@ -80,6 +82,7 @@ function createPeerConnection(connection: Connection): HostConnection {
     address,
     relayPeerId: /\/p2p\/([^/]+)\/p2p-circuit/.exec(address)?.[1],
     isOutbound: connection.direction === 'outbound',
+    localAddress: localAddressOf(connection),
     get isOpen() {
       return connection.status === 'open'
     },
@@ -130,6 +133,12 @@ async function measure(connection: Connection, signal: AbortSignal): Promise<num
 
 function isPinging(muxer: unknown): muxer is { ping(options: { readonly signal: AbortSignal }): Promise<number> } {
   return typeof Reflect.get(Object(muxer), 'ping') === 'function'
+}
+
+/** The library shows no socket; the one below is pinned by its exact version and a test. */
+function localAddressOf(connection: Connection): string | undefined {
+  const address: unknown = Reflect.get(Object(Reflect.get(wireOf(connection), 'socket')), 'localAddress')
+  return typeof address === 'string' ? address : undefined
 }
 
 /** What the connection's bytes come from; not in the library's types, pinned by its exact version. */

@@ -6,6 +6,7 @@ import { agentSilence, serverSilence, watchSilence } from './silence.ts'
 /** A connection that a test plays: what it is used for, and what is done to it. */
 class PlayedConnection implements PeerConnection {
   readonly id = '1'
+  readonly localAddress = undefined
   readonly peerId: string
   readonly address = '/ip4/192.0.2.1/tcp/1'
   readonly relayPeerId: string | undefined

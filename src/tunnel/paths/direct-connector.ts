@@ -17,11 +17,18 @@ export interface DirectConnectorOptions {
   readonly interfaceAddresses: () => readonly InterfaceAddress[]
   readonly logger: Logger
   readonly random?: () => number
+  /** Default `sleep`. */
+  readonly pause?: typeof sleep
 }
 
 interface Attempts {
+  /** Since the last one that did not fail, for people. */
   failed: number
+  /** The same since something changed, for the pause before the next one. */
+  step: number
   nextAt: number
+  /** Both sides learn of each other at the same moment; the higher identity lets the other one dial. */
+  readonly headStartMs: number
   running: Promise<PeerConnection> | undefined
   lastError: string | undefined
   /** What the addresses were: when they change, waiting makes no sense. */
@@ -30,6 +37,15 @@ interface Attempts {
 
 const reconcileIntervalMs = 1000
 const retryPolicy: BackoffPolicy = { firstMs: 1000, maxMs: 60_000, jitter: 0.3 }
+
+/** For neighbours, and for whoever has traffic: nobody may tell that a line is there again. */
+const soonPolicy: BackoffPolicy = { firstMs: 1000, maxMs: 15_000, jitter: 0.3 }
+
+/** Traffic after so much silence is new, and does not wait for what failed before it. */
+const quietMs = 15_000
+
+/** Who had traffic lately has some now. */
+const busyMs = 60_000
 
 /** A neighbour answers at once; a wrong host on a reused private address must fail fast. */
 const onLinkTimeoutMs = 1500
@@ -57,14 +73,24 @@ export class DirectConnector {
 
   /** Notes that flows go to this node. */
   want(name: string): void {
-    const isNew = !this.#wanted.has(name)
-    this.#wanted.set(name, Date.now())
-    if (isNew) this.#wake()
+    const now = Date.now()
+    const isNew = now - (this.#wanted.get(name) ?? 0) > quietMs
+    this.#wanted.set(name, now)
+    if (isNew) this.retry([name])
   }
 
-  /** Looks again now, because something changed. */
-  wake(): void {
+  /** Something about these nodes has changed: what failed before does not count. */
+  retry(names: readonly string[]): void {
+    for (const name of names) {
+      const attempts = this.#attempts.get(name)
+      if (attempts !== undefined) Object.assign(attempts, { step: 0, nextAt: Date.now() + attempts.headStartMs })
+    }
     this.#wake()
+  }
+
+  /** The same for all nodes: the network of this one has changed. */
+  retryAll(): void {
+    this.retry([...this.#attempts.keys()])
   }
 
   /** Attempts that have failed since the last one that did not. */
@@ -84,10 +110,11 @@ export class DirectConnector {
 
   /** Runs until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
+    const { pause = sleep } = this.#options
     signal.addEventListener('abort', () => this.#wake(), { once: true })
     while (!signal.aborted) {
       this.#reconcile(Date.now())
-      await Promise.race([sleep(reconcileIntervalMs, signal), this.#woken()])
+      await Promise.race([pause(reconcileIntervalMs, signal), this.#woken()])
     }
   }
 
@@ -127,11 +154,12 @@ export class DirectConnector {
     const key = `${record.peerId} ${addresses.map(({ multiaddress }) => multiaddress).join(' ')}`
     const known = this.#attempts.get(record.name)
     if (known?.addresses === key) return known
-    // Both sides learn of each other at the same moment; the higher identity lets the other one dial.
     const headStartMs = this.#options.host.peerId > record.peerId ? 300 : 0
     const fresh = {
       failed: 0,
+      step: 0,
       nextAt: Date.now() + headStartMs,
+      headStartMs,
       running: known?.running,
       lastError: undefined,
       addresses: key,
@@ -149,11 +177,11 @@ export class DirectConnector {
     this.#options.tasks.run(`direct connection to ${record.name}`, async (signal) => {
       try {
         const connection = await this.#dialAny(record, addresses, signal)
-        Object.assign(attempts, { failed: 0, nextAt: 0, lastError: undefined })
+        Object.assign(attempts, { failed: 0, step: 0, nextAt: 0, lastError: undefined })
         this.#options.logger.info({ peer: record.name, address: connection.address }, 'peer connected')
         resolve(connection)
       } catch (error) {
-        this.#noteFailure(record, attempts, error)
+        this.#noteFailure(record, attempts, { error, isNear: addresses.some(({ isOnLink }) => isOnLink) })
         reject(error)
       } finally {
         attempts.running = undefined
@@ -163,11 +191,18 @@ export class DirectConnector {
     return promise
   }
 
-  #noteFailure(record: NameRecord, attempts: Attempts, error: unknown): void {
+  #noteFailure(
+    { name }: NameRecord,
+    attempts: Attempts,
+    { error, isNear }: { readonly error: unknown; readonly isNear: boolean },
+  ): void {
+    const isBusy = Date.now() - (this.#wanted.get(name) ?? 0) < busyMs
+    const policy = isNear || isBusy ? soonPolicy : retryPolicy
     attempts.failed += 1
-    attempts.nextAt = Date.now() + backoffDelayMs(retryPolicy, attempts.failed, this.#options.random ?? Math.random)
+    attempts.step += 1
+    attempts.nextAt = Date.now() + backoffDelayMs(policy, attempts.step, this.#options.random ?? Math.random)
     attempts.lastError = describeError(error)
-    this.#options.logger.debug({ peer: record.name, error }, 'no direct connection')
+    this.#options.logger.debug({ peer: name, error }, 'no direct connection')
   }
 
   async #dialAny(

@@ -64,6 +64,52 @@ test('who gives up while waiting is not kept', async () => {
   await assert.rejects(paths.carrierTo('edge-b', AbortSignal.abort(new Error('gone'))), /gone/)
 })
 
+test('a relayed link without the connection to agree on a better path over gets one again', async () => {
+  const dialled: string[] = []
+  const wanted: string[] = []
+  const relay = {
+    address: { text: 'relay:20004', multiaddress: '/dns/relay/tcp/20004' },
+    peerId: 'relay',
+    isUp: true,
+    roundTripMs: 1,
+    reaches: () => true,
+    refusalOf: () => undefined,
+    status: () => ({ address: 'relay:20004', connected: true, reserved: true }),
+  }
+  const host: Pick<Host, 'connectionsTo' | 'dial'> = {
+    connectionsTo: () => [],
+    dial: async (address) => {
+      dialled.push(address)
+      return { peerId, relayPeerId: 'relay' } as PeerConnection
+    },
+  }
+  const paths = new PeerPaths({
+    host: host as Host,
+    book: { recordOf: () => ({ record: { name: 'edge-b', peerId } }) } as unknown as RecordBook,
+    links: [relay],
+    direct: { want() {} } as unknown as DirectConnector,
+    policy: { allows: () => true, seeksDirect: true, punches: true },
+    interfaceAddresses: () => [],
+    logger: silentLogger,
+    patienceMs: 1000,
+  })
+  const relayed = { path: 'relayed via relay:20004', isDirect: false } as Link
+  const { promise: made, resolve } = Promise.withResolvers<void>()
+  paths.useLinks({
+    table: { peer: () => ({ peerId, best: () => relayed, links: new Set([relayed]) }) as unknown as PeerLinks },
+    want: (whom) => {
+      wanted.push(whom)
+      if (wanted.length === 2) resolve()
+    },
+    attemptSettled: async () => {},
+    lastErrorOf: () => undefined,
+  })
+  assert.deepEqual(paths.pathOf(peerId), { kind: 'relayed', via: 'relay:20004' })
+  assert.equal((await paths.carrierTo('edge-b', never)).path, 'relayed via relay:20004')
+  await made
+  assert.deepEqual(dialled, [`/dns/relay/tcp/20004/p2p/relay/p2p-circuit/p2p/${peerId}`])
+})
+
 test('a neighbour in a subnet of this node is reached in the LAN, any other one directly', async () => {
   const inLan = createPaths(async () => undefined, '/ip4/198.51.100.9/tcp/20006/p2p/x')
   assert.deepEqual(inLan.paths.pathOf(peerId), { kind: 'lan', address: '/ip4/198.51.100.9/tcp/20006' })

@@ -17,7 +17,7 @@ import { type DirectConnector, isDirect } from './direct-connector.ts'
 import { DirectNames, directNameOf } from './direct-names.ts'
 import { createHedgedCarrier } from './hedged-carrier.ts'
 import type { PathPolicy } from './path-policy.ts'
-import { hedgeMs, RelayChoice, type RelayLink } from './relay-choice.ts'
+import { hedgeMs, RelayChoice, type RelayLink, serversText } from './relay-choice.ts'
 import { firstOf } from './staggered.ts'
 
 /** Nodes that sign no records, and other messages by which they open flows. */
@@ -132,9 +132,9 @@ export class PeerPaths implements CarrierSource {
     await this.#links?.attemptSettled(connection.peerId, signal)
     const linked = this.#linkedTo(nodeName)
     if (linked !== undefined) return linked
-    const { relayPeerId: relay } = connection
     // Agreeing on a protocol takes an answer, which is a sign of life.
-    return this.#hedged(nodeName, this.#carrierOf(connection), { way: connection, relay, probe: () => {} })
+    const way = { way: connection, relay: connection.relayPeerId, probe: () => {} }
+    return this.#hedged(nodeName, this.#carrierOf(connection), way)
   }
 
   reportBroken(carrier: Carrier, error: unknown): void {
@@ -158,8 +158,8 @@ export class PeerPaths implements CarrierSource {
     }
     const link = this.#links?.table.peer(peerId)?.best()
     if (link?.isDirect) return { kind: directNameOf(link), address: link.address }
-    if (connection === undefined) return { kind: 'none' }
-    return { kind: 'relayed', via: this.#relays.nameOf(connection.relayPeerId) }
+    if (connection !== undefined) return { kind: 'relayed', via: this.#relays.nameOf(connection.relayPeerId) }
+    return link === undefined ? { kind: 'none' } : { kind: 'relayed', via: link.path.replace('relayed via ', '') }
   }
 
   /** How a connection travels, for logs. */
@@ -223,11 +223,17 @@ export class PeerPaths implements CarrierSource {
     const link = peer?.best()
     if (peer === undefined || link === undefined) return undefined
     if (!link.isDirect || peer.links.size < enoughLinks) this.#links.want(peerId)
+    if (!link.isDirect) this.#stayConnected(nodeName, peerId)
     if (!this.#isUsable(link, peerId)) return undefined
-    const relay = this.relayOf(link)
-    const { roundTripMs } = link
-    const way = { way: link, relay, roundTripMs, probe: () => link.probe() }
+    const way = { way: link, relay: this.relayOf(link), roundTripMs: link.roundTripMs, probe: () => link.probe() }
     return this.#hedged(nodeName, createLinkCarrier(peer, link), way)
+  }
+
+  /** Over a connection through a relay both ends agree on a better path; it may be lost while a link stands. */
+  #stayConnected(nodeName: string, peerId: string): void {
+    const { host, policy } = this.#options
+    if (!policy.seeksDirect || host.connectionsTo(peerId).length > 0) return
+    void this.#throughOther(nodeName, peerId, undefined).then((made) => made && this.#links?.want(peerId))
   }
 
   #isUsable(link: Link, peerId: string): boolean {
@@ -390,10 +396,4 @@ export class PeerPaths implements CarrierSource {
       if (signal.aborted) look()
     })
   }
-}
-
-function serversText(links: readonly RelayLink[]): string {
-  if (links.length === 0) return 'no server is configured'
-  const states = links.map((link) => `${link.address.text} (${link.status().lastError ?? 'connecting'})`)
-  return `no server is connected: ${states.join(', ')}`
 }

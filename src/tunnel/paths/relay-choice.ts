@@ -94,3 +94,10 @@ export class RelayChoice {
     return this.#links.find(({ peerId }) => this.nameOf(peerId) === name)?.peerId
   }
 }
+
+/** Why no server is of use, for people. */
+export function serversText(links: readonly RelayLink[]): string {
+  if (links.length === 0) return 'no server is configured'
+  const states = links.map((link) => `${link.address.text} (${link.status().lastError ?? 'connecting'})`)
+  return `no server is connected: ${states.join(', ')}`
+}

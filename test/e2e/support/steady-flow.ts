@@ -7,6 +7,9 @@ import type { Host, LabProcess } from '../../lab/index.ts'
 export interface SteadyFlow extends AsyncDisposable {
   /** Waits until lines sent from now on have come back; rejects when the connection has ended or stalls. */
   carries(timeoutMs?: number): Promise<void>
+  /** Lets the client stand still, and go on. */
+  freeze(): void
+  thaw(): void
   /** Waits until the connection is broken and says how. */
   ended(timeoutMs: number): Promise<string>
 }
@@ -23,6 +26,8 @@ export async function startSteadyFlow(host: Host, address: string, port: number)
       await client.waitForLine(new RegExp(`^echo ${next}$`), timeoutMs)
       assert.doesNotMatch(client.output(), /^(lost|broken|closed)/m)
     },
+    freeze: () => client.kill('SIGSTOP'),
+    thaw: () => client.kill('SIGCONT'),
     ended: (timeoutMs) => client.waitForLine(/^broken/, timeoutMs),
     [Symbol.asyncDispose]: () => client[Symbol.asyncDispose](),
   }

@@ -1,0 +1,126 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { silentLogger } from '../../observability/index.ts'
+import { TaskGroup } from '../../runtime/index.ts'
+import type { Host } from '../host/host.ts'
+import type { RecordBook } from '../records/record-book.ts'
+import { DirectConnector } from './direct-connector.ts'
+
+const neighbour = '/ip4/192.0.2.9/tcp/20006'
+const faraway = '/ip4/198.51.100.9/tcp/20006'
+
+/** A connector that knows `edge-b`, which never answers, and when it was dialled, in seconds. */
+async function startConnector(t: TestContext, address: string, ownPeerId = 'a') {
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'] })
+  const dialledAt: number[] = []
+  const host: Pick<Host, 'peerId' | 'connectionsTo' | 'dial'> = {
+    peerId: ownPeerId,
+    connectionsTo: () => [],
+    dial: async () => {
+      dialledAt.push(Date.now() / 1000)
+      throw new Error('nobody answers')
+    },
+  }
+  const record = { name: 'edge-b', peerId: 'b' }
+  const book = { records: [{ record }], addressesOf: (name: string) => (name === 'edge-b' ? [address] : []) }
+  const tasks = new TaskGroup((_, error) => assert.fail(String(error)))
+  const connector = new DirectConnector({
+    ownName: 'edge-a',
+    host: host as Host,
+    book: book as unknown as RecordBook,
+    tasks,
+    interfaceAddresses: () => [{ address: '192.0.2.7', prefixLength: 24 }],
+    logger: silentLogger,
+    random: () => 0.5,
+    pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+  })
+  const stop = new AbortController()
+  void connector.run(stop.signal)
+  t.after(async () => {
+    stop.abort()
+    await tasks[Symbol.asyncDispose]()
+  })
+  return {
+    connector,
+    dialledAt,
+    async pass(seconds: number) {
+      for (let passed = 0; passed < seconds * 10; passed++) {
+        t.mock.timers.tick(100)
+        for (let turn = 0; turn < 5; turn++) await new Promise<void>((resolve) => setImmediate(resolve))
+      }
+    },
+    /** How many dials there were since this was asked last. */
+    dials: () => dialledAt.splice(0).length,
+  }
+}
+
+test('a neighbour that does not answer is tried four times a minute and more', async (t) => {
+  const { pass, dials } = await startConnector(t, neighbour)
+  await pass(120)
+  dials()
+  await pass(60)
+  const count = dials()
+  assert.ok(count >= 3 && count <= 5, `${count} dials`)
+})
+
+test('a node beyond the LAN is tried while flows go there, and seldom after that', async (t) => {
+  const { connector, pass, dials } = await startConnector(t, faraway)
+  await pass(30)
+  assert.equal(dials(), 0)
+  connector.want('edge-b')
+  await pass(60)
+  assert.ok(dials() >= 5)
+  await pass(120)
+  dials()
+  await pass(120)
+  const count = dials()
+  assert.ok(count >= 1 && count <= 3, `${count} dials`)
+})
+
+test('new traffic after a while does not wait for what failed before it', async (t) => {
+  const { connector, pass, dials } = await startConnector(t, faraway)
+  connector.want('edge-b')
+  await pass(200)
+  dials()
+  connector.want('edge-b')
+  await pass(0.5)
+  assert.equal(dials(), 1)
+  connector.want('edge-b')
+  await pass(0.3)
+  assert.equal(dials(), 0, 'traffic that goes on is not new')
+})
+
+for (const [change, tell] of [
+  ['news of a node', (connector: DirectConnector) => connector.retry(['edge-b'])],
+  ['a change of the own network', (connector: DirectConnector) => connector.retryAll()],
+] as const) {
+  test(`${change} makes what failed before count no more`, async (t) => {
+    const { connector, pass, dials } = await startConnector(t, neighbour)
+    await pass(180)
+    dials()
+    tell(connector)
+    await pass(0.3)
+    assert.equal(dials(), 1)
+    await pass(4)
+    assert.ok(dials() >= 2, 'and the pauses are short again')
+    assert.ok(connector.failedAttemptsOf('edge-b') > 10, 'people are told of all')
+  })
+}
+
+test('of two sides that learn the same the lower identity dials first', async (t) => {
+  const { connector, pass, dials } = await startConnector(t, neighbour, 'c')
+  await pass(180)
+  dials()
+  connector.retry(['edge-b'])
+  await pass(0.2)
+  assert.equal(dials(), 0)
+  await pass(1.2)
+  assert.ok(dials() >= 1)
+})
+
+test('news of a node that was never tried are no trouble', async (t) => {
+  const { connector, pass, dials } = await startConnector(t, faraway)
+  connector.retry(['edge-x'])
+  await pass(1)
+  assert.equal(dials(), 0)
+})
