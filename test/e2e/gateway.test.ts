@@ -859,7 +859,7 @@ suite('TLS', () => {
     const { stdout } = await host.exec([
       'sh',
       '-c',
-      `(echo hello; sleep 1) | openssl s_client -quiet -no_ign_eof -connect 127.0.0.1:8451 -servername x.test 2>/dev/null`,
+      `(echo hello; sleep 4) | openssl s_client -quiet -no_ign_eof -connect 127.0.0.1:8451 -servername x.test 2>/dev/null`,
     ])
     assert.equal(stdout, 'one\nhello\n')
   })
