@@ -1,5 +1,5 @@
 import type { NetlinkSocket } from 'netlink'
-import { MissingCommandError, NetlinkError } from './errors.ts'
+import { NetlinkError, NotPermittedError } from './errors.ts'
 import { createForeignFirewalls } from './foreign-firewall.ts'
 import { findIptables, type IptablesKind, removeOwnChains } from './iptables.ts'
 import { encodeAttribute, openNetfilterSocket, requestOptions } from './netlink.ts'
@@ -61,8 +61,8 @@ async function removeTable(table: string, signal: AbortSignal): Promise<void> {
     // Adding first makes deleting succeed also where there is no table.
     await runNft(`add table ip ${table}\ndelete table ip ${table}\n`, signal)
   } catch (error) {
-    if (error instanceof MissingCommandError && !(await hasTable(table))) return
-    throw error
+    // nft may be missing, or the kernel have nothing of it; then there is no table.
+    if (error instanceof NotPermittedError || (await hasTable(table))) throw error
   }
 }
 

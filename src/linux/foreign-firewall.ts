@@ -1,5 +1,5 @@
 import { runCommand } from './command.ts'
-import { MissingCommandError } from './errors.ts'
+import { CommandFailedError, MissingCommandError } from './errors.ts'
 import { findIptables, type Iptables, isLegacyInUse } from './iptables.ts'
 import { runNft } from './nft-ruleset-applier.ts'
 
@@ -70,9 +70,9 @@ export function createForeignFirewalls(ownTable: string): ForeignFirewalls {
   }
 }
 
-/** nftables filter chains of others on the hooks that our traffic passes; undefined without nft. */
+/** nftables filter chains of others on the hooks that our traffic passes; undefined where nft cannot tell. */
 async function listChains(ownTable: string, signal: AbortSignal): Promise<Chain[] | undefined> {
-  const objects = await nftJson(['list', 'chains'], signal).catch(undefinedWhenMissing)
+  const objects = await nftJson(['list', 'chains'], signal).catch(undefinedWithoutNft)
   if (objects === undefined) return undefined
   return objects.flatMap(({ chain }) => {
     if (chain === undefined || chain.type !== 'filter' || (chain.hook !== 'forward' && chain.hook !== 'input'))
@@ -130,8 +130,9 @@ async function runNftUnlessEmpty(lines: readonly string[], signal: AbortSignal):
   if (lines.length > 0) await runNft(`${lines.join('\n')}\n`, signal)
 }
 
-function undefinedWhenMissing(error: unknown): undefined {
-  if (!(error instanceof MissingCommandError)) throw error
+/** nft may be missing, or the kernel have nothing of it. */
+function undefinedWithoutNft(error: unknown): undefined {
+  if (!(error instanceof MissingCommandError || error instanceof CommandFailedError)) throw error
 }
 
 /** The kinds of iptables that somebody filters with, and whose commands are here, for given chains of nftables. */

@@ -20,9 +20,9 @@ interface Suspecting {
   suspect(endpoint: Backend): void
 }
 
-/** `local` is told of endpoints on this node, `remote` of those on others. */
+/** `local` is told of endpoints on this node, `remote` of those on others. Without sets no refusal is seen. */
 export function createDirectEvidence(
-  sets: Pick<SetReader, 'endsIn'>,
+  sets: Pick<SetReader, 'endsIn'> | undefined,
   nodeName: string,
   { local, remote }: { readonly local: Suspecting; readonly remote: Suspecting },
 ): DirectEvidence {
@@ -31,7 +31,7 @@ export function createDirectEvidence(
     async look(view, served, signal) {
       const isLost = hasLostInterface(lastView, view)
       lastView = view
-      const ends = await sets.endsIn(lookups.refusing, signal)
+      const ends = (await sets?.endsIn(lookups.refusing, signal)) ?? []
       if (served === undefined || (ends.length === 0 && !isLost)) return
       const planned = [...served.plan.servicePorts, ...served.others]
       const lost = isLost ? directEndpointsOf(planned, nodeName) : []

@@ -7,8 +7,10 @@ import { AddressInUseError, DialError, type Dialer } from '../net/index.ts'
 import { createHealth, createMetrics, type LogFields, silentLogger } from '../observability/index.ts'
 import type { ReadableMap } from '../runtime/index.ts'
 import { proxySchema } from './config.ts'
+import { createFakeIptables } from './kernel/fake-iptables.fixture.ts'
 import { createFakeNft } from './kernel/fake-nft.fixture.ts'
-import { nftablesRules } from './kernel/kernel-rules.ts'
+import { allFeatures } from './kernel/iptables-features.ts'
+import { iptablesRules, nftablesRules } from './kernel/kernel-rules.ts'
 import { startServiceProxy } from './service-proxy.ts'
 import type { ServiceProxyOptions } from './service-proxy-options.ts'
 import type { UserspaceProxy, UserspaceProxyOptions, UserspaceRoute } from './userspace/userspace-proxy.ts'
@@ -169,6 +171,25 @@ test('the device stands at once, but no rules are touched before the Services ar
   await happened(/^apply 10\.244\.1\.2$/)
   await happened(/^routes /)
   assert.equal(proxy.status().problem, undefined)
+})
+
+test('on a kernel without nftables rules are made with iptables, and nothing of nftables is read', async () => {
+  const { events, catalog, health, options } = setUp()
+  catalog.replace('nodes', [])
+  catalog.replace('endpointSlices', [slice(['edge-a1', '10.244.1.2'])])
+  catalog.replace('services', [service])
+  const refuse = () => Promise.reject(new Error('the kernel answers EINVAL'))
+  const sets = { ...options.kernel.sets, endsIn: refuse }
+  const applier = { ...options.kernel.applier, generation: refuse, isInstalled: refuse }
+  const fake = createFakeIptables()
+  const rules = iptablesRules(fake, allFeatures, 'nft is missing')
+  await using proxy = await startServiceProxy({ ...options, rules, kernel: { ...options.kernel, sets, applier } })
+  assert.deepEqual(health.waitingFor(), [], proxy.status().problem)
+  const [address = ''] = service.clusterIPs
+  const packet = { destination: address, protocol: 'tcp', port: 80 } as const
+  assert.match(fake.verdict('nat', 'PREROUTING', packet), /^DNAT --to-destination 10\.244\.1\.2:/)
+  assert.deepEqual(proxy.status().rules, rules.status)
+  assert.ok(!events.some((event) => event.startsWith('apply')))
 })
 
 test('Services that are known already have their rules when the start is done, and it is ready', async () => {

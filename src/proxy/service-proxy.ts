@@ -149,7 +149,8 @@ class RunningServiceProxy implements ServiceProxy {
     this.#userspace = userspace
     this.#probe = probe
     this.#reachability = reachability
-    this.#directEvidence = createDirectEvidence(kernel.sets, options.nodeName, { local: probe, remote: reachability })
+    const sets = rules.kind === 'nftables' ? kernel.sets : undefined
+    this.#directEvidence = createDirectEvidence(sets, options.nodeName, { local: probe, remote: reachability })
     this.#askedServicePort = createAskedServicePort(options.nodeName)
     this.#reconciler = createKernelReconciler(kernel, common.bridgeDeviceName, { logger, rules })
     const carriesDatagrams = options.datagramDialer !== undefined

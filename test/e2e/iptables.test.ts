@@ -7,13 +7,13 @@
  *   relay   cloud-1        router-a             router-b        NATs; b gives each connection a random port
  *   server  nft      ┌────────┴────────┐              │
  *                 edge-a1           edge-a2        edge-b1
- *              iptables-nft    legacy, no modules   legacy
+ *              iptables-nft    legacy, no modules   legacy, nft without a kernel
  */
 import assert from 'node:assert/strict'
 import { after, before, suite, test } from 'node:test'
 import { edgemeshBinary, type Host, type Lab, type LabProcess, startTestServer } from '../lab/index.ts'
 import { registerPathTests } from './support/path-tests.ts'
-import { argumentsFor, nftables, type RulesWay, rulesWays, withoutModules } from './support/rules-way.ts'
+import { argumentsFor, nftables, type RulesWay, rulesWays, withBrokenNft, withoutModules } from './support/rules-way.ts'
 import {
   configFileOf,
   createSite,
@@ -49,6 +49,7 @@ before(async () => {
   ] as const
   await writeService(lab, 'pair', '10.96.5.1', pair)
   withoutModules(ways['edge-a2'], node, ['-m statistic', '-m recent', '--notrack'])
+  withBrokenNft(ways['edge-b1'], lab.node('edge-b1'))
   await lab.startServer('relay')
   agents = new Map(await Promise.all(nodes.map(async (name) => [name, await start(name)] as const)))
   await eventually(30_000, async () => {
@@ -73,7 +74,8 @@ suite('status', () => {
     assert.deepEqual([cloud?.kind, cloud?.limits], ['nftables', []])
     assert.match(a1?.version ?? '', /nf_tables/)
     assert.match(b1?.version ?? '', /legacy/)
-    for (const rules of [a1, a2, b1]) assert.match(rules?.reason ?? '', /nft: the command is not installed/)
+    for (const rules of [a1, a2]) assert.match(rules?.reason ?? '', /nft: the command is not installed/)
+    assert.match(b1?.reason ?? '', /Cannot apply the ruleset: .*Protocol not supported/)
     assert.deepEqual(
       a2?.limits.map((limit) => /"(\w+)" is missing/.exec(limit)?.[1]).filter((name) => name !== undefined),
       ['statistic', 'recent', 'CT'],
@@ -82,7 +84,7 @@ suite('status', () => {
 
   test('has a line of it for people', async () => {
     const { stdout } = await edgemesh(lab.node('edge-b1'), 'status', '--config', configFileOf(lab.node('edge-b1')))
-    assert.match(stdout, /^rules {5}iptables v\S+ \(legacy\): Cannot run nft/m)
+    assert.match(stdout, /^rules {5}iptables v\S+ \(legacy\): Cannot apply the ruleset: /m)
   })
 })
 

@@ -26,6 +26,12 @@ export function argumentsFor(way: RulesWay, node: Host, argv: readonly string[])
   return way === nftables ? argv : ['env', `PATH=${folderOf(way, node)}`, ...argv]
 }
 
+/** Gives a node of such a kind an nft that its kernel has nothing for. */
+export function withBrokenNft(way: RulesWay, node: Host): void {
+  const complaint = 'Unable to initialize Netlink socket: Protocol not supported'
+  writeFileSync(join(folderOf(way, node), 'nft'), `#!/bin/sh\necho "${complaint}" >&2\nexit 1\n`, { mode: 0o755 })
+}
+
 /** Makes iptables of this node refuse rules with these words, as a kernel without their modules does. */
 export function withoutModules(way: RulesWay, node: Host, words: readonly string[]): void {
   const file = join(folderOf(way, node), 'iptables-restore')
