@@ -99,20 +99,25 @@ test('the end that cannot dial asks the other one for links', async () => {
   }
 })
 
-test('long flows move to bulk links in the middle of the stream, and not a byte is lost or out of order', async () => {
-  await using mesh = await startMesh(lan)
-  const total = 24 * megabyte
-  await using echo = await startTcpServer((socket) => void socket.pipe(socket))
-  await using target = await greeting()
-  mesh.b.serve('10.1.1.1', echo.port)
-  mesh.b.serve('10.1.1.1', target.port)
-  await helloOver(mesh.a, target.port)
-  await untilLinks(mesh.a, 'shared lan', 1)
-  const flows = await Promise.all([1, 2, 3].map(() => dial(mesh.a, 'edge-b', echo.port)))
-  await Promise.all(flows.map((flow, index) => assertIntact(flow, total, index > 0)))
-  const { 'bulk lan': bulk = 0 } = await linksOf(mesh.a)
-  assert.ok(bulk >= 1 && bulk <= 8, `${bulk} bulk links`)
-})
+for (const [interfaces, path] of [
+  [lan, 'lan'],
+  [[], 'relayed'],
+] as const) {
+  test(`long flows move to ${path} bulk links in the middle of the stream, and not a byte is lost or out of order`, async () => {
+    await using mesh = await startMesh(interfaces)
+    const total = 24 * megabyte
+    await using echo = await startTcpServer((socket) => void socket.pipe(socket))
+    await using target = await greeting()
+    mesh.b.serve('10.1.1.1', echo.port)
+    mesh.b.serve('10.1.1.1', target.port)
+    await helloOver(mesh.a, target.port)
+    await untilLinks(mesh.a, `shared ${path}`, 1)
+    const flows = await Promise.all([1, 2, 3].map(() => dial(mesh.a, 'edge-b', echo.port)))
+    await Promise.all(flows.map((flow, index) => assertIntact(flow, total, index > 0)))
+    const { [`bulk ${path}`]: bulk = 0 } = await linksOf(mesh.a)
+    assert.ok(bulk >= 1 && bulk <= 8, `${bulk} bulk links`)
+  })
+}
 
 /** Writes pieces of random size, reads at its own pace, and compares what comes back. */
 async function assertIntact(flow: ByteStream, total: number, isSlow: boolean): Promise<void> {
@@ -253,6 +258,7 @@ for (const links of [true, false]) {
       }
       assert.deepEqual(answers, sent)
       if (links) await untilLinks(a, 'shared relayed', 1)
+      if (links && round === 2) await untilLinks(a, 'datagram relayed', 1)
     }
     await eventually('both sides forget them', () => openFlowsOf(a) === 0 && openFlowsOf(b) === 0)
     await assert.rejects(a.tunnel.dialer.dialDatagrams({ ...target, port: 1 }, AbortSignal.timeout(10_000)), {

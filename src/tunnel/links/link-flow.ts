@@ -233,7 +233,7 @@ export class LinkFlow extends Duplex implements Sender, Holder {
   onReset(reason: string): void {
     this.#isSilent = true
     const text = reason === '' ? 'stream reset by the peer' : `stream reset by the peer: ${reason}`
-    this.destroy(Object.assign(new Error(text), { code: 'ECONNRESET' }))
+    this.destroy(errorOfPeer(text))
   }
 
   /** A link that carried some of it is gone. */
@@ -380,4 +380,13 @@ export class LinkFlow extends Duplex implements Sender, Holder {
     const isStarved = this.#granted - this.#received < window / 4
     return isStarved && this.readableLength < smallWindowBytes ? budget.grow(window) : window
   }
+}
+
+/** A reset by the peer. It has no stack: that would show this place, and cost more than all else that a reset does. */
+function errorOfPeer(text: string): Error {
+  const { stackTraceLimit } = Error
+  Error.stackTraceLimit = 0
+  const error = Object.assign(new Error(text), { code: 'ECONNRESET' })
+  Error.stackTraceLimit = stackTraceLimit
+  return error
 }
