@@ -308,14 +308,16 @@ function describeNode(way: RulesWay): void {
     assert.equal(await answerTo(scene.neighbour, scene.services.local), 'web')
   })
 
-  test('what others delete is repaired within a second', async () => {
+  test('what others delete is repaired soon', async () => {
+    // Looking at the old tables takes a process, and is done more seldom where that takes long.
+    const limitMs = way.name === 'iptables-legacy' ? 4_000 : 1_000
     const [all, part] = deletions[way.name]
     await assertRun(scene.node, ...all.split(' '))
     const flushed = await timeUntil('rules are back', () => works(scene.node, scene.services.local))
-    assert.ok(flushed < 1_000, `the ruleset took ${flushed} ms`)
+    assert.ok(flushed < limitMs, `the ruleset took ${flushed} ms`)
     await assertRun(scene.node, ...part.split(' '))
     const emptied = await timeUntil('pods are translated again', () => works(scene.client, scene.services.local))
-    assert.ok(emptied < 1_000, `the chain took ${emptied} ms`)
+    assert.ok(emptied < limitMs, `the chain took ${emptied} ms`)
     await assertRun(scene.node, 'ip', 'link', 'del', 'edgemesh0')
     const deleted = await timeUntil('the device is back', () => works(scene.client, scene.services.remote))
     assert.ok(deleted < 1_000, `the device took ${deleted} ms`)
