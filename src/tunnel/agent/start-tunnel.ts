@@ -1,6 +1,7 @@
 import { createDirectDatagramDialer } from '../../net/index.ts'
 import type { Logger } from '../../observability/index.ts'
 import { TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import { Neighbours } from '../directory/neighbours.ts'
 import { flowProtocol } from '../flows/carrier.ts'
 import { FlowAcceptor } from '../flows/flow-acceptor.ts'
 import { createFlowDialer } from '../flows/flow-dialer.ts'
@@ -88,6 +89,7 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
       direct.retry([name])
     }),
   )
+  await serveNeighbours(parts, ownRecord)
   const servers = createServerLinks(parts, ownRecord)
   const reload: Tunnel['reload'] = async (wanted) => {
     await setMembership(parts, table, wanted)
@@ -236,6 +238,14 @@ async function handleFlows({ options, host, paths, policy, goPeers }: Parts, acc
     },
   })
   await goPeers?.handle({ acceptor, maxStreams, describe })
+}
+
+/** Also where derived identities let nodes find each other by mDNS: that tells no names that are signed. */
+async function serveNeighbours({ options, host, book, tasks, links }: Parts, ownRecord: OwnRecord): Promise<void> {
+  const hasServer = () => links.some(({ isUp }) => isUp)
+  const neighbours = new Neighbours({ host, book, tasks, hasServer, logger: options.logger })
+  ownRecord.onChange(() => neighbours.askAll())
+  await neighbours.serve()
 }
 
 function createServerLinks(parts: Parts, ownRecord: OwnRecord): ServerLinks {

@@ -1,5 +1,6 @@
 import type { Connection, Stream } from '@libp2p/interface'
 import type { ByteStream } from '../../net/index.ts'
+import { abortable } from '../../runtime/index.ts'
 import { directoryProtocol } from '../directory/messages.ts'
 import { StreamDuplex } from './stream-duplex.ts'
 
@@ -106,9 +107,23 @@ function createPeerConnection(connection: Connection): HostConnection {
         if (connection.status === 'closed') resolve()
         else connection.addEventListener('close', () => resolve(), { once: true })
       }),
-    probe: (signal) => probe(connection, signal),
-    measure: (signal) => measure(connection, signal),
+    probe: (signal) => whileOpen(connection, probe(connection, signal)),
+    measure: (signal) => whileOpen(connection, measure(connection, signal)),
     abort: (reason) => connection.abort(reason),
+  }
+}
+
+/** The library leaves who waits for an answer on a connection that closes to the end of its patience. */
+async function whileOpen<T>(connection: Connection, answer: Promise<T>): Promise<T> {
+  const closed = new AbortController()
+  const onClose = () => closed.abort(new Error('the connection was closed'))
+  connection.addEventListener('close', onClose, { once: true })
+  if (connection.status === 'closed') onClose()
+  try {
+    return await abortable(answer, closed.signal)
+  } finally {
+    answer.catch(() => {})
+    connection.removeEventListener('close', onClose)
   }
 }
 

@@ -1,0 +1,39 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Connection } from '@libp2p/interface'
+import { peerConnectionOf } from './peer-connection.ts'
+
+/** A connection of the library whose peer never answers. */
+function createSilentConnection() {
+  const connection = Object.assign(new EventTarget(), {
+    id: '1',
+    status: 'open',
+    direction: 'outbound',
+    remoteAddr: { toString: () => '/ip4/192.0.2.1/tcp/1/p2p/relay/p2p-circuit' },
+    remotePeer: { toString: () => 'peer' },
+    maConn: new EventTarget(),
+    muxer: { ping: () => new Promise<number>(() => {}) },
+  })
+  return { connection, peer: peerConnectionOf(connection as unknown as Connection) }
+}
+
+test('who waits for an answer on a connection that closes is let go at once', async () => {
+  const { connection, peer } = createSilentConnection()
+  const never = new AbortController().signal
+  const waiting = [peer.probe(never), peer.measure(never)]
+  connection.status = 'closed'
+  connection.dispatchEvent(new Event('close'))
+  for (const answer of waiting) await assert.rejects(answer, /the connection was closed/)
+  await assert.rejects(peer.probe(never), /the connection was closed/)
+})
+
+test('a connection says through whom it runs, and since when it waits for an answer', () => {
+  const { connection, peer } = createSilentConnection()
+  assert.equal(peer.relayPeerId, 'relay')
+  const heardMs = peer.lastHeardMs
+  peer.noteAsked(heardMs + 10)
+  peer.noteAsked(heardMs + 20)
+  assert.equal(peer.askedSinceMs, heardMs + 10, 'the first one counts')
+  connection.maConn.dispatchEvent(new Event('message'))
+  assert.ok(peer.lastHeardMs >= heardMs)
+})
