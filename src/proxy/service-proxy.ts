@@ -278,7 +278,8 @@ class RunningServiceProxy implements ServiceProxy {
     const { catalog } = this.#options
     if (!catalog.isSynced) return
     const { facts, view } = await this.#readFacts(signal)
-    this.#reachability.follow(catalog.current, view, facts)
+    // Another network makes other ways at once; other endpoints are served before they are asked about.
+    if (this.#current?.facts !== facts) this.#reachability.follow(catalog.current, view, facts)
     await this.#directEvidence.look(view, this.#current, signal)
     const wanted = await this.#wantedWithRoom(catalog.current, facts)
     if (wanted !== this.#current) {
@@ -299,6 +300,7 @@ class RunningServiceProxy implements ServiceProxy {
     )
     this.#releaseAddresses(wanted)
     this.#ready[Symbol.dispose]()
+    if (this.#reachability.follow(wanted.snapshot, view, facts)) this.#wake(0)
   }
 
   #releaseAddresses({ routes, far }: WantedState): void {

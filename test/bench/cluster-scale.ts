@@ -35,7 +35,8 @@ print(`CPU of the agent for each change: ${(((after.cpuSeconds - before.cpuSecon
 await printMemory(`after ${changes} changes`)
 await delay(30_000)
 await printMemory('30 s later')
-print(JSON.stringify((await statusOf(site.lab.node('cloud-1'))).proxy))
+const { reachability: _, ...proxy } = (await statusOf(site.lab.node('cloud-1'))).proxy ?? {}
+print(JSON.stringify(proxy))
 
 async function printMemory(when: string): Promise<void> {
   const { rss, rssAnon, heapUsed, external } = await usage()

@@ -41,7 +41,8 @@ await using proxy = await startServiceProxy({
   health: createHealth(),
   startUserspaceProxy: async ({ port }) => idleUserspaceProxy(port),
 })
-process.stdout.write(`${JSON.stringify(proxy.status())}\n`)
+const { servicePorts, refusedServicePorts } = proxy.status()
+process.stdout.write(`${servicePorts} ServicePorts, ${refusedServicePorts} of them refused\n`)
 for (const round of [1, 2, 3]) {
   const before = process.cpuUsage()
   const heapBefore = process.memoryUsage()

@@ -53,8 +53,11 @@ export interface Reachability extends AsyncDisposable {
   readonly direct: Dialer
   /** Where questions of peers must be brought while there are any: addresses of endpoints here, and a local port. */
   readonly asked: AskedHere | undefined
-  /** Follows what is known; does nothing where all are the same objects as before. */
-  follow(snapshot: Snapshot, view: NetworkView, facts: NetworkFacts): void
+  /**
+   * Follows what is known; does nothing where all are the same objects as before. True when other questions than before
+   * must be brought here.
+   */
+  follow(snapshot: Snapshot, view: NetworkView, facts: NetworkFacts): boolean
   /** Answers questions of peers from now on, at an address of the synthetic range; not where reachability is `tunnel`. */
   startAnswering(address: string | undefined): Promise<void>
   /** A connection to this endpoint failed. */
@@ -88,7 +91,6 @@ class RunningReachability implements Reachability {
   #answerer: ReachAnswerer | undefined
   #followed: Followed | undefined
   #routes: RouteFacts | undefined
-  #remote: readonly Place[] = []
   #asked: AskedHere | undefined
   #local: ReadonlySet<string> = new Set()
   /** A pod of this node in whose name nothing can be asked. */
@@ -141,12 +143,14 @@ class RunningReachability implements Reachability {
     return this.#asked
   }
 
-  follow(snapshot: Snapshot, view: NetworkView, facts: NetworkFacts): void {
+  follow(snapshot: Snapshot, view: NetworkView, facts: NetworkFacts): boolean {
     const last = this.#followed
-    if (last?.snapshot === snapshot && last.view === view) return
+    const asked = this.#asked
+    if (last?.snapshot === snapshot && last.view === view) return false
     this.#followed = { snapshot, view, facts }
     this.#look()
     if (last !== undefined && last.view !== view) this.#confirmations.askAgain()
+    return this.#asked !== asked
   }
 
   suspect(endpoint: Backend): void {
@@ -161,7 +165,9 @@ class RunningReachability implements Reachability {
   status(): readonly NodeReach[] {
     const known = new Map(this.#confirmations.status().map((place) => [idOf(place), place]))
     const nodes = new Map<string, { direct: number; tunnelled: number; reason?: string }>()
-    for (const place of this.#remote) {
+    const followed = this.#followed
+    const all = followed === undefined ? [] : placesOf(followed.snapshot, this.#options, () => true).remote
+    for (const place of all) {
       const entry = nodes.get(place.nodeName) ?? { direct: 0, tunnelled: 0 }
       nodes.set(place.nodeName, entry)
       const reason = this.#reasonOf(place, known.get(idOf(place)))
@@ -184,18 +190,19 @@ class RunningReachability implements Reachability {
     if (this.#followed === undefined) return
     const { mode, nodeName, deviceName, peers } = this.#options
     const { snapshot, view, facts } = this.#followed
-    const { local, remote } = placesOf(snapshot, this.#options)
     const podCIDRs = snapshot.nodes.get(nodeName)?.podCIDRs ?? []
     const routes = routeFactsOf(view, { ...facts, deviceName, podCIDRs })
+    // Most are in networks that no route leads to, and are not worth the memory.
+    const isAsked = (address: string) => reasonAgainstRoute(address, routes) === undefined
+    const { local, remote } = placesOf(snapshot, this.#options, isAsked)
     this.#routes = routes
-    this.#remote = remote
     this.#local = local
     this.#mutePod = [...local].find((address) => {
       return !routes.own.has(address) && !routes.spokenFor.some((network) => isInIpv4Network(address, network))
     })
     this.#asked = this.#askedNow(this.#asked)
     if (mode !== 'auto' || peers === undefined) return
-    this.#confirmations.want(remote.filter(({ address }) => reasonAgainstRoute(address, routes) === undefined))
+    this.#confirmations.want(remote)
   }
 
   /** The same object as long as it is equal. */
@@ -235,8 +242,12 @@ const neighboursMs = 500
 
 const idOf = ({ nodeName, address }: AskedPlace): string => `${nodeName} ${address}`
 
-/** Addresses of endpoints here, and endpoints elsewhere. */
-function placesOf(snapshot: Snapshot, { nodeName: ownName, isUsable }: ReachabilityOptions) {
+/** Addresses of endpoints here, and endpoints elsewhere as far as they are wanted. */
+function placesOf(
+  snapshot: Snapshot,
+  { nodeName: ownName, isUsable }: ReachabilityOptions,
+  isWanted: (address: string) => boolean,
+) {
   const local = new Set<string>()
   const remote = new Map<string, AskedPlace & { readonly tcpPorts: Set<number> }>()
   for (const { place, tcpPorts } of endpointsOf(snapshot)) {
@@ -246,6 +257,7 @@ function placesOf(snapshot: Snapshot, { nodeName: ownName, isUsable }: Reachabil
       local.add(address)
       continue
     }
+    if (!isWanted(address)) continue
     const known = remote.get(idOf(place)) ?? { ...place, tcpPorts: new Set() }
     remote.set(idOf(place), known)
     for (const port of tcpPorts) known.tcpPorts.add(port)
