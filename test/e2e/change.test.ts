@@ -33,7 +33,8 @@ type Node = (typeof nodes)[number]
 /** What can be had on a machine with nothing else to do is told; what is asserted leaves room for a busy one. */
 const newFlowMs = 15_000
 const directMs = 60_000
-const oldFlowMs = 30_000
+/** A lost link is found within 12 s, and a flow waits up to `resumeSeconds` for another one. */
+const oldFlowMs = 60_000
 
 let lab: Lab
 let mesh: Mesh
