@@ -220,6 +220,21 @@ test('frames of unknown types and for unknown flows are skipped', async () => {
   attacker.socket.destroy()
 })
 
+test('a peer that asks for what was never sent, or again and again, loses its flow and no more', async () => {
+  await using victim = await startEnd('victim')
+  const attacker = await Attacker.join(victim, { capabilities: ['move', 'datagrams', 'resume'] })
+  const { id, stream } = await attacker.open(victim)
+  stream.write('some bytes')
+  for (let count = 1; count <= 1000; count++) attacker.send([frameType.resume, id, encodeOffset(0, count)])
+  attacker.send([frameType.resume, 7777, encodeOffset(0, 1)], [frameType.resume, id, encodeOffset(0, 1)])
+  await attacker.open(victim)
+  assert.ok(!stream.destroyed)
+  attacker.send([frameType.resume, id, encodeOffset(11, 2000)])
+  await eventually('the flow is over', () => stream.destroyed)
+  await attacker.open(victim)
+  attacker.socket.destroy()
+})
+
 test('a peer that makes us answer but reads nothing is cut off', async () => {
   await using victim = await startEnd('victim')
   const attacker = await Attacker.join(victim)
