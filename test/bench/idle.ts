@@ -10,8 +10,8 @@ import { type Observed, observedOn } from './support/observed.ts'
 import { megabytes, renderTable, usageOf } from './support/usage.ts'
 
 const seconds = Number(process.argv[2] ?? 60)
-/** Peers are met, records exchanged, direct connections tried. */
-const settleMs = 15_000
+/** Peers are met, records exchanged, direct connections tried; holes are sought for two minutes after traffic. */
+const settleMs = 180_000
 
 await using lab = await createSite()
 const mesh = await startMesh(lab)
