@@ -51,3 +51,17 @@ test('the addresses of this node are found', () => {
   const source = spare.usedUp('a') ? spare.sourceFor('a') : '0.0.0.0'
   assert.match(String(source), /^\d+\.\d+\.\d+\.\d+$/)
 })
+
+test('a target that is dialled often has its dials spread before ports run out, others do not', () => {
+  let now = 0
+  const sources = createSpareSources(
+    () => ['10.0.0.1', '10.0.0.2'],
+    () => now,
+  )
+  for (let dial = 0; dial < 2_000; dial++) assert.equal(sources.sourceFor('busy'), undefined)
+  const next = new Set([sources.sourceFor('busy'), sources.sourceFor('busy')])
+  assert.deepEqual([...next].sort(), ['10.0.0.1', '10.0.0.2'])
+  assert.equal(sources.sourceFor('calm'), undefined)
+  now = 130_000
+  assert.equal(sources.sourceFor('busy'), undefined)
+})
