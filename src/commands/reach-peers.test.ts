@@ -19,6 +19,7 @@ test('peers with a direct path are neighbours, those behind relays and punched h
   ]
   const tunnel = { status: () => ({ peerId: '', listen: [], servers: [], peers }) } as unknown as Tunnel
   assert.deepEqual([...reachPeersOf(tunnel).direct()], ['near', 'public'])
+  assert.deepEqual([...reachPeersOf(tunnel).near()], ['near'])
 })
 
 test('flows to the part of a node that takes keys are asked for as such', async () => {

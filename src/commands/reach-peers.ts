@@ -9,6 +9,10 @@ export function reachPeersOf(tunnel: Tunnel): ReachPeers {
       const nowhere = { address: '0.0.0.0', port: 1 }
       return tunnel.dialer.dial({ protocol: 'tcp', nodeName, kind: 'reach', ...nowhere }, signal)
     },
+    near() {
+      const near = tunnel.status().peers.filter(({ path }) => path.kind === 'lan')
+      return new Set(near.map(({ name }) => name))
+    },
     direct() {
       const near = tunnel.status().peers.filter(({ path }) => path.kind === 'lan' || path.kind === 'direct')
       return new Set(near.map(({ name }) => name))

@@ -65,6 +65,20 @@ test('a rule decides balancing, ejection and limits, and is named', () => {
   })
 })
 
+test('a rule says whether near backends come first, a subset may say otherwise', () => {
+  const subsets = [
+    { name: 'v1', labels: {}, trafficPolicy: { locality: 'none' } as const },
+    { name: 'v2', labels: {} },
+  ]
+  const policy = resolvePolicy(service(), http, [rule({ locality: 'nearest' }, { subsets })], defaults)
+  assert.equal(policy.locality, 'nearest')
+  assert.deepEqual(
+    [...policy.subsets.values()].map((subset) => subset.policy.locality),
+    ['none', 'nearest'],
+  )
+  assert.equal(resolve([rule({})]).locality, undefined)
+})
+
 test('a rule without a loadBalancer leaves the default, which then is nobody else`s wish', () => {
   const { balancing, balancingRule } = resolve([rule({ maxConnections: 3 })])
   assert.deepEqual([balancing, balancingRule], [defaults.balancing, undefined])

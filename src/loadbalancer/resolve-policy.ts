@@ -3,6 +3,7 @@ import {
   type BalancingPolicy,
   type DestinationRule,
   keyOf,
+  type Locality,
   type OutlierDetection,
   readsRequests,
   type Service,
@@ -30,6 +31,8 @@ export interface ResolvedPolicy {
   readonly connectTimeoutMs?: number
   /** Connections from this node at a time. */
   readonly maxConnections?: number
+  /** Absent leaves it to the node whether near backends come first. */
+  readonly locality?: Locality
 }
 
 /** The policy of one ServicePort, its subsets by name, and what was asked for and is not done. */
@@ -101,6 +104,7 @@ function mergedWith(base: TrafficPolicy, own: TrafficPolicy | undefined): Traffi
   const limits = own.maxConnections === undefined && own.connectTimeoutMs === undefined ? base : own
   return {
     ...optional('loadBalancer', own.loadBalancer ?? base.loadBalancer),
+    ...optional('locality', own.locality ?? base.locality),
     ...optional('outlierDetection', own.outlierDetection ?? base.outlierDetection),
     ...optional('maxConnections', limits.maxConnections),
     ...optional('connectTimeoutMs', limits.connectTimeoutMs),
@@ -128,6 +132,7 @@ function settle(wanted: TrafficPolicy, rule: DestinationRule | undefined, contex
     ...optional('outlierDetection', wanted.outlierDetection),
     ...optional('connectTimeoutMs', wanted.connectTimeoutMs),
     ...optional('maxConnections', wanted.maxConnections),
+    ...optional('locality', wanted.locality),
   }
 }
 

@@ -25,10 +25,15 @@ export interface Subset {
 /** What a DestinationRule says about traffic; absent parts mean the defaults. */
 export interface TrafficPolicy {
   readonly loadBalancer?: BalancingPolicy
+  /** Whether endpoints near the client are used before others; absent leaves it to the node. */
+  readonly locality?: Locality
   readonly outlierDetection?: OutlierDetection
   readonly maxConnections?: number
   readonly connectTimeoutMs?: number
 }
+
+/** `nearest`: those on the client's node, then those of its LAN, then all others. */
+export type Locality = 'none' | 'nearest'
 
 /** When a backend that fails is left out for a while. */
 export interface OutlierDetection {

@@ -1,26 +1,37 @@
 import * as z from 'zod'
 
+const loadBalancerFields = z.strictObject({
+  consistentHash: z
+    .strictObject({
+      partitionCount: z
+        .int()
+        .positive()
+        .default(100)
+        .describe('Partitions of the consistent-hash ring, before replicationFactor cuts them finer.'),
+      replicationFactor: z
+        .int()
+        .positive()
+        .default(10)
+        .describe('How many times finer the partitions are cut, so that shares are even.'),
+      load: z.number().min(1).default(1.25).describe('How far above the mean the load of one backend may be.'),
+    })
+    .prefault({})
+    .describe('Shape of the consistent-hash ring of rules that bring none.'),
+  caller: goInternal('the caller is known'),
+  nodeName: goInternal('the top-level nodeName counts'),
+})
+
 /** `loadBalancer`: shared by the proxy and the gateway. */
-export const loadBalancerSchema = z
-  .strictObject({
-    consistentHash: z
-      .strictObject({
-        partitionCount: z
-          .int()
-          .positive()
-          .default(100)
-          .describe('Partitions of the consistent-hash ring, before replicationFactor cuts them finer.'),
-        replicationFactor: z
-          .int()
-          .positive()
-          .default(10)
-          .describe('How many times finer the partitions are cut, so that shares are even.'),
-        load: z.number().min(1).default(1.25).describe('How far above the mean the load of one backend may be.'),
-      })
-      .prefault({})
-      .describe('Shape of the consistent-hash ring of rules that bring none.'),
-    caller: goInternal('the caller is known'),
-    nodeName: goInternal('the top-level nodeName counts'),
+export const loadBalancerSchema = loadBalancerFields.prefault({}).describe('How backends are chosen.')
+
+const proxyLoadBalancerSchema = loadBalancerFields
+  .extend({
+    locality: z
+      .enum(['none', 'nearest'])
+      .default('none')
+      .describe(
+        'With nearest, endpoints on this node are used as long as there are any, then those on nodes of the same LAN, then all others; topology hints and trafficDistribution of a Service come first. A DestinationRule decides for itself by trafficPolicy.loadBalancer.localityLbSetting.enabled.',
+      ),
   })
   .prefault({})
   .describe('How backends are chosen.')
@@ -112,7 +123,7 @@ export const proxySchema = z.strictObject({
     })
     .prefault({})
     .describe('SOCKS5 entry to nodes by name; the other node lists the ports under edgeTunnel.allowNodePorts.'),
-  loadBalancer: loadBalancerSchema,
+  loadBalancer: proxyLoadBalancerSchema,
   listenInterface: goInternal('the proxy listens on syntheticRange'),
 })
 

@@ -14,12 +14,18 @@ const fixed = {
 test('options are the same object until something that may change has changed', () => {
   const make = createPlanOptionsMaker(fixed)
   const reached = { has: () => false }
-  const changing = { zone: 'za', withdrawn: new Set<string>(), reached, excludedAddresses: new Set<string>() }
+  const near = new Set(['edge-a2'])
+  const changing = { zone: 'za', near, withdrawn: new Set<string>(), reached, excludedAddresses: new Set<string>() }
   const first = make(changing)
   assert.deepEqual(first, { ...fixed, ...changing })
   assert.equal(make({ ...changing }), first)
   const others = [{ zone: 'zb' }, { withdrawn: new Set<string>() }, { excludedAddresses: new Set<string>() }]
-  for (const changed of [...others, { reached: { has: () => true } }, { reached: undefined }]) {
+  for (const changed of [
+    ...others,
+    { reached: { has: () => true } },
+    { reached: undefined },
+    { near: new Set<string>() },
+  ]) {
     const before = make(changing)
     assert.notEqual(make({ ...changing, ...changed }), before)
   }

@@ -1,7 +1,7 @@
 import type { PlanOptions } from './service-plan.ts'
 
 /** What may change while the proxy runs. */
-export type ChangingPlanOptions = Pick<PlanOptions, 'zone' | 'withdrawn' | 'reached' | 'excludedAddresses'>
+export type ChangingPlanOptions = Pick<PlanOptions, 'zone' | 'near' | 'withdrawn' | 'reached' | 'excludedAddresses'>
 
 /** Completes the options of planning; the same object until one that may change has changed. */
 export type PlanOptionsMaker = (changing: ChangingPlanOptions) => PlanOptions
@@ -13,10 +13,11 @@ const zoneLabel = 'topology.kubernetes.io/zone'
 export function createPlanOptionsMaker(fixed: Omit<PlanOptions, keyof ChangingPlanOptions>): PlanOptionsMaker {
   let last: PlanOptions | undefined
   return (changing) => {
-    const { zone, withdrawn, reached, excludedAddresses } = changing
-    const isSame = last?.zone === zone && last?.withdrawn === withdrawn && last?.reached === reached
+    const { zone, near, withdrawn, reached, excludedAddresses } = changing
+    const isSameNode = last?.zone === zone && last?.near === near && last?.reached === reached
+    const isSame = isSameNode && last?.withdrawn === withdrawn
     if (last === undefined || !isSame || last.excludedAddresses !== excludedAddresses) {
-      last = { ...fixed, excludedAddresses, ...(withdrawn === undefined ? {} : { withdrawn }), reached, zone }
+      last = { ...fixed, excludedAddresses, ...(withdrawn === undefined ? {} : { withdrawn }), reached, near, zone }
     }
     return last
   }

@@ -78,6 +78,42 @@ test('endpoints on this node are direct, all others go through the userspace pro
   ])
 })
 
+test('the nearest endpoints come first where the node or a rule asks for it: here, then the LAN, then all', () => {
+  const all = ['edge-a1/10.244.1.2', 'edge-a2/10.244.2.2', 'edge-b1/10.244.3.2']
+  const near = new Set(['edge-a2'])
+  const chosenOf = (endpoints: readonly string[], changed: Partial<PlanOptions>, rule?: DestinationRule) => {
+    using catalog = createCatalog()
+    catalog.replace('nodes', [])
+    catalog.replace('endpointSlices', [slices('web', endpoints)])
+    if (rule !== undefined) catalog.replace('destinationRules', [rule])
+    catalog.replace('services', [service('web')])
+    const [planned] = planServicePorts(catalog.current, { ...options, near, ...changed })
+    return addressesOf([...(planned?.direct ?? []), ...(planned?.userspace ?? [])])
+  }
+  const nearest = { locality: 'nearest' } as const
+  assert.deepEqual(chosenOf(all, nearest), ['10.244.1.2'])
+  assert.deepEqual(chosenOf(all.slice(1), nearest), ['10.244.2.2'])
+  assert.deepEqual(chosenOf(all.slice(2), nearest), ['10.244.3.2'])
+  assert.equal(chosenOf(all, {}).length, 3)
+  const ruled = (locality: 'nearest' | 'none') => ({ ...rules('round-robin'), trafficPolicy: { locality } })
+  assert.deepEqual(chosenOf(all, {}, ruled('nearest')), ['10.244.1.2'])
+  assert.equal(chosenOf(all, nearest, ruled('none')).length, 3)
+  // What died here makes room for the next.
+  const withdrawn = new Set(['edge-a1/10.244.1.2:8080'])
+  assert.deepEqual(chosenOf(all, { ...nearest, withdrawn }), ['10.244.2.2'])
+})
+
+test('hints and the distribution of the Service come before nearness', () => {
+  const endpoints = slices('web', ['edge-a1/10.244.1.2', 'edge-b1/10.244.3.2'])
+  const hinted = { ...endpoints, endpoints: endpoints.endpoints.map((each) => ({ ...each, forNodes: ['edge-a1'] })) }
+  const only = {
+    ...hinted,
+    endpoints: hinted.endpoints.map((each, at) => (at === 0 ? { ...each, forNodes: ['x'] } : each)),
+  }
+  const [planned] = planServicePorts(snapshotOf([service('web')], [only]), { ...options, locality: 'nearest' })
+  assert.deepEqual([planned?.direct, addressesOf(planned?.userspace)], [[], ['10.244.3.2']])
+})
+
 const reached = { has: (endpoint: Backend) => endpoint.nodeName === 'edge-b1' }
 
 test('endpoints on other nodes that are reached without the tunnel are direct as well', () => {

@@ -6,6 +6,7 @@ import {
   type EndpointSlice,
   type Ipv4Network,
   keyOf,
+  type Locality,
   type ObjectKey,
   type Protocol,
   type Service,
@@ -90,6 +91,10 @@ export interface PlanOptions {
   readonly interceptKubernetesService: boolean
   /** How backends are picked where no rule says otherwise. */
   readonly balancing: 'round-robin' | 'random'
+  /** Whether near endpoints come first where no rule says otherwise; absent means they do not. */
+  readonly locality?: Locality
+  /** Nodes of the same LAN. */
+  readonly near?: ReadonlySet<string> | undefined
   /** The userspace proxy carries UDP as well. */
   readonly carriesDatagrams?: boolean
   /** Ids of endpoints that do not accept connections; left out where others are left. */

@@ -1,5 +1,5 @@
 import type { Snapshot } from '../catalog/index.ts'
-import { eligibleBackends, resolvePolicy, type ServicePortPolicy } from '../loadbalancer/index.ts'
+import { eligibleBackends, type Here, resolvePolicy, type ServicePortPolicy } from '../loadbalancer/index.ts'
 import {
   type Backend,
   backendIdOf,
@@ -86,7 +86,7 @@ export function planServicePort(
   const balancing = { kind: options.balancing }
   const policy = resolvePolicy(service, port, snapshot.destinationRulesOf(service), { balancing })
   const spreadFor = (as: Service, name: ServicePortId, isAway: (backend: Backend) => boolean): Spread => {
-    const { chosen, reserve } = eligibleBackends(backends, as, options)
+    const { chosen, reserve } = eligibleBackends(backends, as, hereFor(policy, options))
     return spreadOf(name, chosen, reserve, { policy, frame, options, isAway })
   }
   const spread = spreadFor(service, id, isFar)
@@ -104,6 +104,13 @@ function withoutWithdrawn(backends: readonly Backend[], { withdrawn }: PlanOptio
   if (withdrawn === undefined || withdrawn.size === 0) return backends
   const left = backends.filter((backend) => !withdrawn.has(backendIdOf(backend)))
   return left.length > 0 ? left : backends
+}
+
+/** Nearness counts only where it is asked for. */
+function hereFor({ locality }: ServicePortPolicy, options: PlanOptions): Here {
+  const { nodeName, zone, near } = options
+  const isNearest = (locality ?? options.locality) === 'nearest'
+  return { nodeName, zone, ...(isNearest && { isNear: (name: string) => near?.has(name) === true }) }
 }
 
 interface SpreadingOptions {

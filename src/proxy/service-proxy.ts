@@ -1,7 +1,7 @@
 import type { Snapshot } from '../catalog/index.ts'
 import { type NetworkView, readBridgeNetfilter } from '../linux/index.ts'
 import { type Endpoint, type Ipv4Network, parseIpv4Network, type Service } from '../model/index.ts'
-import { type ByteStream, createDirectDialer } from '../net/index.ts'
+import type { ByteStream } from '../net/index.ts'
 import { describeError } from '../observability/index.ts'
 import { backoffDelayMs, type ShardedMap, sleep, TaskGroup } from '../runtime/index.ts'
 import { type Addressing, createAddressing, createFarAddressing, type FarAddressing } from './addressed-entries.ts'
@@ -15,13 +15,14 @@ import { type NetworkFacts, networkFactsOf } from './kernel/network-facts.ts'
 import { createKernelReconciler, type DesiredKernelState, type KernelReconciler } from './kernel/reconciler.ts'
 import { createEndpointProbe, createSuspectingDialer, type EndpointProbe } from './l4/endpoint-probe.ts'
 import { listenOnFreePort, listenOnOneMore } from './listen-on-free-port.ts'
+import { createNearNodes, type NearNodes } from './near-nodes.ts'
 import { createPlanOptionsMaker, type PlanOptionsMaker, zoneOf } from './plan-options.ts'
 import { createRangeFullNotice, type RangeFullNotice } from './range-full-notice.ts'
 import { createAskedServicePort } from './reach/asked-service-port.ts'
-import { createReachability, type Reachability } from './reach/reachability.ts'
+import type { Reachability } from './reach/reachability.ts'
 import { createReachingDialer } from './reach/reaching-dialer.ts'
+import { reachabilityFor } from './reachability-for.ts'
 import { createServicePlanner, type PlannedServicePort, type PlanOptions, type ServicePlan } from './service-plan.ts'
-import { isUsableAddress } from './service-port-plan.ts'
 import type { ServiceProxy, ServiceProxyOptions, ServiceProxyStatus } from './service-proxy-options.ts'
 import { createSyntheticPools, type SyntheticAddresses } from './synthetic-addresses.ts'
 import type { UserspaceProxy, UserspaceRoute } from './userspace/userspace-proxy.ts'
@@ -29,7 +30,6 @@ import type { UserspaceProxy, UserspaceRoute } from './userspace/userspace-proxy
 const checkIntervalMs = 500
 const burstMs = 20
 const retry = { firstMs: 500, maxMs: 30_000, jitter: 0.2 }
-/** Names the address at which questions of peers arrive. */
 const askedId = 'questions of peers'
 const noAddresses: ReadonlySet<string> = new Set()
 
@@ -49,7 +49,7 @@ export async function startServiceProxy(options: ServiceProxyOptions): Promise<S
   const onChange = () => proxy?.endpointsChanged()
   await using starting = new AsyncDisposableStack()
   const probe = starting.use(createEndpointProbe({ dialer: options.dialer, logger: options.logger, onChange }))
-  const reachability = starting.use(reachabilityOf(options, network, onChange))
+  const reachability = starting.use(reachabilityFor(options, network, onChange))
   const dialer = createSuspectingDialer(options.dialer, options.nodeName, probe)
   const userspace = starting.use(
     await listenOnFreePort(options, createReachingDialer(dialer, options.nodeName, reachability)),
@@ -58,13 +58,6 @@ export async function startServiceProxy(options: ServiceProxyOptions): Promise<S
   await proxy.start(booting)
   starting.move()
   return proxy
-}
-
-function reachabilityOf(options: ServiceProxyOptions, syntheticNetwork: Ipv4Network, onChange: () => void) {
-  const { config, common, nodeName, peers, logger } = options
-  const isUsable = (address: string) => isUsableAddress(address, syntheticNetwork)
-  const named = { mode: config.reachability, nodeName, deviceName: common.bridgeDeviceName }
-  return createReachability({ ...named, peers, direct: createDirectDialer(), isUsable, onChange, logger })
 }
 
 const deviceOf = ({ common, config }: ServiceProxyOptions) => ({
@@ -128,6 +121,7 @@ class RunningServiceProxy implements ServiceProxy {
   readonly #held = new DisposableStack()
 
   readonly #planOptions: PlanOptionsMaker
+  readonly #nearNodes: NearNodes
   #facts: KnownNetwork | undefined
   /** What the kernel should hold, and what it holds. */
   #wanted: WantedState | undefined
@@ -155,7 +149,8 @@ class RunningServiceProxy implements ServiceProxy {
     this.#reconciler = createKernelReconciler(kernel, common.bridgeDeviceName, { logger, rules })
     const carriesDatagrams = options.datagramDialer !== undefined
     const found = { carriesDatagrams, syntheticNetwork: network, kernelLimits: rules.limits }
-    const fixed = { ...options.config, nodeName: options.nodeName, ...found }
+    const fixed = { ...options.config, ...options.config.loadBalancer, nodeName: options.nodeName, ...found }
+    this.#nearNodes = createNearNodes(options.config.loadBalancer.locality === 'nearest', options.peers?.near)
     this.#planOptions = createPlanOptionsMaker(fixed)
     this.#healthChecks = createHealthChecks(logger)
     const pools = createSyntheticPools(network, () => userspace.ports)
@@ -367,9 +362,14 @@ class RunningServiceProxy implements ServiceProxy {
     const { nodeName, catalog, config } = this.#options
     const zone = zoneOf(catalog.current.nodes.get(nodeName))
     const excludedAddresses = this.#options.excludedAddresses?.() ?? noAddresses
-    // Answers to neighbours that route through this node would not come back through it.
     const reached = config.clients === 'lan' ? undefined : this.#reachability.reached
-    return this.#planOptions({ zone, withdrawn: this.#probe.withdrawn, reached, excludedAddresses })
+    return this.#planOptions({
+      zone,
+      near: this.#nearNodes(catalog.current),
+      withdrawn: this.#probe.withdrawn,
+      reached,
+      excludedAddresses,
+    })
   }
 
   /** The same object until the network of this node changes. */

@@ -33,6 +33,7 @@ const services = {
   'web-a3': '10.96.7.2',
   'web-b1': '10.96.7.3',
   'node-a2': '10.96.7.4',
+  spread: '10.96.7.5',
 } as const
 type ServiceName = keyof typeof services
 const pods = ['web-a2', 'web-a3', 'web-b1'] as const
@@ -40,6 +41,7 @@ const pods = ['web-a2', 'web-a3', 'web-b1'] as const
 let lab: Lab
 let client: Host
 let agent: LabProcess
+const servers = new Map<string, LabProcess>()
 before(async () => {
   lab = await createLab({
     cloud: ['relay'],
@@ -57,7 +59,7 @@ before(async () => {
   })
   client = lab.pod('client-a1')
   for (const pod of pods) {
-    await startTestServer(lab.pod(pod), 'http', { port: 8080, name: pod })
+    servers.set(pod, await startTestServer(lab.pod(pod), 'http', { port: 8080, name: pod }))
     await writeService(pod, lab.pod(pod).address, pod.replace('web', 'edge'), 8080)
   }
   await startTestServer(lab.node('edge-a2'), 'http', { port: 8090, name: 'node-a2' })
@@ -171,5 +173,26 @@ suite('edgeProxy.reachability', () => {
     }
     await eventually(20_000, assertAllAnswer)
     assert.equal((await reachOf('edge-a2')).reason, 'edgeProxy.reachability is tunnel')
+  })
+})
+
+suite('edgeProxy.loadBalancer.locality', () => {
+  const ports = [{ name: 'http', port: 80, targetPort: 8080 }]
+  const answers = async () => new Set(await Promise.all(Array.from({ length: 10 }, () => bodyOf(client, 'spread'))))
+
+  before(async () => {
+    const endpoints = ['a2', 'b1'].map((at) => ({ address: lab.pod(`web-${at}`).address, nodeName: `edge-${at}` }))
+    const service = serviceManifest({ name: 'spread', clusterIP: services.spread, ports })
+    const slice = endpointSliceManifest({ serviceName: 'spread', ports, endpoints })
+    await lab.writeManifest('spread.yaml', `${service}---\n${slice}`)
+  })
+
+  test('without it all endpoints are used; with nearest those of the LAN, and the others once these are dead', async () => {
+    await eventually(20_000, async () => assert.deepEqual([...(await answers())].sort(), ['web-a2', 'web-b1']))
+    await agent.stop()
+    agent = await lab.startAgent('edge-a1', { modules: { edgeProxy: { loadBalancer: { locality: 'nearest' } } } })
+    await eventually(20_000, async () => assert.deepEqual([...(await answers())], ['web-a2']))
+    await servers.get('web-a2')?.stop('SIGKILL')
+    await eventually(20_000, async () => assert.deepEqual([...(await answers())], ['web-b1']))
   })
 })

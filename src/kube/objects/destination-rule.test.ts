@@ -97,6 +97,18 @@ suite('a DestinationRule', () => {
     for (const [consistentHash, expected] of cases) assert.deepEqual(balancerOf({ consistentHash }), expected)
   })
 
+  test('says whether near endpoints come first, and nothing of regions and zones', () => {
+    const localityOf = (localityLbSetting: unknown) => {
+      const { trafficPolicy, ignored } = policyOf({ loadBalancer: { simple: 'RANDOM', localityLbSetting } })
+      return [trafficPolicy.locality, ignored.length]
+    }
+    assert.deepEqual(localityOf(undefined), [undefined, 0])
+    assert.deepEqual(localityOf({}), ['nearest', 0])
+    assert.deepEqual(localityOf({ enabled: false }), ['none', 0])
+    assert.deepEqual(localityOf({ enabled: true, failover: [{ from: 'a', to: 'b' }] }), ['nearest', 1])
+    assert.deepEqual(localityOf({ enabled: 'maybe' }), [undefined, 1])
+  })
+
   test('says in words what of a balancer is not done, and does the rest', () => {
     const sourceIp = { kind: 'consistent-hash', key: { kind: 'source-ip' }, ring: { kind: 'ring' } }
     assert.deepEqual(balancerOf({ simple: 'FASTEST' }), [undefined, ['simple: is not supported, found "FASTEST"']])

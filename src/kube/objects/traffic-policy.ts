@@ -13,6 +13,7 @@ export function parseTrafficPolicy(policy: Field, note: Note, alsoKnown: readonl
   const outlierDetection = usable(() => parseOutliers(policy.at('outlierDetection'), note), note)
   return {
     ...(loadBalancer !== undefined && { loadBalancer }),
+    ...usable(() => parseLocality(balancer.at('localityLbSetting'), note), note),
     ...(outlierDetection !== undefined && { outlierDetection }),
     ...usable(() => parseConnectionPool(policy.at('connectionPool'), note), note),
   }
@@ -38,7 +39,7 @@ const simplePolicies = new Map<string, BalancingPolicy | undefined>([
 ])
 
 function parseBalancer(balancer: Field, note: Note): BalancingPolicy | undefined {
-  noteOthers(balancer, ['simple', 'consistentHash'], note)
+  noteOthers(balancer, ['simple', 'consistentHash', 'localityLbSetting'], note)
   const hash = balancer.at('consistentHash')
   if (!hash.isAbsent) {
     const policy = usable(() => parseConsistentHash(hash, note), note)
@@ -47,6 +48,13 @@ function parseBalancer(balancer: Field, note: Note): BalancingPolicy | undefined
   const simple = balancer.at('simple')
   if (!simplePolicies.has(simple.text())) throw simple.error('is not supported')
   return simplePolicies.get(simple.text())
+}
+
+/** Istio's regions and zones say nothing about LANs; whether nearness counts is taken from it, and its order is ours. */
+function parseLocality(setting: Field, note: Note): Pick<TrafficPolicy, 'locality'> {
+  if (setting.isAbsent) return {}
+  noteOthers(setting, ['enabled'], note)
+  return { locality: setting.at('enabled').flag(true) ? 'nearest' : 'none' }
 }
 
 function parseConsistentHash(hash: Field, note: Note): BalancingPolicy {

@@ -60,6 +60,7 @@ function setUp(mode: 'auto' | 'direct' | 'tunnel', peers?: Partial<ReachPeers>) 
   const known: ReachPeers = {
     openFlow: () => Promise.reject(new Error('no path')),
     direct: () => new Set(),
+    near: () => new Set(),
     ...peers,
   }
   const reachability = createReachability({

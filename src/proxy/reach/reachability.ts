@@ -17,6 +17,8 @@ export interface ReachPeers {
   openFlow(nodeName: string, signal: AbortSignal): Promise<ByteStream>
   /** Names of nodes to which the tunnel has a direct path now. */
   direct(): ReadonlySet<string>
+  /** Names of nodes in a LAN with this one. */
+  near(): ReadonlySet<string>
 }
 
 /** What reachability needs. */
