@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Snapshot } from '../../catalog/index.ts'
 import type { NetworkView } from '../../linux/index.ts'
 import { type Backend, isInIpv4Network } from '../../model/index.ts'
@@ -7,6 +8,7 @@ import type { ProxyConfig } from '../config.ts'
 import type { NetworkFacts } from '../kernel/network-facts.ts'
 import { type ReachAnswerer, startReachAnswerer } from './answerer.ts'
 import { type Confirmations, createConfirmations, type Place } from './confirmations.ts'
+import { createPlaces, type Places, placeIdOf } from './places.ts'
 import { type AskedPlace, createQuestioner, type Questioner } from './questioner.ts'
 import { everythingReached, type ReachedEndpoints } from './reached-endpoints.ts'
 import { type RouteFacts, reasonAgainstRoute, routeFactsOf } from './routes.ts'
@@ -86,15 +88,24 @@ interface Followed {
   readonly facts: NetworkFacts
 }
 
+/** What follows from what is followed. */
+interface Known {
+  /** What the routes were read from. */
+  readonly source: Omit<Followed, 'snapshot'> & { readonly podCIDRs: readonly string[] }
+  readonly routes: RouteFacts
+  readonly placesOf: (snapshot: Snapshot) => Places
+  readonly places: Places
+}
+
 class RunningReachability implements Reachability {
   readonly #options: ReachabilityOptions
   readonly #questioner: Questioner
   readonly #confirmations: Confirmations
   #answerer: ReachAnswerer | undefined
   #followed: Followed | undefined
-  #routes: RouteFacts | undefined
+  #known: Known | undefined
   #asked: AskedHere | undefined
-  #local: ReadonlySet<string> = new Set()
+  #localAddresses: readonly string[] = []
   /** A pod of this node in whose name nothing can be asked. */
   #mutePod: string | undefined
   #neighbours: { readonly names: ReadonlySet<string>; readonly atMs: number } | undefined
@@ -106,7 +117,7 @@ class RunningReachability implements Reachability {
     this.#questioner = createQuestioner({ openFlow, nowMs: () => performance.now() })
     this.#confirmations = createConfirmations({
       reasonAgainst: (place) => this.#reasonAgainst(place),
-      sources: () => [undefined, ...(this.#routes?.podSources ?? [])],
+      sources: () => [undefined, ...(this.#known?.routes.podSources ?? [])],
       ask: (place, source, signal) => this.#questioner.ask(place, source, signal),
       accepts: (address, port, signal) => accepts(direct, address, port, signal),
       onChange,
@@ -118,7 +129,7 @@ class RunningReachability implements Reachability {
   async startAnswering(address: string | undefined): Promise<void> {
     const { onChange, logger, mode, peers } = this.#options
     if (mode === 'tunnel' || peers === undefined || address === undefined) return
-    const isHere = (address: string) => this.#local.has(address)
+    const isHere = (address: string) => this.#known?.places.local.has(address) === true
     const onAsked = () => {
       this.#look()
       onChange()
@@ -165,14 +176,15 @@ class RunningReachability implements Reachability {
   }
 
   status(): readonly NodeReach[] {
-    const known = new Map(this.#confirmations.status().map((place) => [idOf(place), place]))
+    const known = new Map(this.#confirmations.status().map((place) => [placeIdOf(place), place]))
     const nodes = new Map<string, { direct: number; tunnelled: number; reason?: string }>()
     const followed = this.#followed
-    const all = followed === undefined ? [] : placesOf(followed.snapshot, this.#options, () => true).remote
+    const all =
+      followed === undefined ? [] : createPlaces({ ...this.#options, isWanted: () => true })(followed.snapshot).remote
     for (const place of all) {
       const entry = nodes.get(place.nodeName) ?? { direct: 0, tunnelled: 0 }
       nodes.set(place.nodeName, entry)
-      const reason = this.#reasonOf(place, known.get(idOf(place)))
+      const reason = this.#reasonOf(place, known.get(placeIdOf(place)))
       if (reason === undefined) entry.direct += 1
       else {
         entry.tunnelled += 1
@@ -187,36 +199,48 @@ class RunningReachability implements Reachability {
     await this.#answerer?.[Symbol.asyncDispose]()
   }
 
-  /** Brings all up to date with what is followed. */
+  /** Brings all up to date with what is followed; costs what changed. */
   #look(): void {
     if (this.#followed === undefined) return
-    const { mode, nodeName, deviceName, peers } = this.#options
-    const { snapshot, view, facts } = this.#followed
+    const { mode, peers } = this.#options
+    const last = this.#known
+    const known = this.#knownNow(this.#followed)
+    this.#known = known
+    if (known.places.local !== last?.places.local || known.routes !== last.routes) {
+      this.#localAddresses = [...known.places.local].sort()
+      this.#mutePod = this.#localAddresses.find((address) => !canAskFor(address, known.routes))
+    }
+    this.#asked = this.#askedNow(this.#asked)
+    if (mode !== 'auto' || peers === undefined || known.places.remote === last?.places.remote) return
+    this.#confirmations.want(known.places.remote)
+  }
+
+  #knownNow({ snapshot, view, facts }: Followed): Known {
+    const { nodeName, deviceName } = this.#options
     const podCIDRs = snapshot.nodes.get(nodeName)?.podCIDRs ?? []
+    const source = { view, facts, podCIDRs }
+    const last = this.#known
+    if (last !== undefined && isDeepStrictEqual(last.source, source)) {
+      return { ...last, places: last.placesOf(snapshot) }
+    }
     const routes = routeFactsOf(view, { ...facts, deviceName, podCIDRs })
     // Most are in networks that no route leads to, and are not worth the memory.
-    const isAsked = (address: string) => reasonAgainstRoute(address, routes) === undefined
-    const { local, remote } = placesOf(snapshot, this.#options, isAsked)
-    this.#routes = routes
-    this.#local = local
-    this.#mutePod = [...local].find((address) => {
-      return !routes.own.has(address) && !routes.spokenFor.some((network) => isInIpv4Network(address, network))
-    })
-    this.#asked = this.#askedNow(this.#asked)
-    if (mode !== 'auto' || peers === undefined) return
-    this.#confirmations.want(remote)
+    const isWanted = (address: string) => reasonAgainstRoute(address, routes) === undefined
+    const placesOf = createPlaces({ ...this.#options, isWanted })
+    return { source, routes, placesOf, places: placesOf(snapshot) }
   }
 
   /** The same object as long as it is equal. */
   #askedNow(last: AskedHere | undefined): AskedHere | undefined {
     if (this.#answerer?.isAsked !== true) return undefined
-    const addresses = [...this.#local].sort()
-    return last?.addresses.join() === addresses.join() ? last : { addresses, socket: this.#answerer.at }
+    const addresses = this.#localAddresses
+    const isSame = last !== undefined && (last.addresses === addresses || last.addresses.join() === addresses.join())
+    return isSame ? last : { addresses, socket: this.#answerer.at }
   }
 
   #reasonAgainst({ nodeName, address }: AskedPlace): string | undefined {
     if (this.#mutePod !== undefined) return `this node cannot ask in the name of its pods, such as ${this.#mutePod}`
-    const against = this.#routes === undefined ? 'not asked yet' : reasonAgainstRoute(address, this.#routes)
+    const against = this.#known === undefined ? 'not asked yet' : reasonAgainstRoute(address, this.#known.routes)
     if (against !== undefined) return against
     return this.#neighbourNames().has(nodeName) ? undefined : 'the tunnel has no direct path to it'
   }
@@ -236,46 +260,15 @@ class RunningReachability implements Reachability {
     if (mode === 'tunnel') return 'edgeProxy.reachability is tunnel'
     if (peers === undefined) return 'edgeTunnel is off, through which it would be asked'
     if (known !== undefined) return known.reason
-    return this.#routes === undefined ? 'not asked yet' : reasonAgainstRoute(place.address, this.#routes)
+    return this.#known === undefined ? 'not asked yet' : reasonAgainstRoute(place.address, this.#known.routes)
   }
 }
 
 const neighboursMs = 500
 
-const idOf = ({ nodeName, address }: AskedPlace): string => `${nodeName} ${address}`
-
-/** Addresses of endpoints here, and endpoints elsewhere as far as they are wanted. */
-function placesOf(
-  snapshot: Snapshot,
-  { nodeName: ownName, isUsable }: ReachabilityOptions,
-  isWanted: (address: string) => boolean,
-) {
-  const local = new Set<string>()
-  const remote = new Map<string, AskedPlace & { readonly tcpPorts: Set<number> }>()
-  for (const { place, tcpPorts } of endpointsOf(snapshot)) {
-    const { nodeName, address } = place
-    if (!isUsable(address)) continue
-    if (nodeName === ownName) {
-      local.add(address)
-      continue
-    }
-    if (!isWanted(address)) continue
-    const known = remote.get(idOf(place)) ?? { ...place, tcpPorts: new Set() }
-    remote.set(idOf(place), known)
-    for (const port of tcpPorts) known.tcpPorts.add(port)
-  }
-  return { local, remote: [...remote.values()] }
-}
-
-function* endpointsOf({ slicesByService }: Snapshot) {
-  for (const { slices } of slicesByService.values()) {
-    for (const { endpoints, ports } of slices) {
-      const tcpPorts = ports.filter(({ protocol }) => protocol === 'tcp').map(({ port }) => port)
-      for (const { nodeName, addresses } of endpoints) {
-        if (nodeName !== undefined) yield { place: { nodeName, address: addresses[0] ?? '' }, tcpPorts }
-      }
-    }
-  }
+/** Whether a question for this pod of the node can have a source whose answers come the way of answers to the pod. */
+function canAskFor(address: string, { own, spokenFor }: RouteFacts): boolean {
+  return own.has(address) || spokenFor.some((network) => isInIpv4Network(address, network))
 }
 
 async function accepts(direct: Dialer, address: string, port: number, signal: AbortSignal): Promise<boolean> {
