@@ -224,9 +224,9 @@ test('flows of both directions are intact although their links are lost again an
   let losses = 0
   const disturb = async () => {
     while (!isOver) {
-      await delay(randomInt(60))
+      await delay(randomInt(20))
       const links = [...(left.table.peer(right.peerId)?.links ?? []), ...(right.table.peer(left.peerId)?.links ?? [])]
-      const kind = randomInt(4)
+      const kind = randomInt(3)
       if (kind === 0) wire.cut()
       // One end alone knows at first.
       else if (kind === 1) links[randomInt(Math.max(1, links.length))]?.close(new Error('lost in the test'))

@@ -3,7 +3,7 @@ import { describeError, type Logger } from '../../observability/index.ts'
 import { aborted, type BackoffPolicy, backoffDelayMs, TimeLimit } from '../../runtime/index.ts'
 import { DirectoryRefusedError, runDirectorySession } from '../directory/directory-session.ts'
 import { directoryProtocol } from '../directory/messages.ts'
-import { preSharedKeyRemedy } from '../host/handshake-watch.ts'
+import { LinkEndedError, preSharedKeyRemedy } from '../host/handshake-watch.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import { isHandshakeFailure } from '../host/private-network.ts'
@@ -151,7 +151,7 @@ export class ServerLink {
     const { host, book, ownRecord, standing, onChange, onLost, onSeen, logger } = this.#options
     this.#assertFree()
     const connection = await this.#connect(signal)
-    const cut = () => connection.abort(new Error('the link to the server ends'))
+    const cut = () => connection.abort(new LinkEndedError('the link to the server ends'))
     signal.addEventListener('abort', cut, { once: true })
     const measuring = setInterval(() => void this.#measure(connection), measureMs)
     try {
@@ -191,7 +191,7 @@ export class ServerLink {
       this.#connected.clear()
       this.#capped.clear()
       const wasStanding = standing.get(connection.peerId) === this && standing.delete(connection.peerId)
-      connection.abort(new Error('the session with the server ended'))
+      connection.abort(new LinkEndedError('the session with the server ended'))
       onChange()
       if (wasStanding) onLost()
     }

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import type { MultiaddrConnection, PeerId } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import { type Logger, silentLogger } from '../../observability/index.ts'
-import { createHandshakeWatch } from './handshake-watch.ts'
+import { createHandshakeWatch, LinkEndedError } from './handshake-watch.ts'
 
 const peer = {} as PeerId
 const broken = new Error('unexpected end of stream')
@@ -14,14 +14,14 @@ function setUp(hasPreSharedKey = true) {
   const watch = createHandshakeWatch({ logger, hasPreSharedKey })
   let port = 40_000
   /** A connection from the host that gets as far as `isEncrypted` says, and then breaks. */
-  const connect = async (host: string, isEncrypted: boolean) => {
+  const connect = async (host: string, isEncrypted: boolean, error = broken) => {
     port += 1
     const events = new EventTarget()
     const remoteAddr = multiaddr(`/ip4/${host}/tcp/${port}`)
     const connection = Object.assign(events, { remoteAddr }) as unknown as MultiaddrConnection
     assert.equal(await watch.denyInboundConnection?.(connection), false)
     if (isEncrypted) assert.equal(await watch.denyInboundEncryptedConnection?.(peer, connection), false)
-    events.dispatchEvent(Object.assign(new Event('close'), { error: broken }))
+    events.dispatchEvent(Object.assign(new Event('close'), { error }))
   }
   return { addresses, connect }
 }
@@ -30,6 +30,12 @@ test('a node that dies in the middle of one handshake is not said to have anothe
   const { addresses, connect } = setUp()
   await connect('192.0.2.1', false)
   await connect('192.0.2.2', false)
+  assert.deepEqual(addresses, [])
+})
+
+test('handshakes that we end ourselves are not held against a node', async () => {
+  const { addresses, connect } = setUp()
+  for (let attempt = 0; attempt < 5; attempt++) await connect('192.0.2.1', false, new LinkEndedError('gone'))
   assert.deepEqual(addresses, [])
 })
 

@@ -1,6 +1,11 @@
 import type { ConnectionGater, MultiaddrConnection } from '@libp2p/interface'
 import type { Logger } from '../../observability/index.ts'
 
+/** We end a connection, and with it the handshakes of others that come over it. */
+export class LinkEndedError extends Error {
+  override readonly name = 'LinkEndedError'
+}
+
 /** One line per remote address in this time, so that a node with the wrong key does not fill the log. */
 const quietMs = 60_000
 
@@ -30,7 +35,7 @@ export function createHandshakeWatch(options: {
     denyInboundConnection(connection) {
       if (!options.hasPreSharedKey) return false
       connection.addEventListener('close', ({ error }) => {
-        const failedHere = error !== undefined && !encrypted.has(connection)
+        const failedHere = error !== undefined && !(error instanceof LinkEndedError) && !encrypted.has(connection)
         if (failedHere) noteFailure(connection.remoteAddr.toString(), error)
       })
       return false

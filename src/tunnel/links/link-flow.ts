@@ -3,6 +3,7 @@ import { encodeOffset, type FrameBatch, frameType, LinkProtocolError } from './f
 import type { Link, Sender } from './link.ts'
 import { ReceivePath } from './receive-path.ts'
 import { ReplayBuffer } from './replay-buffer.ts'
+import { Starvation } from './starvation.ts'
 import { type Holder, smallWindowBytes, type WindowBudget } from './window-budget.ts'
 
 /** What a flow needs of those who keep it. */
@@ -68,6 +69,7 @@ export class LinkFlow extends Duplex implements Sender, Holder {
   #received = 0
   #window: number
   #granted = firstCreditBytes
+  readonly #starvation = new Starvation()
   #held = 0
   #isRemoteDone = false
   /** The far end knows that the flow is over, or can no longer be told. */
@@ -201,6 +203,7 @@ export class LinkFlow extends Duplex implements Sender, Holder {
 
   onData(link: Link, bytes: Buffer): void {
     if (this.#path.isStale(link)) return
+    this.#starvation.arriving()
     if (this.#received + this.#path.queuedBytes + bytes.length > this.#granted || this.#isRemoteDone) {
       throw new LinkProtocolError(`flow ${this.id} sends more than it has credit for`)
     }
@@ -333,6 +336,7 @@ export class LinkFlow extends Duplex implements Sender, Holder {
   #take(piece: Buffer | null): void {
     if (piece === null) this.#isRemoteDone = true
     else this.#received += piece.length
+    this.#starvation.arrived(this.#received)
     if (!this.destroyed) this.push(piece)
   }
 
@@ -352,6 +356,7 @@ export class LinkFlow extends Duplex implements Sender, Holder {
     }
     this.#window = this.#nextWindow()
     if (consumed + this.#window <= this.#granted) return
+    this.#starvation.granted(this.#granted)
     this.#granted = consumed + this.#window
     this.#grant()
   }
@@ -373,12 +378,11 @@ export class LinkFlow extends Duplex implements Sender, Holder {
     this.#link = link
   }
 
-  /** A sender that has used up nearly all credit, while the reader keeps up, waits for us: the way is long. */
+  /** The window grows while the sender waits for us and the reader does not. */
   #nextWindow(): number {
     const { budget } = this.#owner
     const window = budget.shrink(this.#window)
-    const isStarved = this.#granted - this.#received < window / 4
-    return isStarved && this.readableLength < smallWindowBytes ? budget.grow(window) : window
+    return this.#starvation.take() && this.readableLength < smallWindowBytes ? budget.grow(window) : window
   }
 }
 
