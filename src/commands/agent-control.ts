@@ -1,7 +1,7 @@
 import type { Catalog } from '../catalog/index.ts'
 import type { DnsServer } from '../dns/index.ts'
 import type { ObjectSource, ObjectSourceStatus } from '../kube/index.ts'
-import type { ServiceProxy } from '../proxy/index.ts'
+import type { HostRoutes, ServiceProxy } from '../proxy/index.ts'
 import type { Tunnel } from '../tunnel/index.ts'
 import type { Boot } from './boot.ts'
 import type { CatalogMemory } from './catalog-memory.ts'
@@ -19,6 +19,7 @@ export interface AgentParts {
   readonly source: ObjectSource
   readonly dns: DnsServer | undefined
   readonly proxy: ServiceProxy | undefined
+  readonly hostRoutes: HostRoutes | undefined
   readonly tunnel: Tunnel | undefined
   readonly metricsServer: MetricsServer
 }
@@ -46,6 +47,7 @@ function agentStatusOf(base: Boot<'agent'>, build: BuildInfo, parts: AgentParts)
     metadata: { ...memoryOf(parts.memory), ...metadataOf(parts.catalog, parts.source.status()) },
     ...(dns !== undefined && { dns: { listening: [`${dns.address}:${dns.port}`], upstreams: dns.upstreams } }),
     ...(proxy !== undefined && { proxy }),
+    ...(parts.hostRoutes !== undefined && { hostRoutes: parts.hostRoutes.status() }),
     ...(parts.tunnel !== undefined && { tunnel: parts.tunnel.status() }),
     ...(scraped !== undefined && { metrics: scraped }),
   }

@@ -1,5 +1,5 @@
 import { type Catalog, createCatalog, type RememberedCatalog } from '../catalog/index.ts'
-import { type DnsOptions, startDns } from '../dns/index.ts'
+import { type AddressOfEndpoint, type DnsServer, startDns } from '../dns/index.ts'
 import { type AddressWatch, type Kernel, openKernel, watchAddresses } from '../linux/index.ts'
 import {
   createDirectDatagramDialer,
@@ -10,9 +10,11 @@ import {
 } from '../net/index.ts'
 import {
   chooseKernelRules,
+  type HostRoutes,
   type ServiceProxy,
   type ServiceProxyOptions,
   type Socks5Proxy,
+  startHostRoutes,
   startServiceProxy,
   startSocks5Proxy,
   tableName,
@@ -34,9 +36,9 @@ const removeTimeoutMs = 5_000
 /** The boot sequence of `edgemesh agent`; disposal stops in reverse order, also when a later start throws. */
 export async function run(configFile: string, context: CommandContext): Promise<number> {
   const base = boot('agent', configFile, context)
-  const { config, logger, metrics, signal } = base
-  const { edgeDNS, edgeProxy } = config.modules
-  const { bridgeDeviceName, bridgeDeviceIP } = config.commonConfig
+  const { config, logger, signal } = base
+  const { edgeProxy } = config.modules
+  const { bridgeDeviceName } = config.commonConfig
   await using running = new AsyncDisposableStack()
   running.use(base.serviceManager)
   running.use(await lockInstance(base))
@@ -61,23 +63,16 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const rules = edgeProxy.enable ? await chooseKernelRules(kernel, edgeProxy.kernel, base, signal) : undefined
   // The device before DNS, which listens on its address.
   await using unlessReady = await beginDevice(base, kernel)
-  const dnsLogger = base.loggerOf('dns')
-  const ownAddresses = () => [bridgeDeviceIP]
-  const addressOfEndpoint: DnsOptions['addressOfEndpoint'] = (service, endpoint) =>
-    proxy?.endpointAddressOf(service, endpoint)
-  const named = { catalog, ownAddresses, addressOfEndpoint }
-  const dns = edgeDNS.enable
-    ? running.use(await startDns({ config: edgeDNS, address: bridgeDeviceIP, ...named, logger: dnsLogger, metrics }))
-    : undefined
+  const dns = await beginDns(running, base, catalog, (service, endpoint) => proxy?.endpointAddressOf(service, endpoint))
   const { excludedAddresses } = running.use(startAgentReload(base, context.env, tunnel))
   const peers = tunnel && reachPeersOf(tunnel)
   const proxied = { kernel, catalog, dialer, datagramDialer, peers, excludedAddresses }
   proxy = rules && running.use(await beginProxy(base, { rules, ...proxied }))
+  const hostRoutes = proxy && running.use(beginHostRoutes(base, proxied))
   const socks5 = await beginSocks5(running, base, reach, dialer)
   const metricsServer = running.use(startMetricsServer(base))
-  running.use(
-    await startAgentControl(base, context.build, { catalog, memory, source, dns, proxy, tunnel, metricsServer }),
-  )
+  const parts = { catalog, memory, source, dns, proxy, hostRoutes, tunnel, metricsServer }
+  running.use(await startAgentControl(base, context.build, parts))
 
   unlessReady.move()
   logger.info({ component: 'agent' }, 'agent ready')
@@ -96,6 +91,19 @@ async function beginDevice({ config, signal }: Boot<'agent'>, { network }: Kerne
   const isNew = await network.ensureDevice({ name, address, syntheticRange }, signal)
   if (isNew) undo.defer(() => network.removeDevice(name, AbortSignal.timeout(removeTimeoutMs)))
   return undo
+}
+
+async function beginDns(
+  running: AsyncDisposableStack,
+  { config, loggerOf, metrics }: Boot<'agent'>,
+  catalog: Catalog,
+  addressOfEndpoint: AddressOfEndpoint,
+): Promise<DnsServer | undefined> {
+  const { edgeDNS } = config.modules
+  if (!edgeDNS.enable) return undefined
+  const address = config.commonConfig.bridgeDeviceIP
+  const named = { catalog, ownAddresses: () => [address], addressOfEndpoint }
+  return running.use(await startDns({ config: edgeDNS, address, ...named, logger: loggerOf('dns'), metrics }))
 }
 
 /** A folder of manifests is on disk itself: a second copy could only contradict it. */
@@ -178,6 +186,14 @@ async function beginSocks5(
     metrics,
   })
   return running.use(socks5)
+}
+
+function beginHostRoutes(
+  { config, loggerOf }: Boot<'agent'>,
+  parts: Pick<ServiceProxyOptions, 'kernel' | 'catalog' | 'peers' | 'excludedAddresses'>,
+): HostRoutes {
+  const known = { config: config.modules.edgeProxy, nodeName: config.nodeName, logger: loggerOf('proxy') }
+  return startHostRoutes({ ...parts, ...known, network: parts.kernel.network })
 }
 
 async function beginProxy(

@@ -14,7 +14,7 @@ export async function run({ options }: CommandInput, context: CommandContext): P
       : defaultDeviceName
   await cleanUp({ table: tableName, deviceName }, AbortSignal.any([context.signal, AbortSignal.timeout(30_000)]))
   context.out(
-    `removed: nftables table ${tableName}, chains ${chainPrefix}* of iptables, device ${deviceName} with its routes, accepts in other firewalls\n`,
+    `removed: nftables table ${tableName}, chains ${chainPrefix}* of iptables, device ${deviceName} with its routes, routes through neighbours, accepts in other firewalls\n`,
   )
   return 0
 }

@@ -16,10 +16,22 @@ test('peers with a direct path are neighbours, those behind relays and punched h
     peer('far', { kind: 'relayed', via: 'relay' }),
     peer('punched', { kind: 'punched', address: '203.0.113.9:20006' }),
     peer('away', { kind: 'none' }),
+    peer('near by libp2p', { kind: 'lan', address: '/ip4/192.168.1.13/tcp/20006' }),
+    peer('near by a socket for both families', { kind: 'lan', address: '::ffff:192.168.1.14:41000' }),
+    peer('near by IPv6', { kind: 'lan', address: 'fe80::1:41000' }),
   ]
   const tunnel = { status: () => ({ peerId: '', listen: [], servers: [], peers }) } as unknown as Tunnel
-  assert.deepEqual([...reachPeersOf(tunnel).direct()], ['near', 'public'])
-  assert.deepEqual([...reachPeersOf(tunnel).near()], ['near'])
+  const alsoNear = ['near by libp2p', 'near by a socket for both families', 'near by IPv6']
+  assert.deepEqual([...reachPeersOf(tunnel).direct()], ['near', 'public', ...alsoNear])
+  assert.deepEqual([...reachPeersOf(tunnel).near()], ['near', ...alsoNear])
+  assert.deepEqual(
+    [...reachPeersOf(tunnel).lanAddresses()],
+    [
+      ['near', '192.168.1.12'],
+      ['near by libp2p', '192.168.1.13'],
+      ['near by a socket for both families', '192.168.1.14'],
+    ],
+  )
 })
 
 test('flows to the part of a node that takes keys are asked for as such', async () => {

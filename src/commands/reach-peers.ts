@@ -13,11 +13,23 @@ export function reachPeersOf(tunnel: Tunnel): ReachPeers {
       const near = tunnel.status().peers.filter(({ path }) => path.kind === 'lan')
       return new Set(near.map(({ name }) => name))
     },
+    lanAddresses() {
+      const entries = tunnel.status().peers.flatMap(({ name, path }) => {
+        const address = path.kind === 'lan' ? ipv4Of(path.address) : undefined
+        return address === undefined ? [] : [[name, address] as const]
+      })
+      return new Map(entries)
+    },
     direct() {
       const near = tunnel.status().peers.filter(({ path }) => path.kind === 'lan' || path.kind === 'direct')
       return new Set(near.map(({ name }) => name))
     },
   }
+}
+
+/** The IPv4 address in a multiaddress or `address:port`; undefined without one. */
+function ipv4Of(address: string): string | undefined {
+  return /^(?:\/ip4\/|::ffff:)?(\d+\.\d+\.\d+\.\d+)(?=[:/]|$)/.exec(address)?.[1]
 }
 
 /** A dialer for peers' flows that brings those which bring keys to the proxy, and all others to their target. */

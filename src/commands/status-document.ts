@@ -1,6 +1,6 @@
 import type { Role } from '../config/index.ts'
 import type { GatewayStatus } from '../gateway/index.ts'
-import type { ServiceProxyStatus } from '../proxy/index.ts'
+import type { HostRouteStatus, ServiceProxyStatus } from '../proxy/index.ts'
 import type { TunnelServerStatus, TunnelStatus } from '../tunnel/index.ts'
 import type { Boot } from './boot.ts'
 import type { BuildInfo } from './command.ts'
@@ -19,6 +19,8 @@ export interface StatusDocument {
   readonly metadata?: MetadataStatus
   readonly dns?: { readonly listening: readonly string[]; readonly upstreams: readonly string[] }
   readonly proxy?: ServiceProxyStatus
+  /** Routes to the pods of LAN neighbours. */
+  readonly hostRoutes?: readonly HostRouteStatus[]
   readonly gateway?: GatewayStatus
   readonly tunnel?: TunnelStatus
   readonly metrics?: MetricsServerStatus
@@ -58,6 +60,7 @@ export function renderStatus(status: StatusDocument): string {
     status.metadata && renderMetadata(status.metadata),
     status.dns && [`dns       listens on ${status.dns.listening.join(', ')}; asks ${listOf(status.dns.upstreams)}`],
     status.proxy && renderProxy(status.proxy),
+    status.hostRoutes?.map(renderHostRoute),
     status.gateway && renderGateway(status.gateway),
     status.tunnel && renderTunnel(status.tunnel),
     status.server && renderServer(status.server),
@@ -115,6 +118,11 @@ function renderReachability({ nodes }: ServiceProxyStatus['reachability']): stri
     }),
     ...[...reasons].map(([reason, names]) => `reach     ${shortListOf(names)} through the tunnel: ${reason}`),
   ]
+}
+
+function renderHostRoute({ node, gateway, networks, reason }: HostRouteStatus): string {
+  const routed = networks.length === 0 ? 'none' : `${networks.join(', ')} via ${gateway}`
+  return `route     ${node.padEnd(20)} ${routed}${reason === undefined ? '' : `: ${reason}`}`
 }
 
 function shortListOf(names: readonly string[]): string {

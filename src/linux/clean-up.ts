@@ -17,8 +17,8 @@ export type RulesKind = 'nftables' | IptablesKind
 
 /**
  * Removes everything of ours from the kernel: the nftables table, the chains of iptables, the marked accepts in tables
- * of others, the device with its address and routes. Needs no running agent; doing it twice is fine. Goes on after a
- * failure and rejects at the end with all of them.
+ * of others, routes through neighbours, the device with its address and routes. Needs no running agent; doing it twice
+ * is fine. Goes on after a failure and rejects at the end with all of them.
  */
 export async function cleanUp({ table, deviceName }: CleanUpOptions, signal: AbortSignal): Promise<void> {
   const failures: unknown[] = []
@@ -36,7 +36,9 @@ export async function cleanUp({ table, deviceName }: CleanUpOptions, signal: Abo
   await attempt(() => createForeignFirewalls(table).removeAccepts(signal))
   await attempt(async () => {
     using network = await createNodeNetwork()
+    const failures = await network.setNeighbourRoutes([], signal)
     await network.removeDevice(deviceName, signal)
+    if (failures[0] !== undefined) throw failures[0].error
   })
   if (failures.length === 1) throw failures[0]
   if (failures.length > 1) throw new AggregateError(failures, 'Cannot remove all of edgemesh from the kernel')

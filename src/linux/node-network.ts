@@ -13,6 +13,11 @@ export interface NodeNetwork extends Disposable {
    * here get `source` as their address.
    */
   setHostRoutes(device: string, routes: HostRoutes, signal: AbortSignal): Promise<void>
+  /**
+   * Makes exactly these routes through neighbours exist among those that are ours (protocol 96), and tells which could
+   * not be added or removed. Routes of others are never touched, and win where they lead to the same network.
+   */
+  setNeighbourRoutes(routes: readonly NeighbourRoute[], signal: AbortSignal): Promise<readonly NeighbourRouteFailure[]>
   /** Everything as it is now. */
   view(signal: AbortSignal): Promise<NetworkView>
   /**
@@ -37,6 +42,20 @@ export interface HostRoutes {
   readonly source?: string | undefined
 }
 
+/** A way to a network through another machine in a network of this node. */
+export interface NeighbourRoute {
+  /** CIDR text. */
+  readonly network: string
+  readonly gateway: string
+  readonly interface: string
+}
+
+/** A route that could not be added, or removed. */
+export interface NeighbourRouteFailure {
+  readonly route: NeighbourRoute
+  readonly error: unknown
+}
+
 /** The IPv4 network of this node at one moment. */
 export interface NetworkView {
   readonly interfaces: readonly NetworkInterface[]
@@ -56,6 +75,10 @@ export interface NetworkRoute {
   readonly leadsSomewhere: boolean
   /** Absent for routes over several interfaces, and those that lead nowhere. */
   readonly interface?: string
+  /** The next hop; absent without one, or with several. */
+  readonly gateway?: string
+  /** Made by this node's agent, now or in an earlier run. */
+  readonly isOurs?: true
 }
 
 /** One interface with its IPv4 addresses. */

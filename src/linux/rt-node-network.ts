@@ -1,21 +1,28 @@
-import type { RtNetlinkSocket } from 'netlink'
 import { type Logger, silentLogger } from '../observability/index.ts'
 import { AddressTakenError, NetlinkError } from './errors.ts'
-import { decodeAttributes, encodeAttribute, type NetlinkRequests, openRouteSocket, requestOptions } from './netlink.ts'
+import { setNeighbourRoutes } from './neighbour-routes.ts'
+import { decodeAttributes, encodeAttribute, openRouteSocket, requestOptions } from './netlink.ts'
 import { NetworkWatch } from './network-watch.ts'
 import type { DeviceSpec, HostRoutes, NetworkInterface, NetworkView, NodeNetwork } from './node-network.ts'
-
-type RouteSocket = NetlinkRequests<RtNetlinkSocket>
-type Links = Awaited<ReturnType<RtNetlinkSocket['getLinks']>>
-type Addresses = Awaited<ReturnType<RtNetlinkSocket['getAddresses']>>
-type Routes = Awaited<ReturnType<RtNetlinkSocket['getRoutes']>>
-
-const familyIpv4 = 2
-/** Marks routes as ours; the kernel only stores it. */
-const routeProtocol: number = 96
-const tables = { main: 254, local: 255 }
-const scopes = { link: 253, host: 254 }
-const createNew = { ...requestOptions, flags: 0x400 | 0x200 }
+import {
+  type Addresses,
+  bytesOf,
+  createNew,
+  familyIpv4,
+  ignoring,
+  indexOf,
+  type Links,
+  listAddresses,
+  listLinks,
+  listRoutes,
+  nameOf,
+  type RouteSocket,
+  type Routes,
+  routeProtocol,
+  scopes,
+  tables,
+  textOf,
+} from './route-messages.ts'
 
 /** Speaks rtnetlink in the network namespace of this process. */
 export async function createNodeNetwork(logger: Logger = silentLogger): Promise<NodeNetwork> {
@@ -32,6 +39,7 @@ export async function createNodeNetwork(logger: Logger = silentLogger): Promise<
       )
     },
     setHostRoutes: (device, routes, signal) => setHostRoutes(netlink, device, routes, signal),
+    setNeighbourRoutes: (routes, signal) => setNeighbourRoutes(netlink, routes, signal),
     async view(signal) {
       signal.throwIfAborted()
       return viewOf(...(await listAll(netlink)))
@@ -46,12 +54,6 @@ export async function createNodeNetwork(logger: Logger = silentLogger): Promise<
 
 const listAll = (netlink: RouteSocket): Promise<[Links, Addresses, Routes]> =>
   Promise.all([listLinks(netlink), listAddresses(netlink), listRoutes(netlink)])
-const listLinks = (netlink: RouteSocket): Promise<Links> =>
-  netlink.ask('list devices', (socket) => socket.getLinks({}, {}, requestOptions))
-const listAddresses = (netlink: RouteSocket): Promise<Addresses> =>
-  netlink.ask('list addresses', (socket) => socket.getAddresses({ family: familyIpv4 }, {}, requestOptions))
-const listRoutes = (netlink: RouteSocket): Promise<Routes> =>
-  netlink.ask('list routes', (socket) => socket.getRoutes({ family: familyIpv4 }, {}, requestOptions))
 
 async function ensureDevice(netlink: RouteSocket, device: DeviceSpec, signal: AbortSignal): Promise<boolean> {
   signal.throwIfAborted()
@@ -195,7 +197,9 @@ function viewOf(links: Links, addresses: Addresses, routes: Routes): NetworkView
       if (data.dstLen === 0 || data.table !== tables.main) return []
       const network = `${textOf(attrs.dst)}/${data.dstLen}`
       const link = attrs.oif === undefined ? {} : { interface: nameOf(links, attrs.oif) }
-      return [{ network, leadsSomewhere: isUnicast(data.type), ...link }]
+      const via = attrs.gateway === undefined ? {} : { gateway: textOf(attrs.gateway) }
+      const isOurs = data.protocol === routeProtocol ? { isOurs: true as const } : {}
+      return [{ network, leadsSomewhere: isUnicast(data.type), ...link, ...via, ...isOurs }]
     }),
   }
 }
@@ -226,19 +230,4 @@ function nextHopsOf(multipath: Buffer | undefined): number[] {
     at += Math.max(8, Math.ceil(multipath.readUInt16LE(at) / 4) * 4)
   }
   return indexes
-}
-
-const indexOf = (links: Links, name: string): number | undefined =>
-  links.find(({ attrs }) => attrs.ifname === name)?.data.index
-const nameOf = (links: Links, index: number | undefined): string =>
-  links.find(({ data }) => data.index === index)?.attrs.ifname ?? `#${index}`
-const textOf = (address: Buffer | undefined): string => (address === undefined ? '' : [...address].join('.'))
-const bytesOf = (address: string): Buffer => Buffer.from(address.split('.').map(Number))
-
-async function ignoring(code: string, run: () => Promise<unknown>): Promise<void> {
-  try {
-    await run()
-  } catch (error) {
-    if (!(error instanceof NetlinkError) || error.code !== code) throw error
-  }
 }

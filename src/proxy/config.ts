@@ -71,6 +71,12 @@ export const proxySchema = z.strictObject({
     .describe(
       'How endpoints on other nodes are reached. tunnel: always through the tunnel. direct: all pod addresses are taken to be routable, as with a CNI plugin that spans all nodes. auto: directly where the node has confirmed, over that very route, that it is reached at the address of its endpoint; else through the tunnel.',
     ),
+  hostRoutes: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Route the pods of LAN neighbours (podCIDRs of their Nodes) to these, where the tunnel has met them in a network of this node and their networks clash with nothing; needs reachability auto or direct. The routes have protocol 96, and go with edgemesh cleanup.',
+    ),
   kernel: z
     .enum(['auto', 'nftables', 'iptables'])
     .default('auto')

@@ -14,6 +14,7 @@ export { chooseKernelRules, type KernelRules, type KernelRulesStatus } from './k
 export { tableName } from './kernel/nft-table.ts'
 export * from './l4/dial-first-reachable.ts'
 export * from './l7/index.ts'
+export { type HostRouteStatus, type HostRoutes, type HostRoutesOptions, startHostRoutes } from './reach/host-routes.ts'
 export type { ReachPeers } from './reach/reachability.ts'
 export * from './service-proxy.ts'
 export type * from './service-proxy-options.ts'

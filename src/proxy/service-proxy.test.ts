@@ -114,6 +114,7 @@ function fakeKernel(
       },
       removeDevice: async () => {},
       setHostRoutes: async () => {},
+      setNeighbourRoutes: async () => [],
       view: async () => ({ interfaces: [], defaultRouteInterfaces: ['eth0'], defaultGateways: [], routes: [] }),
       watch: async () => ({ [Symbol.dispose]() {} }),
       [Symbol.dispose]() {},

@@ -98,6 +98,7 @@ function idleKernel(): Kernel {
       ensureDevice: async () => false,
       removeDevice: async () => {},
       setHostRoutes: async () => {},
+      setNeighbourRoutes: async () => [],
       view: async () => ({ interfaces: [], defaultRouteInterfaces: ['eth0'], defaultGateways: [], routes: [] }),
       watch: async () => ({ [Symbol.dispose]() {} }),
       [Symbol.dispose]() {},

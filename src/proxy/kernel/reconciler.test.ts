@@ -69,6 +69,7 @@ function fakeKernel() {
       ensureDevice: async () => false,
       removeDevice: async () => {},
       setHostRoutes: async (device, { addresses }) => void done.push(`routes ${device} ${addresses.join()}`),
+      setNeighbourRoutes: async () => [],
       view: async () => ({ interfaces: [], defaultRouteInterfaces: [], defaultGateways: [], routes: [] }),
       watch: async () => ({ [Symbol.dispose]() {} }),
       [Symbol.dispose]() {},

@@ -61,6 +61,7 @@ function setUp(mode: 'auto' | 'direct' | 'tunnel', peers?: Partial<ReachPeers>) 
     openFlow: () => Promise.reject(new Error('no path')),
     direct: () => new Set(),
     near: () => new Set(),
+    lanAddresses: () => new Map(),
     ...peers,
   }
   const reachability = createReachability({

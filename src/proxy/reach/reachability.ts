@@ -21,6 +21,8 @@ export interface ReachPeers {
   direct(): ReadonlySet<string>
   /** Names of nodes in a LAN with this one. */
   near(): ReadonlySet<string>
+  /** The same by name, with the IPv4 addresses at which the tunnel is connected to them. */
+  lanAddresses(): ReadonlyMap<string, string>
 }
 
 /** What reachability needs. */
