@@ -44,6 +44,7 @@ interface EndOptions {
   readonly previousKey?: Uint8Array
   readonly budget?: WindowBudget
   readonly owners?: Readonly<Record<string, string>>
+  readonly resumeMs?: number
 }
 
 async function createCredentials(key: Uint8Array = secret, previous?: Uint8Array): Promise<LinkCredentials> {
@@ -380,8 +381,8 @@ test('idle links are let go by both ends, and no flow is lost by that', async ()
 })
 
 test('a link that is abandoned says no farewell, so that its ports are free at once', async () => {
-  await using near = await startEnd('near')
-  await using far = await startEnd('far')
+  await using near = await startEnd('near', { resumeMs: 500 })
+  await using far = await startEnd('far', { resumeMs: 500 })
   await join(near, far)
   const [opened, accepted] = await openFlow(near, far)
   const ended = once(accepted, 'error')

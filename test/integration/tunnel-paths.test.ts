@@ -25,9 +25,11 @@ const greeting = () => startTcpServer((socket) => void socket.end('hello'))
 
 test('after a restart of the server agents are back within 2 s and new flows work within 5 s', async (context) => {
   await using folder = await TestFolder.create()
+  // Its flow waits for a server that does not come back in time.
+  const config = { resumeSeconds: 1 }
   const first = await startTestServer(folder)
-  await using a = await startTestAgent(folder, 'edge-a', first.port)
-  await using b = await startTestAgent(folder, 'edge-b', first.port)
+  await using a = await startTestAgent(folder, 'edge-a', first.port, { config })
+  await using b = await startTestAgent(folder, 'edge-b', first.port, { config })
   await using target = await greeting()
   b.serve('10.1.1.1', target.port)
   await eventually('both are connected', () => isServerReady(a) && isServerReady(b) && knows(a, 'edge-b'))
