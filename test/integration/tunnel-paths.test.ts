@@ -154,7 +154,9 @@ test('a mesh whose muxers are mplex carries flows, and one with yamux alone does
   await using target = await greeting()
   b.serve('10.1.1.1', target.port)
   await eventually('both are connected', () => isServerReady(a) && isServerReady(b) && knows(a, 'edge-b'))
-  assert.equal((await readAll(await dial(a, 'edge-b', target.port))).toString(), 'hello')
+  // The library would end a connection on which more than five streams begin within a second.
+  const answers = Array.from({ length: 20 }, async () => readAll(await dial(a, 'edge-b', target.port)))
+  for (const answer of answers) assert.equal((await answer).toString(), 'hello')
   await eventually('the other has tried', () => outsider.tunnel.status().servers[0]?.lastError !== undefined)
   assert.equal(isServerReady(outsider), false)
 })

@@ -129,7 +129,8 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
 }
 
 async function muxerOf(name: 'yamux' | 'mplex', maxStreams: number): Promise<() => StreamMuxerFactory> {
-  if (name === 'mplex') return (await import('@libp2p/mplex')).mplex()
+  // By itself it ends a connection on which six streams begin within a second; streams have limits of our own.
+  if (name === 'mplex') return (await import('@libp2p/mplex')).mplex({ disconnectThreshold: maxStreams })
   return yamux({
     // It would ask every neighbour twice a minute.
     enableKeepAlive: false,
