@@ -92,7 +92,8 @@ async function join(
   meter: RelayMeter | undefined,
 ): Promise<void> {
   meter?.open(pair, streams)
-  meter?.close(pair, streams, await splice(...streams, signal))
+  const result = await splice(...streams, signal)
+  meter?.close(pair, streams, result)
 }
 
 /** All that the joining library needs of a stream, with nothing to say and nowhere to send. */
