@@ -9,7 +9,7 @@
  *    corp.example) edge-a1 ── client-edge-a1 (pod)
  *
  * The agent of edge-a1 reads a resolv.conf of its own, which names the resolver on the WAN, and asks cloud-1 for
- * corp.example only.
+ * corp.example only. In the last test a resolver on edge-a1 stands for the cluster's own DNS.
  */
 import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
@@ -195,4 +195,37 @@ test('with everything outside away, cluster names are answered as ever, known na
   assert.equal((await dig(pod, 'none.default.svc.cluster.local')).code, 'NXDOMAIN')
   await lab.restoreWan('a')
   await eventually(40_000, async () => assert.deepEqual((await dig(pod, 'other.example')).data, ['198.51.100.8']))
+})
+
+test('in front of the cluster’s own DNS everything is asked there and cached, and edgemesh answers while it is away', async () => {
+  const records = { 'outside.example': '198.51.100.20', [web]: '10.96.99.99' }
+  const clusterDns = edge.spawn([process.execPath, resolver, edge.address, JSON.stringify(records)])
+  await clusterDns.waitForLine(/^listening/)
+  const ports = (['UDP', 'TCP'] as const).map((protocol) => ({ name: protocol.toLowerCase(), port: 53, protocol }))
+  const place = { namespace: 'kube-system', ports }
+  const service = serviceManifest({ ...place, name: 'kube-dns', clusterIP: '10.96.0.53' })
+  const endpoints = [{ address: edge.address, nodeName: 'edge-a1' }]
+  const slice = endpointSliceManifest({ ...place, serviceName: 'kube-dns', endpoints })
+  await lab.writeManifest('kube-dns.yaml', `${service}---\n${slice}`)
+  await agent.stop()
+  const cacheDNS = { enable: true, cacheTTL: 8 }
+  agent = await lab.startAgent('edge-a1', { modules: { edgeDNS: { resolvConf, cacheDNS } } })
+
+  assert.deepEqual((await dig(pod, web)).data, ['10.96.99.99'])
+  assert.deepEqual((await dig(pod, 'outside.example')).data, ['198.51.100.20'])
+  // The resolver of the host knows it, but is not asked.
+  assert.equal((await dig(pod, 'upstream.example')).code, 'NXDOMAIN')
+
+  await clusterDns.stop('SIGKILL')
+  const ttlOfKnown = async () => {
+    const { data, text } = await dig(pod, 'outside.example')
+    assert.deepEqual(data, ['198.51.100.20'])
+    return Number(/outside\.example\.\s+(\d+)\s+IN\s+A/.exec(text)?.[1])
+  }
+  // The resolver has said 60 s. What is not in the cache any more is told with 30: stale, but better than nothing.
+  const ttl = await ttlOfKnown()
+  assert.ok(ttl > 30, `${ttl} s`)
+  await eventually(20_000, async () => assert.equal(await ttlOfKnown(), 30))
+  assert.equal(new Set((await dig(pod, '+tcp', crowd)).data).size, 150)
+  assert.equal((await dig(pod, 'unknown.example')).code, 'SERVFAIL')
 })
