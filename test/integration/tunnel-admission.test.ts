@@ -73,13 +73,17 @@ async function assertReaches(from: TestAgent, to: string, port: number): Promise
   }
 }
 
-/** A flow that stands. */
-async function openFlow(from: TestAgent, to: string, port: number): Promise<{ readonly ended: Promise<void> }> {
+/** A flow that stands; tells why it has ended. */
+async function openFlow(from: TestAgent, to: string, port: number): Promise<{ readonly ended: Promise<string> }> {
   const stream = await dial(from, to, port)
   stream.write('x')
   await once(stream, 'data')
-  const { promise, resolve } = Promise.withResolvers<void>()
-  stream.once('close', () => resolve()).on('error', () => {})
+  const { promise, resolve } = Promise.withResolvers<string>()
+  let reason = ''
+  stream.once('close', () => resolve(reason))
+  stream.on('error', (error) => {
+    reason = error.message
+  })
   stream.resume()
   return { ended: promise }
 }
@@ -88,10 +92,14 @@ test('a node that is revoked on the server loses its flows there, is told why, a
   await using running = new AsyncDisposableStack()
   const { server, a, b, target, atServer, rejoin } = await startMesh(running)
   await assertReaches(a, 'edge-b', target.port)
-  await eventually('a link is spliced', () => server.tunnel.status().relayed.some(({ open: count }) => count > 0))
+  await eventually('a link stands', () =>
+    [a, b].every(({ tunnel }) => tunnel.status().peers.some(({ links }) => links !== undefined)),
+  )
   const flow = await openFlow(a, 'edge-b', target.port)
+  const back = await openFlow(b, 'edge-a', target.port)
   await atServer({ revoked: ['edge-b'] })
-  await flow.ended
+  assert.match(await flow.ended, /does not relay for edge-b: this relay has revoked it/)
+  assert.match(await back.ended, /refuses this node: edge-b .* is revoked/)
   await eventually('the splices are cut', () => server.tunnel.status().relayed.every(({ open: count }) => count === 0))
   await eventually(
     'it is told',
@@ -113,8 +121,10 @@ test('a node that is revoked on another one is cut off in both directions, also 
   await eventually('they are neighbours', () => pathTo(a, 'edge-b') === 'lan')
   await assertReaches(a, 'edge-b', target.port)
   const flow = await openFlow(a, 'edge-b', target.port)
+  const back = await openFlow(b, 'edge-a', target.port)
   await atAgent(a, { revoked: [peerIdOf(b)] })
   await flow.ended
+  assert.match(await back.ended, /lost|reset/)
   assert.deepEqual(a.tunnel.status().peers, [])
   await assert.rejects(dial(a, 'edge-b', target.port), { failure: 'no-path' })
   await assert.rejects(dial(b, 'edge-a', target.port))
@@ -141,7 +151,7 @@ test('an agent that relays cuts off those that it has revoked', async () => {
   await eventually('a link stands', () => a.tunnel.status().peers.some(({ links }) => links !== undefined))
   const flow = await openFlow(a, 'edge-b', target.port)
   await relay.tunnel.reload({ ...open, revoked: ['edge-b'], servers: [], relayNodes })
-  await flow.ended
+  assert.match(await flow.ended, /does not relay for edge-b: this relay has revoked it/)
   await assert.rejects(dial(a, 'edge-b', target.port))
 })
 

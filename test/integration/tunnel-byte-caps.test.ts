@@ -38,13 +38,22 @@ for (const links of [true, false]) {
       'all have met',
       () => isServerReady(b) && [a, c, d].every((agent) => isServerReady(agent) && knows(agent, 'edge-b')),
     )
+    const first = await dial(a, 'edge-b', target.port)
+    first.destroy()
+    if (links) {
+      await eventually('a link stands', () => a.tunnel.status().peers.some((peer) => peer.links !== undefined))
+    }
     const flow = await dial(a, 'edge-b', target.port)
-    flow.on('error', () => {})
+    let end = ''
+    flow.on('error', (error) => {
+      end = error.message
+    })
     const closed = new Promise((resolve) => flow.once('close', resolve))
     flow.resume().write(Buffer.alloc(3e6))
     await closed
     const reason = (name: string) =>
       new RegExp(`does not relay for ${name}: it has used the 2 MB a day that this relay carries for a node`)
+    if (links) assert.match(end, reason('edge-(a|b)'))
     await eventually('the pair is accounted for', () => {
       return server.tunnel
         .status()

@@ -297,6 +297,36 @@ test('flows whose peer does not come back in time end with the reason', async ()
   await eventually('the peer is forgotten', () => [...pair.left.table.all].length === 0, 10_000)
 })
 
+test('a link that says nothing makes room for another one when there are as many as may be', async () => {
+  await using pair = await createPair()
+  const { left, right, wire } = pair
+  for (let count = 1; count < 6; count++) await join(left, right, wire)
+  const socket = await connectTcp('127.0.0.1', wire.port, signal)
+  const handle: unknown = Reflect.get(socket, '_handle')
+  const refused = left.table.dial({ socket, path: 'direct' }, right.peerId, 'shared', signal)
+  await assert.rejects(refused, /there are 6 shared links already/)
+  await eventually('nothing is left of it', () => handle instanceof Object && Reflect.get(handle, 'fd') === -1)
+  for (const end of [left, right]) {
+    for (const { links } of end.table.all) for (const link of links) link.lastHeardMs -= 4000
+  }
+  await join(left, right, wire)
+  await eventually('one has gone', () => [...left.table.all].every(({ links }) => links.size <= 6))
+})
+
+test('flows that wait for a link end with the reason why there will be none', async () => {
+  await using pair = await createPair()
+  const [opened] = await openFlow(pair.left, pair.right)
+  const ended = assert.rejects(finished(opened.resume()), {
+    name: 'PathLostError',
+    message: /the relay has revoked it/,
+  })
+  pair.wire.cut()
+  const peer = pair.left.table.peer(pair.right.peerId)
+  await eventually('it waits', () => peer?.isStranded === true)
+  peer?.giveUp(new Error('the relay has revoked it'))
+  await ended
+})
+
 test('a node that stops says so, and nobody waits for it', async () => {
   await using pair = await createPair()
   const [opened] = await openFlow(pair.left, pair.right)

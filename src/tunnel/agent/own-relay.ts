@@ -21,9 +21,9 @@ export class OwnRelay implements AsyncDisposable {
     this.#options.splices.setLimits(spliceLimitsOf(relay))
   }
 
-  /** Ends what is joined to the node. */
-  cut(peerId: string): void {
-    this.#options.splices.cut(peerId)
+  /** Ends what is joined to these nodes, and joins nothing to them from now on. */
+  shutOut(peerIds: ReadonlySet<string>): void {
+    this.#options.splices.shutOut(peerIds)
   }
 
   /** Switches it on or off; agents that used it lose their session with it. */

@@ -69,6 +69,7 @@ export class ServerLink {
   #isUp = false
   #roundTripMs: number | undefined
   #lastError: string | undefined
+  #refusal: string | undefined
   #lastLogged = { text: '', at: 0 }
   #failedHandshakes = 0
   #retryNow = () => {}
@@ -95,10 +96,15 @@ export class ServerLink {
 
   /** Why the server relays nothing between this node and that one now; undefined when it does. */
   refusalOf(nodeName: string): string | undefined {
-    const [name, reason] = [this.#options.ownRecord.current.record.name, nodeName]
-      .map((candidate) => [candidate, this.#capped.get(candidate)] as const)
-      .find((entry) => entry[1] !== undefined) ?? ['']
-    return reason === undefined ? undefined : `${this.address.text} does not relay for ${name}: ${reason}`
+    if (this.#refusal !== undefined) return `${this.address.text} refuses this node: ${this.#refusal}`
+    const { ownRecord, book } = this.#options
+    const own = ownRecord.current.record
+    for (const { name, peerId } of [own, { name: nodeName, peerId: book.recordOf(nodeName)?.record.peerId ?? '' }]) {
+      // A server that does not take the record of a node does not know its name.
+      const reason = this.#capped.get(name) ?? this.#capped.get(peerId)
+      if (reason !== undefined) return `${this.address.text} does not relay for ${name}: ${reason}`
+    }
+    return undefined
   }
 
   /** True when the server says that the node is connected to it, and so can be reached through its relay. */
@@ -129,6 +135,7 @@ export class ServerLink {
       } catch (error) {
         if (signal.aborted) return
         failures += 1
+        if (error instanceof DirectoryRefusedError) this.#refusal = error.message
         this.#noteFailure(error)
         await this.#pause(this.#retryDelayMs(error, failures), signal)
       }
@@ -165,6 +172,7 @@ export class ServerLink {
       void this.#measure(connection)
       logger.info({ address: this.address.text, peer: connection.peerId }, 'server connected')
       if (stream === undefined) {
+        this.#refusal = undefined
         onChange()
         return await connectionLost(connection)
       }
@@ -177,6 +185,7 @@ export class ServerLink {
           connected: this.#connected,
           capped: this.#capped,
           onPresence: (up) => {
+            this.#refusal = undefined
             onChange()
             onSeen(up)
           },

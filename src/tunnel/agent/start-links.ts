@@ -10,6 +10,7 @@ import { LinkTable } from '../links/link-table.ts'
 import { isDirect } from '../paths/direct-connector.ts'
 import type { PathPolicy } from '../paths/path-policy.ts'
 import type { PeerPaths } from '../paths/peer-paths.ts'
+import { RelayChoice } from '../paths/relay-choice.ts'
 import { AppearanceWatch } from '../punch/appearance.ts'
 import { Puncher } from '../punch/puncher.ts'
 import type { RecordBook } from '../records/record-book.ts'
@@ -49,6 +50,8 @@ export async function startLinks(options: LinksOptions): Promise<LinkTable> {
     book,
     paths,
     isStranded: (peerId) => table.peer(peerId)?.isStranded ?? false,
+    finalRefusalOf: (nodeName) => new RelayChoice(options.links).finalRefusalOf(nodeName),
+    giveUp: (peerId, reason) => table.peer(peerId)?.giveUp(new Error(reason)),
   })
   const table = new LinkTable({
     credentials: membership,

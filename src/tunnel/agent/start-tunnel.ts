@@ -117,9 +117,9 @@ async function setMembership(
   const { identity } = options.config
   book.setAdmission(await admissionRulesOf({ identity, trust, peers, revoked }))
   const reason = new Error('this node has revoked the peer')
+  ownRelay.shutOut(book.revoked)
   for (const peerId of book.revoked) {
-    table?.peer(peerId)?.close(reason)
-    ownRelay.cut(peerId)
+    table?.peer(peerId)?.close(reason, true)
     for (const connection of host.connectionsTo(peerId)) connection.abort(reason)
   }
   warnOfItself(parts, { peers, revoked })

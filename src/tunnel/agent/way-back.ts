@@ -10,14 +10,22 @@ export interface WayBackOptions {
   readonly paths: Pick<PeerPaths, 'carrierTo'>
   /** Flows wait for a link to the peer. */
   isStranded(peerId: string): boolean
+  /** Why no relay will reach the node; undefined as long as one may. */
+  finalRefusalOf(nodeName: string): string | undefined
+  /** There will be none: ends the flows that wait. */
+  giveUp(peerId: string, reason: string): void
 }
 
 /** How long one attempt may take, and how long is waited after it. */
 const attemptMs = 5000
 const pauseMs = 300
 
-/** Gives what seeks a path to a peer as flows do, until there is a link again or nobody waits for it. */
-export function createWayBack({ tasks, book, paths, isStranded }: WayBackOptions): (peerId: string) => void {
+/**
+ * Gives what seeks a path to a peer as flows do, until there is a link again or nobody waits for it; gives up once no path is
+ * found and all relays have said that they do not join the two.
+ */
+export function createWayBack(options: WayBackOptions): (peerId: string) => void {
+  const { tasks, isStranded } = options
   const returning = new Set<string>()
   return (peerId) => {
     if (returning.has(peerId) || tasks.signal.aborted) return
@@ -25,9 +33,7 @@ export function createWayBack({ tasks, book, paths, isStranded }: WayBackOptions
     tasks.run('way back to a peer', async (stopping) => {
       try {
         while (isStranded(peerId)) {
-          const nodeName = book.nameOf(peerId)
-          using limit = new TimeLimit(attemptMs, stopping)
-          if (nodeName !== undefined) await paths.carrierTo(nodeName, limit.signal).catch(ignoreError)
+          await attempt(options, peerId, stopping)
           await sleep(pauseMs, stopping)
         }
       } finally {
@@ -35,4 +41,17 @@ export function createWayBack({ tasks, book, paths, isStranded }: WayBackOptions
       }
     })
   }
+}
+
+async function attempt(
+  { book, paths, finalRefusalOf, isStranded, giveUp }: WayBackOptions,
+  peerId: string,
+  stopping: AbortSignal,
+): Promise<void> {
+  const nodeName = book.nameOf(peerId)
+  if (nodeName === undefined) return
+  using limit = new TimeLimit(attemptMs, stopping)
+  const carrier = await paths.carrierTo(nodeName, limit.signal).catch(ignoreError)
+  const reason = carrier ? undefined : finalRefusalOf(nodeName)
+  if (reason !== undefined && isStranded(peerId)) giveUp(peerId, reason)
 }

@@ -10,10 +10,10 @@ import type { LinkTable } from './link-table.ts'
 const never = new AbortController().signal
 
 /** A connector that asks a peer to dial, whose answer is the test's. */
-function createConnector(t: TestContext) {
+function createConnector(t: TestContext, peer?: { readonly isStranded: boolean }) {
   const tasks = new TaskGroup(() => {})
   t.after(() => tasks[Symbol.asyncDispose]())
-  const { promise, reject } = Promise.withResolvers<never>()
+  let fail: (reason: Error) => void = () => {}
   const asked: string[] = []
   const connection = {
     id: '1',
@@ -22,20 +22,22 @@ function createConnector(t: TestContext) {
     relayPeerId: undefined,
     openStream: (protocol: string, signal: AbortSignal) => {
       asked.push(protocol)
+      const { promise, reject } = Promise.withResolvers<never>()
+      fail = reject
       signal.addEventListener('abort', () => reject(signal.reason))
       return promise
     },
   } as unknown as PeerConnection
   const connector = new LinkConnector({
     host: { peerId: 'we' } as Host,
-    table: { peer: () => undefined } as unknown as LinkTable,
+    table: { peer: () => peer && { ...peer, usable: () => [], best: () => undefined } } as unknown as LinkTable,
     tasks,
     bestConnection: () => connection,
     pathOf: () => 'direct',
     pathFrom: () => 'direct',
     logger: silentLogger,
   })
-  return { connector, asked, fail: () => reject(new Error('the peer speaks no links')) }
+  return { connector, asked, fail: () => fail(new Error('the peer speaks no links')) }
 }
 
 test('nobody waits for a link that is not being made', async (t) => {
@@ -54,6 +56,21 @@ test('those who wait for a link go on when the attempt fails, and none is made a
   await connector.attemptSettled('peer', never)
   assert.equal(asked.length, 1)
 })
+
+for (const isStranded of [true, false]) {
+  test(`a peer that was asked in vain is asked again ${isStranded ? 'soon while flows wait for a link' : 'ever less often'}`, async (t) => {
+    t.mock.timers.enable({ apis: ['Date'], now: 1000 })
+    const { connector, asked, fail } = createConnector(t, { isStranded })
+    for (let second = 0; second < 12; second++) {
+      connector.want('peer', 'shared')
+      const settled = connector.attemptSettled('peer', never)
+      fail()
+      await settled
+      t.mock.timers.tick(1000)
+    }
+    assert.equal(asked.length > 10, isStranded, `${asked.length} times`)
+  })
+}
 
 test('an attempt that takes long is waited for no more than a moment', async (t) => {
   const { connector } = createConnector(t)

@@ -6,6 +6,7 @@ import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import { askForSplice } from '../relay/splice-client.ts'
 import { type LinkKind, linkKinds } from './hello.ts'
+import type { Link } from './link.ts'
 import type { LinkTable } from './link-table.ts'
 
 /** A peer that cannot dial us itself asks us to make a link. */
@@ -36,6 +37,12 @@ const attemptTimeoutMs = 8000
 /** A peer that speaks no links, or to which none can be made, is asked again ever less often. */
 const retryPolicy: BackoffPolicy = { firstMs: 2000, maxMs: 120_000, jitter: 0.3 }
 
+/** While flows wait for a link, that is not long. */
+const strandedRetryMs = 1000
+
+/** A peer that asks for one more may know that links are dead which were not heard of for this long. */
+const aliveMs = 2000
+
 /** Links of each kind that are made for one peer. */
 const wantedLinks: Readonly<Record<LinkKind, number>> = { shared: 2, bulk: 4, datagram: 1 }
 const maxAsksPerConnection = 16
@@ -45,6 +52,7 @@ const hopeMs = 100
 
 interface Attempts {
   failed: number
+  failedAt: number
   notBefore: number
   readonly running: Map<LinkKind, { readonly startedMs: number; readonly settled: Promise<void> }>
   /** The connection whose path the attempts took; another one is worth a try at once. */
@@ -70,8 +78,8 @@ export class LinkConnector {
     if (connection.relayPeerId !== undefined && this.#options.table.peer(peerId)?.best()?.isDirect) return
     const path = this.#options.pathOf(connection)
     const attempts = this.#attemptsOf(connection)
-    if (attempts.running.has(kind) || Date.now() < attempts.notBefore) return
-    if (this.#count(peerId, kind, path) >= wantedLinks[kind]) return
+    if (attempts.running.has(kind) || Date.now() < this.#notBefore(peerId, attempts)) return
+    if (this.#linksOn(peerId, kind, path).length >= wantedLinks[kind]) return
     const { promise, resolve: settled } = Promise.withResolvers<void>()
     attempts.running.set(kind, { startedMs: performance.now(), settled: promise })
     this.#options.tasks.run(`${kind} link`, async (stopping) => {
@@ -82,7 +90,8 @@ export class LinkConnector {
       } catch (error) {
         if (stopping.aborted) return
         attempts.failed += 1
-        attempts.notBefore = Date.now() + backoffDelayMs(retryPolicy, attempts.failed, Math.random)
+        attempts.failedAt = Date.now()
+        attempts.notBefore = attempts.failedAt + backoffDelayMs(retryPolicy, attempts.failed, Math.random)
         this.#options.logger.debug({ peer: peerId, path, error: describeError(error) }, `no ${kind} link`)
       } finally {
         attempts.running.delete(kind)
@@ -134,7 +143,9 @@ export class LinkConnector {
   async #answerTo(from: PeerConnection, kind: LinkKind, signal: AbortSignal): Promise<object> {
     const path = this.#options.pathOf(from)
     if (!this.#isDialler(from)) return { error: 'it is not up to this end to dial' }
-    if (this.#count(from.peerId, kind, path) >= wantedLinks[kind]) return { error: 'there are enough links' }
+    const deadMs = performance.now() - aliveMs
+    const alive = this.#linksOn(from.peerId, kind, path).filter(({ lastHeardMs }) => lastHeardMs > deadMs)
+    if (alive.length >= wantedLinks[kind]) return { error: 'there are enough links' }
     try {
       await this.#dial(from, kind, path, signal)
       return { ok: true }
@@ -183,15 +194,20 @@ export class LinkConnector {
     return relayPeerId === undefined ? isOutbound : this.#options.host.peerId < peerId
   }
 
-  #count(peerId: string, kind: LinkKind, path: string): number {
+  #linksOn(peerId: string, kind: LinkKind, path: string): Link[] {
     const links = this.#options.table.peer(peerId)?.usable(kind) ?? []
-    return links.filter((link) => link.path === path).length
+    return links.filter((link) => link.path === path)
+  }
+
+  #notBefore(peerId: string, { failedAt, notBefore }: Attempts): number {
+    const isStranded = this.#options.table.peer(peerId)?.isStranded ?? false
+    return isStranded ? Math.min(notBefore, failedAt + strandedRetryMs) : notBefore
   }
 
   #attemptsOf({ peerId, id: connectionId }: PeerConnection): Attempts {
     const known = this.#attempts.get(peerId)
     if (known?.connectionId === connectionId) return known
-    const fresh: Attempts = { failed: 0, notBefore: 0, running: new Map(), connectionId }
+    const fresh: Attempts = { failed: 0, failedAt: 0, notBefore: 0, running: new Map(), connectionId }
     this.#attempts.set(peerId, fresh)
     return fresh
   }

@@ -62,6 +62,11 @@ const maxHandshakes = 256
 /** Links of one peer, of each kind; both ends may have made some. */
 const maxLinks: Readonly<Record<LinkKind, number>> = { shared: 6, bulk: 8, datagram: 2 }
 
+/** Links that are silent for this long make room for new ones when there are too many: the peer knows first that they are dead. */
+const silentMs = 3000
+/** The same with flows on it, which are probed more often than this. */
+const silentWithFlowsMs = 8000
+
 /** One line per peer in this time, so that a node with the wrong key does not fill the log. */
 const quietMs = 60_000
 
@@ -107,17 +112,19 @@ export class LinkTable implements AsyncDisposable {
 
   /** Makes a link of a socket that we have connected to the peer; owns the socket. Rejects when it is not that peer. */
   async dial({ socket, path }: LinkSocket, peerId: string, kind: LinkKind, signal: AbortSignal): Promise<Link> {
+    let secured: TLSSocket | undefined
     try {
       if (this.#options.allows?.(path) === false) throw new Error('this path is switched off')
       const make = async (limit: AbortSignal) => {
-        const secured = await this.#tls.secure(socket, 'client', limit)
-        const agreed = await greet(secured, peerId, this.#handshakeOptions(kind), limit)
-        return this.#add(secured, { kind, agreed, path, reset: () => socket.resetAndDestroy() })
+        const tls = await this.#tls.secure(socket, 'client', limit)
+        secured = tls
+        const agreed = await greet(tls, peerId, this.#handshakeOptions(kind), limit)
+        return this.#add(tls, { kind, agreed, path, reset: () => resetUnder(tls, socket) })
       }
       return await this.#limited(make, signal)
     } catch (error) {
       this.#noteFailure('client', peerId, path, error)
-      resetStream(socket, new Error('no link', { cause: error }))
+      resetUnder(secured, socket)
       throw error
     }
   }
@@ -131,17 +138,19 @@ export class LinkTable implements AsyncDisposable {
       return
     }
     this.#options.tasks.run('inbound link', async (stopping) => {
+      let secured: TLSSocket | undefined
       try {
         await this.#limited(async (limit) => {
-          const secured = await this.#tls.secure(socket, 'server', limit)
-          const agreed = await welcome(secured, this.#handshakeOptions('shared'), limit)
-          this.#add(secured, { kind: agreed.hello.kind, agreed, path, reset: () => socket.resetAndDestroy() })
+          const tls = await this.#tls.secure(socket, 'server', limit)
+          secured = tls
+          const agreed = await welcome(tls, this.#handshakeOptions('shared'), limit)
+          this.#add(tls, { kind: agreed.hello.kind, agreed, path, reset: () => resetUnder(tls, socket) })
         }, stopping)
       } catch (error) {
         this.#noteFailure('server', from, path, error)
         // A refusal in words is still on its way.
         if (error instanceof HelloError) setTimeout(() => socket.destroy(), 1000).unref()
-        else resetStream(socket, new Error('no link', { cause: error }))
+        else resetUnder(secured, socket)
       }
     })
   }
@@ -182,8 +191,9 @@ export class LinkTable implements AsyncDisposable {
     const conflict = this.#options.nameConflictOf(name, peerId)
     if (conflict !== undefined) return conflict
     const known = this.#peers.get(peerId)
-    const count = known?.session === session ? [...known.links].filter((link) => link.kind === kind).length : 0
-    return count < maxLinks[kind] ? undefined : `there are ${count} ${kind} links already`
+    const links = known?.session === session ? [...known.links].filter((link) => link.kind === kind) : []
+    const isFull = links.length >= maxLinks[kind] && !makeRoom(links)
+    return isFull ? `there are ${links.length} ${kind} links already` : undefined
   }
 
   #add(secured: TLSSocket, origin: LinkOrigin): Link {
@@ -246,4 +256,20 @@ export class LinkTable implements AsyncDisposable {
     const text = error.isKeyMismatch ? 'link refused: pre-shared key mismatch' : 'link refused'
     logger.warn({ peer, path, error, ...remedy }, text)
   }
+}
+
+/** Ends the link that is silent for longest, if it may be dead. */
+function makeRoom(links: readonly Link[]): boolean {
+  const nowMs = performance.now()
+  const [longest] = links
+    .filter(({ lastHeardMs, flows }) => nowMs - lastHeardMs > (flows > 0 ? silentWithFlowsMs : silentMs))
+    .sort((left, right) => left.lastHeardMs - right.lastHeardMs)
+  longest?.abandon(new Error('it is silent, and the peer makes another one'))
+  return longest !== undefined
+}
+
+/** Resets a connection; libuv refuses that while the TLS socket on it is being shut down, and would leak the handle. */
+function resetUnder(secured: TLSSocket | undefined, socket: TcpSocket): void {
+  if (secured?.writableEnded) socket.destroy()
+  else resetStream(socket, new Error('no link'))
 }

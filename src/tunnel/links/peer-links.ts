@@ -117,7 +117,8 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
 
   add(link: Link): void {
     this.links.add(link)
-    link.probe()
+    // A peer that makes a new one may know that others are dead.
+    for (const each of this.links) each.probe()
     if (link.kind !== 'shared') return
     this.#lost.resumeOn(link)
     if (link.isDirect) this.#moveFromRelay(link)
@@ -170,10 +171,6 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     link.probe()
   }
 
-  isRetiring(link: Link): boolean {
-    return this.#retiring.has(link)
-  }
-
   /** The peer has retired it, so that nothing can be under way on it once we have no flow there. */
   isReleased(link: Link): boolean {
     return this.#released.has(link)
@@ -187,6 +184,11 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
       else link.close(error)
     }
     this.#lost.close(new PathLostError('the link to the peer was lost', { cause: error }))
+  }
+
+  /** Ends the flows that wait for a link: none will come, for this reason. */
+  giveUp(reason: Error): void {
+    this.#lost.close(new PathLostError(`the link to the peer was lost: ${reason.message}`, { cause: reason }))
   }
 
   /** Once a second: tells what has arrived to ends that may keep it, and gives up flows that have waited too long. */

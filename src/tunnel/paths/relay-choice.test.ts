@@ -74,3 +74,11 @@ test('a relay that refuses says why', () => {
   )
   assert.equal(new RelayChoice([link('far', 80, [])]).whyNot('edge-b1'), 'it is not connected to any of our servers')
 })
+
+test('a refusal is final once every relay has spoken it', () => {
+  const refusing = (name: string) => ({ ...link(name, 1, []), refusalOf: () => `${name} has revoked it` })
+  assert.equal(new RelayChoice([]).finalRefusalOf('edge-b1'), undefined)
+  assert.equal(new RelayChoice([refusing('one'), link('down', 1, [])]).finalRefusalOf('edge-b1'), undefined)
+  const choice = new RelayChoice([refusing('one'), refusing('two')])
+  assert.equal(choice.finalRefusalOf('edge-b1'), 'one has revoked it; two has revoked it')
+})

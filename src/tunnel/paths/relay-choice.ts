@@ -55,6 +55,12 @@ export class RelayChoice {
     return refusals.length === 0 ? 'it is not connected to any of our servers' : refusals.join('; ')
   }
 
+  /** Why none of them will reach the node; undefined as long as one may, also one that is not connected now. */
+  finalRefusalOf(nodeName: string): string | undefined {
+    const refusals = this.#links.map((link) => link.refusalOf(nodeName))
+    return refusals.length === 0 || refusals.includes(undefined) ? undefined : refusals.join('; ')
+  }
+
   /** Attempts to reach the node through each of them but one, for `firstOf`. */
   attempts<T>(nodeName: string, begin: (link: RelayLink) => Promise<T>, except?: string): Attempt<T>[] {
     return this.reaching(nodeName)

@@ -159,6 +159,23 @@ test('a node that has used its bytes loses what it has and gets nothing more; ot
   issue(book, 'c', 'b')
 })
 
+test('a node that is shut out loses what it has and gets nothing more until it may come again', () => {
+  const book = new SpliceBook({ ...limits, total: 10, perNode: 10 })
+  const [lost, kept] = [createSocket(), createSocket()]
+  book.open(['a', 'b'], [lost, createSocket()])
+  book.open(['b', 'c'], [kept, createSocket()])
+  book.shutOut(new Set(['a']))
+  assert.deepEqual(
+    [lost, kept].map(({ isDestroyed }) => isDestroyed),
+    [true, false],
+  )
+  assert.deepEqual([...book.enforceCaps()], [['a', 'this relay has revoked it']])
+  assert.equal(book.issue('b', 'a'), 'a: this relay has revoked it')
+  book.shutOut(new Set())
+  assert.equal(book.enforceCaps().size, 0)
+  issue(book, 'b', 'a')
+})
+
 test('what was carried by connections that have ended counts as well', () => {
   const book = new SpliceBook({ ...limits, bytesPerNodeAndDay: 100 })
   for (const _round of [1, 2]) {

@@ -54,6 +54,8 @@ interface Account {
   readonly streams: Set<JoinedStream>
 }
 
+const shutOutReason = 'this relay has revoked it'
+
 /** Pairs whose traffic is told apart; what the least recent ones had is kept in the total alone. */
 const maxPairs = 4096
 
@@ -64,6 +66,7 @@ export class SpliceBook {
   readonly #waiting = new Map<string, Waiting>()
   readonly #byNode = new Map<string, number>()
   readonly #accounts = new Map<string, Account>()
+  #shutOut: ReadonlySet<string> = new Set()
   #total = 0
   #bytes = 0
 
@@ -100,8 +103,8 @@ export class SpliceBook {
     const { perNode, total, tokenLifetimeMs } = this.#limits
     if (this.#total >= total) return 'the relay joins as many connections as it may'
     for (const node of [asker, peer]) {
-      const spent = this.#caps.refusalOf(node)
-      if (spent !== undefined) return `${node}: ${spent}`
+      const refusal = this.refusalOf(node)
+      if (refusal !== undefined) return `${node}: ${refusal}`
       if ((this.#byNode.get(node) ?? 0) >= perNode)
         return `${node} has ${perNode} connections through the relay already`
     }
@@ -151,12 +154,18 @@ export class SpliceBook {
     this.#caps.set(this.#limits)
   }
 
-  /** Why nothing more is carried for the node today; undefined when it is. */
-  refusalOf(node: string): string | undefined {
-    return this.#caps.refusalOf(node)
+  /** Closes all connections of these nodes, and carries nothing for them from now on; others that were shut out may come again. */
+  shutOut(nodes: ReadonlySet<string>): void {
+    this.#shutOut = new Set(nodes)
+    for (const node of nodes) this.cut(node)
   }
 
-  /** Counts what was carried, closes what nodes have that used all they may, and tells who that is, with the reason. */
+  /** Why nothing more is carried for the node; undefined when it is. */
+  refusalOf(node: string): string | undefined {
+    return this.#shutOut.has(node) ? shutOutReason : this.#caps.refusalOf(node)
+  }
+
+  /** Counts what was carried, closes what nodes have that used all they may; tells for whom nothing is carried, and why. */
   enforceCaps(): ReadonlyMap<string, string> {
     for (const [key, { streams }] of this.#accounts) {
       const [left = '', right = ''] = key.split(' ')
@@ -164,7 +173,7 @@ export class SpliceBook {
     }
     const { spent } = this.#caps
     for (const node of spent.keys()) this.cut(node)
-    return spent
+    return new Map([...spent, ...[...this.#shutOut].map((node) => [node, shutOutReason] as const)])
   }
 
   /** Notes that a splice has ended. */

@@ -22,7 +22,7 @@ export interface SpliceServerOptions {
   readonly metrics: Metrics
   /** Counts what is joined, here and elsewhere. */
   readonly splices: SpliceBook
-  /** Told when other nodes than before have used the bytes that they may, by peer ID with the reason. */
+  /** Told when other nodes than before are not relayed, by peer ID with the reason. */
   onCapped(capped: ReadonlyMap<string, string>): void
   nameOf(peerId: string): string
   /** Peers that may be joined to others; default: all. */

@@ -38,6 +38,7 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
     await RecordBook.open({ stateDir, logger, metrics, admission: await admissionRulesOf(config) }),
   )
   const splices = createSpliceBook(config)
+  splices.shutOut(book.revoked)
   const isKnown = mayRelayOf(book, config)
   const mayRelay = (peerId: string) => isKnown(peerId) && splices.refusalOf(peerId) === undefined
   const host = starting.use(
@@ -71,8 +72,8 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
       if (psk !== undefined) await keyRing?.set(psk)
       splices.setLimits(spliceLimitsOf(relay))
       book.setAdmission(await admissionRulesOf({ ...openAdmission, ...rules, identity: config.identity }))
+      splices.shutOut(book.revoked)
       for (const peerId of book.revoked) {
-        splices.cut(peerId)
         for (const connection of host.connectionsTo(peerId)) connection.abort(revokedHere())
       }
     },
