@@ -23,6 +23,7 @@ import { createMetrics, type Metrics, silentLogger } from '../../src/observabili
 import { TaskGroup } from '../../src/runtime/index.ts'
 import type { IncomingFlow } from '../../src/tunnel/flows/incoming-flow.ts'
 import type { LinkCredentials, LinkKind } from '../../src/tunnel/links/hello.ts'
+import type { Link } from '../../src/tunnel/links/link.ts'
 import { LinkTable } from '../../src/tunnel/links/link-table.ts'
 import { WindowBudget, windowLimits } from '../../src/tunnel/links/window-budget.ts'
 import { eventually } from './tunnel-mesh.ts'
@@ -143,6 +144,10 @@ class Wire implements AsyncDisposable {
   }
 }
 
+function linksOf(from: End, to: End): Link[] {
+  return [...(from.table.peer(to.peerId)?.links ?? [])]
+}
+
 async function join(from: End, to: End, wire: Wire, kind: LinkKind = 'shared'): Promise<void> {
   const socket = await connectTcp('127.0.0.1', wire.port, signal)
   await from.table.dial({ socket, path: 'direct' }, to.peerId, kind, signal)
@@ -244,6 +249,32 @@ test('flows of both directions are intact although their links are lost again an
   for (const end of [left, right]) {
     await eventually('nothing waits', () => end.table.heldBytes === 0)
   }
+})
+
+test('a question that went out on a dead link is asked again, also when the other direction goes on meanwhile', async () => {
+  await using pair = await createPair()
+  const { left, right, wire } = pair
+  await using dead = await Wire.to(right.port)
+  const [opened, accepted] = await openFlow(left, right)
+  opened.write('before ')
+  const there = textOf(accepted)
+  const here = textOf(opened)
+  await once(accepted, 'data')
+  await join(left, right, dead)
+  dead.hold()
+  wire.cut()
+  await eventually('both ends ask on the dead link', () =>
+    [linksOf(left, right), linksOf(right, left)].every(({ length }) => length === 1),
+  )
+  await join(left, right, wire)
+  // One end alone knows that it is dead.
+  linksOf(left, right)[0]?.close(new Error('nothing was heard'))
+  accepted.write('back')
+  await once(opened, 'data')
+  dead.cut()
+  opened.end('after')
+  accepted.end()
+  assert.deepEqual([await there, await here], ['before after', 'back'])
 })
 
 test('a flow waits while there is no link, and goes on where it was', async () => {

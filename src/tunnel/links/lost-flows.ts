@@ -42,6 +42,11 @@ export class LostFlows {
     return false
   }
 
+  /** The flow waits for the far end's answer on this link, whatever it uses meanwhile. */
+  asksOn(flow: LinkFlow | LinkDatagrams, link: Link): boolean {
+    return this.#flows.get(flow)?.link === link
+  }
+
   /** Takes a flow that has lost a link, at this time; with another link it asks there at once. */
   add(flow: LinkFlow | LinkDatagrams, error: Error, nowMs: number, next: Link | undefined): void {
     const loss: Loss = { sinceMs: this.#flows.get(flow)?.sinceMs ?? nowMs, error, link: undefined }

@@ -220,7 +220,7 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     for (const [id] of [...this.#incoming].filter(([, incoming]) => incoming.link === link)) {
       this.#takeIncoming(id)?.gone.abort(lost)
     }
-    for (const flow of [...this.#flows.values()].filter((candidate) => candidate.uses(link))) {
+    for (const flow of [...this.#flows.values()].filter((each) => each.uses(link) || this.#lost.asksOn(each, link))) {
       if (this.#lost.isOff || this.#isClosed) flow.onLost(lost)
       else this.#lost.add(flow, lost, performance.now(), this.best())
     }
