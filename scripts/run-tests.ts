@@ -13,10 +13,11 @@ const groups: Record<
   { readonly files: readonly string[]; readonly concurrency: number; readonly timeoutMs: number }
 > = {
   unit: {
-    files: ['src/**/*.test.ts', 'test/*.test.ts', 'test/integration/**/*.test.ts'],
+    files: ['src/**/*.test.ts', 'test/*.test.ts'],
     concurrency: 4,
     timeoutMs: 60_000,
   },
+  integration: { files: ['test/integration/**/*.test.ts'], concurrency: 4, timeoutMs: 60_000 },
   e2e: { files: ['test/e2e/**/*.test.ts'], concurrency: 1, timeoutMs: 600_000 },
   binary: { files: ['test/binary/**/*.test.ts'], concurrency: 1, timeoutMs: 300_000 },
 }
