@@ -12,9 +12,11 @@ import { Broadcast } from './broadcast.ts'
 import { Session } from './session.ts'
 
 const root = await mkdtemp(join(tmpdir(), 'edgemesh-broadcast-'))
-after(() => rm(root, { recursive: true, force: true }))
 const book = await RecordBook.open({ stateDir: root, logger: silentLogger, metrics: createMetrics() })
-after(() => book[Symbol.asyncDispose]())
+after(async () => {
+  await book[Symbol.asyncDispose]()
+  await rm(root, { recursive: true, force: true })
+})
 
 const never = new AbortController().signal
 

@@ -2,12 +2,12 @@ import type { ByteStream } from '../../net/index.ts'
 import { resetStream } from '../../net/index.ts'
 import type { Logger } from '../../observability/index.ts'
 import { sleep, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
-import { encodeFrame, readFrame, writeFrame } from '../frames.ts'
+import { readFrame, writeFrame } from '../frames.ts'
 import { type NameRecord, openRecord } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import { Broadcast } from './broadcast.ts'
 import { type AgentMessage, directoryFrameLimitBytes, parseAgentMessage, type ServerMessage } from './messages.ts'
-import { Session, type SessionPeer } from './session.ts'
+import { type CappedNodes, newsOfCapped, Session, type SessionPeer } from './session.ts'
 
 /** What the server's side of the directory needs. */
 export interface DirectoryServerOptions {
@@ -26,7 +26,7 @@ export class DirectoryServer implements Disposable {
   readonly #options: DirectoryServerOptions
   readonly #sessions = new Map<string, Session>()
   readonly #broadcast: Broadcast
-  #capped: Readonly<Record<string, string>> = {}
+  #capped: CappedNodes = {}
   readonly #subscription: Disposable
 
   constructor(options: DirectoryServerOptions) {
@@ -59,8 +59,8 @@ export class DirectoryServer implements Disposable {
   /** Tells all agents for which nodes this relay carries nothing more now, and why. */
   setCapped(capped: ReadonlyMap<string, string>): void {
     this.#capped = Object.fromEntries(capped)
-    const frames = [encodeFrame({ type: 'capped', nodes: this.#capped } satisfies ServerMessage)]
-    for (const session of this.#sessions.values()) session.tell({ presence: new Map(), records: new Set(), frames })
+    const news = newsOfCapped(this.#capped)
+    for (const session of this.#sessions.values()) session.tell(news)
   }
 
   /** Names of the agents with a session. */

@@ -25,21 +25,58 @@ export interface DirectorySessionOptions {
   readonly onPresence: (up: readonly string[]) => void
 }
 
-/** Our own record is small; more waiting than this means that the server does not read. */
-const maxQueuedBytes = 256 * 1024
-
 /** Exchanges records with a server until the connection or the signal ends it; always rejects. */
 export async function runDirectorySession(options: DirectorySessionOptions, signal: AbortSignal): Promise<never> {
-  const { stream, book, ownRecord } = options
-  const known = Object.fromEntries(book.records.map(({ record }) => [record.name, record.sequence]))
-  await send(stream, { type: 'hello', record: ownRecord().encoded, known }, signal)
-  using _own = options.onOwnRecord(() => {
-    if (stream.writableLength < maxQueuedBytes) void send(stream, ownMessage(ownRecord()), signal).catch(() => {})
-  })
+  const { stream } = options
+  const telling = new OwnRecordTeller(options, signal)
+  using _own = options.onOwnRecord(() => telling.tell())
+  await telling.greet()
   for (;;) {
     const frame = await readFrame(stream, directoryFrameLimitBytes, signal)
     if (frame === undefined) throw new Error('the server ended the session')
     await take(options, parseServerMessage(frame))
+  }
+}
+
+/** Says the own record; one that comes while the server does not read waits, and the next one takes its place. */
+class OwnRecordTeller {
+  readonly #options: DirectorySessionOptions
+  readonly #signal: AbortSignal
+  #isTold = true
+  #isSending = false
+
+  constructor(options: DirectorySessionOptions, signal: AbortSignal) {
+    this.#options = options
+    this.#signal = signal
+  }
+
+  /** The first message: what is here already needs no telling. */
+  async greet(): Promise<void> {
+    const { book, ownRecord } = this.#options
+    const known = Object.fromEntries(book.records.map(({ record }) => [record.name, record.sequence]))
+    await this.#send({ type: 'hello', record: ownRecord().encoded, known })
+  }
+
+  /** Says the newest record as soon as the server takes it. */
+  tell(): void {
+    this.#isTold = false
+    if (this.#isSending) return
+    // Whoever reads from the stream hears that it has failed.
+    void this.#send(ownMessage(this.#options.ownRecord())).catch(() => {})
+  }
+
+  async #send(first: AgentMessage): Promise<void> {
+    const { stream, ownRecord } = this.#options
+    this.#isSending = true
+    try {
+      for (let message = first; ; message = ownMessage(ownRecord())) {
+        this.#isTold = true
+        await writeFrame(stream, message, this.#signal)
+        if (this.#isTold) return
+      }
+    } finally {
+      this.#isSending = false
+    }
   }
 }
 
@@ -74,8 +111,4 @@ async function take(
 
 function ownMessage(record: SignedRecord): AgentMessage {
   return { type: 'record', record: record.encoded }
-}
-
-async function send(stream: ByteStream, message: AgentMessage, signal: AbortSignal): Promise<void> {
-  await writeFrame(stream, message, signal)
 }

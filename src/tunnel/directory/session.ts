@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import type { ByteStream } from '../../net/index.ts'
-import { writeFrame } from '../frames.ts'
+import { encodeFrame, writeFrame } from '../frames.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import { inPieces, namesPerFrame, recordsPerFrame, type ServerMessage } from './messages.ts'
 
@@ -17,29 +17,35 @@ export interface SessionStart {
   readonly book: RecordBook
   /** Names of the agents that are there. */
   readonly connected: readonly string[]
-  /** Names that nothing is relayed for now, with the reasons. */
-  readonly capped?: Readonly<Record<string, string>>
+  /** Who is not relayed now; default: everybody is. */
+  readonly capped?: CappedNodes
   /** What the agent has already: name to sequence. */
   readonly known: Readonly<Record<string, number>>
 }
+
+/** Names that nothing is relayed for now, with the reasons. */
+export type CappedNodes = Readonly<Record<string, string>>
 
 /** Changes that all agents are to hear of, and how they travel. */
 export interface News {
   readonly presence: ReadonlyMap<string, boolean>
   readonly records: ReadonlySet<string>
+  /** Who is not relayed now; absent when that has not changed. */
+  readonly capped?: CappedNodes
   /** The same as frames, made once for all sessions. */
   readonly frames: readonly Buffer[]
 }
 
 /**
  * One connected agent. It is given all that it does not have, then the news that everybody gets; only what comes while
- * it is slow is kept for it, by name, so that each name is told once when it can listen again.
+ * it is slow is kept for it, as the state that it ends in, so that each name is told once when it can listen again.
  */
 export class Session {
   readonly stream: ByteStream
   readonly peer: SessionPeer
   readonly #records = new Set<string>()
   readonly #presence = new Map<string, boolean>()
+  #capped: CappedNodes | undefined
   #isSlow = true
   #wake: () => void = () => {}
 
@@ -49,10 +55,11 @@ export class Session {
   }
 
   /** Sends news now, or keeps what they are about until the agent can take more. */
-  tell({ presence, records, frames }: News): void {
+  tell({ presence, records, capped, frames }: News): void {
     if (this.#isSlow) {
       for (const name of records) this.#records.add(name)
       for (const [name, isUp] of presence) this.#presence.set(name, isUp)
+      this.#capped = capped ?? this.#capped
       return
     }
     for (const frame of frames) this.#isSlow = !this.stream.write(frame) || this.#isSlow
@@ -70,11 +77,11 @@ export class Session {
     const [first = [], ...more] = inPieces(connected, namesPerFrame)
     await this.#send({ type: 'presence', reset: true, up: first, down: [] }, signal)
     for (const up of more) await this.#send({ type: 'presence', reset: false, up, down: [] }, signal)
-    if (Object.keys(capped).length > 0) await this.#send({ type: 'capped', nodes: capped }, signal)
+    if (Object.keys(capped).length > 0) await this.#send(cappedMessageOf(capped), signal)
     const unknown = book.records.filter(({ record }) => record.sequence > (known[record.name] ?? 0))
     await this.#sendAll(recordMessagesOf(unknown.map(({ encoded }) => encoded)), signal)
     for (;;) {
-      while (this.#presence.size > 0 || this.#records.size > 0) await this.#sendKept(book, signal)
+      while (this.#hasKept()) await this.#sendKept(book, signal)
       this.#isSlow = false
       await this.#untilWoken()
       signal.throwIfAborted()
@@ -82,10 +89,16 @@ export class Session {
     }
   }
 
+  #hasKept(): boolean {
+    return this.#presence.size > 0 || this.#records.size > 0 || this.#capped !== undefined
+  }
+
   async #sendKept(book: RecordBook, signal: AbortSignal): Promise<void> {
     const messages = messagesOf(book, this.#presence, this.#records)
+    if (this.#capped !== undefined) messages.push(cappedMessageOf(this.#capped))
     this.#presence.clear()
     this.#records.clear()
+    this.#capped = undefined
     await this.#sendAll(messages, signal)
   }
 
@@ -103,6 +116,15 @@ export class Session {
       this.#wake = resolve
     })
   }
+}
+
+/** Tells all agents for which nodes nothing is relayed now. */
+export function newsOfCapped(capped: CappedNodes): News {
+  return { presence: new Map(), records: new Set(), capped, frames: [encodeFrame(cappedMessageOf(capped))] }
+}
+
+function cappedMessageOf(nodes: CappedNodes): ServerMessage {
+  return { type: 'capped', nodes }
 }
 
 /** The messages that tell who came and went, and the records of these names. */
