@@ -21,14 +21,20 @@ export function fieldsOfHttp2(headers: IncomingHttpHeaders): HeaderFields {
   return fields
 }
 
-/** Fields as node:http2 takes them. */
+/** Fields as node:http2 takes them; it throws for several of a name that may be there once only, so they are joined. */
 export function http2HeadersOf(fields: HeaderFields): OutgoingHttpHeaders {
-  const headers: Record<string, string | string[]> = {}
+  // Without a prototype, because clients may call a field `constructor`.
+  const headers: Record<string, string | string[]> = Object.create(null)
   fields.forEach((_name, lowerName, value) => {
     if (connectionFields.has(lowerName) || (lowerName === 'te' && value !== 'trailers')) return
-    const known = headers[lowerName]
-    if (known === undefined) headers[lowerName] = value
-    else headers[lowerName] = Array.isArray(known) ? [...known, value] : [known, value]
+    headers[lowerName] = joined(lowerName, headers[lowerName], value)
   })
   return headers
+}
+
+/** RFC 9110 5.3 and 5.6.1, with the two fields that are no lists: RFC 6265 3 and RFC 9113 8.2.3. */
+function joined(lowerName: string, known: string | string[] | undefined, value: string): string | string[] {
+  if (known === undefined) return value
+  if (lowerName === 'set-cookie') return [known, value].flat()
+  return `${known}${lowerName === 'cookie' ? ';' : ','} ${value}`
 }

@@ -177,6 +177,42 @@ suite('a connection that speaks HTTP/2', () => {
     assert.equal(call.closed, false)
   })
 
+  test('joins fields that HTTP/2 allows once only, in answers and trailers', async () => {
+    using served = serve((exchange) => {
+      const headers = new HeaderFields()
+      for (const name of ['content-type', 'date', 'x-many', 'set-cookie']) {
+        for (const value of ['1', '2']) headers.add(name, name, value)
+      }
+      exchange.respond(200, 'OK', headers, undefined)
+      const trailers = new HeaderFields()
+      for (const value of ['1', '2']) trailers.add('etag', 'etag', value)
+      exchange.end(trailers)
+    })
+    const stream = served.ask()
+    const ended = once(stream, 'trailers')
+    const { headers } = await answerOf(stream)
+    assert.deepEqual(
+      [headers['content-type'], headers['date'], headers['x-many'], headers['set-cookie']],
+      ['1, 2', '1, 2', '1, 2', ['1', '2']],
+    )
+    const [trailers] = (await ended) as [Record<string, unknown>]
+    assert.equal(trailers['etag'], '1, 2')
+  })
+
+  test('sends trailers after a body whose length it told', async () => {
+    using served = serve((exchange) => {
+      exchange.respond(200, 'OK', new HeaderFields(), 2)
+      exchange.write(Buffer.from('ok'))
+      exchange.end(HeaderFields.of({ 'grpc-status': '0' }))
+    })
+    const stream = served.ask()
+    const ended = once(stream, 'trailers')
+    const { headers, body } = await answerOf(stream)
+    assert.deepEqual([headers['content-length'], body], ['2', 'ok'])
+    const [trailers] = (await ended) as [Record<string, unknown>]
+    assert.equal(trailers['grpc-status'], '0')
+  })
+
   test('that drains finishes what is under way and ends', async () => {
     const held: Exchange[] = []
     using served = serve((exchange) => held.push(exchange))

@@ -144,7 +144,7 @@ class Http2Exchange implements Exchange {
       ':status': status,
       ...(length !== undefined && { 'content-length': length }),
     }
-    this.#stream.respond(fields, { waitForTrailers: length === undefined })
+    this.#stream.respond(fields, { waitForTrailers: true })
     this.#stream.on('wantTrailers', () =>
       this.#stream.sendTrailers(http2HeadersOf(this.#sentTrailers ?? new HeaderFields())),
     )

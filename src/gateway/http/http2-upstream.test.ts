@@ -137,6 +137,60 @@ suite('HTTP/2 to a backend', () => {
     })
   }
 
+  test('joins fields that HTTP/2 allows once only', async () => {
+    let seen: Record<string, unknown> = {}
+    using site = connectTo((stream, headers) => {
+      seen = headers
+      stream.respond({ ':status': 200 }, { endStream: true })
+    })
+    const headers = new HeaderFields()
+    for (const name of ['user-agent', 'x-many', 'cookie']) {
+      for (const value of ['a=1', 'b=2']) headers.add(name, name, value)
+    }
+    headers.add('constructor', 'constructor', 'x')
+    const notes = new Notes()
+    site.connection.send({ ...request, headers, body: { kind: 'none' } }, notes)
+    await notes.done.promise
+    const { 'user-agent': agent, 'x-many': many, cookie, constructor } = seen
+    assert.deepEqual([agent, many, cookie, constructor], ['a=1, b=2', 'a=1, b=2', 'a=1; b=2', 'x'])
+  })
+
+  test('tells of a connection that was lost before the request was sent', async () => {
+    using site = connectTo(() => {})
+    site.connection.close()
+    const notes = new Notes()
+    const sent = site.connection.send(request, notes)
+    sent.write(Buffer.from('body'))
+    sent.end()
+    sent.cancel()
+    const told = new Notes()
+    site.connection.send(request, told)
+    await told.done.promise
+    assert.equal(told.error?.failure, 'refused')
+    assert.deepEqual([notes.events, notes.error], [[], undefined])
+  })
+
+  test('sends trailers after a body whose length it told, and takes them', async () => {
+    let sum: unknown
+    using site = connectTo((stream) => {
+      stream.on('trailers', (trailers) => {
+        sum = trailers['x-sum']
+      })
+      stream.resume()
+      stream.on('end', () => {
+        stream.respond({ ':status': 200, 'content-length': 2 }, { waitForTrailers: true })
+        stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }))
+        stream.end('ok')
+      })
+    })
+    const notes = new Notes()
+    const sent = site.connection.send({ ...request, body: { kind: 'length', length: 2 } }, notes)
+    sent.write(Buffer.from('hi'))
+    sent.end(HeaderFields.of({ 'x-sum': '1' }))
+    await notes.done.promise
+    assert.deepEqual([notes.events.at(-1), sum], ['end 0', '1'])
+  })
+
   test('takes no new requests once the backend said goodbye', async () => {
     using site = connectTo((stream) => stream.respond({ ':status': 200 }, { endStream: true }))
     const notes = new Notes()

@@ -60,7 +60,8 @@ export class Http2UpstreamConnection implements UpstreamConnection {
       ':path': request.target,
       ...(request.body.kind === 'length' && { 'content-length': String(request.body.length) }),
     }
-    const options = { endStream: request.body.kind === 'none', waitForTrailers: request.body.kind === 'chunked' }
+    const endStream = request.body.kind === 'none'
+    const options = { endStream, waitForTrailers: !endStream }
     return new Http2Request(this.#session.request(headers, options), listener, this.#requests > 1)
   }
 }
@@ -147,7 +148,8 @@ class Http2Request implements UpstreamRequest {
       return
     }
     this.#listener = undefined
-    const isRefused = code === constants.NGHTTP2_REFUSED_STREAM
+    // Without a number nothing of it was sent: the connection ended between being chosen and being used.
+    const isRefused = code === constants.NGHTTP2_REFUSED_STREAM || this.#stream.id === undefined
     const failure = isRefused ? 'refused' : this.#hasHead ? 'reset' : 'reset-before-answer'
     const message = this.#error?.message ?? `the backend ended the stream with code ${code}`
     listener.onError(new UpstreamError(failure, message, { wasReused: this.#wasReused }))
