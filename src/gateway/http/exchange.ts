@@ -36,6 +36,8 @@ export interface Exchange {
   listen(listener: ExchangeListener): void
   pause(): void
   resume(): void
+  /** Says before `respond` that nobody will take what is left of the body. */
+  discardBody(): void
   /** Sends an interim answer such as 103. */
   informational(status: number, headers: HeaderFields): void
   /** Sends the head of the answer. `length` is undefined when it is not known before the end. */

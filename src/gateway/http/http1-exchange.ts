@@ -36,6 +36,9 @@ export class Http1Exchange implements Exchange {
   #framing: 'chunked' | 'length' | 'none' = 'none'
   #isDone = false
   #isGone = false
+  /** The rest of the body is too long to be read for nothing, or may never come. */
+  #leavesBody = false
+  #hasContinued = false
   hasResponded = false
 
   constructor(connection: ExchangeOwner, socket: ByteStream, request: RequestHead, client: ClientInfo) {
@@ -106,8 +109,18 @@ export class Http1Exchange implements Exchange {
     this.#socket.resume()
   }
 
+  discardBody(): void {
+    this.#listener = undefined
+    const { body, headers } = this.request
+    const isShort = body.kind === 'length' && body.length <= mostDiscarded
+    // A client that waits to be asked for its body may do without it now, and then the next bytes are another request.
+    const mayNeverCome = headers.has('expect') && !this.#hasContinued
+    this.#leavesBody = !(this.#isRead || (isShort && !mayNeverCome))
+  }
+
   informational(status: number, headers: HeaderFields): void {
     if (this.hasResponded || this.#isGone) return
+    this.#hasContinued ||= status === 100
     this.#connection.output.text(`HTTP/1.1 ${status} \r\n${headers.render()}\r\n`)
   }
 
@@ -165,7 +178,7 @@ export class Http1Exchange implements Exchange {
   }
 
   #mustClose(): boolean {
-    return this.request.closes || this.#connection.isDraining
+    return this.request.closes || this.#connection.isDraining || this.#leavesBody
   }
 
   /** The rest of a body that nobody wants any more is read and dropped, as long as it is short. */
@@ -178,6 +191,7 @@ export class Http1Exchange implements Exchange {
     this.#listener = undefined
     this.resume()
     const { body } = this.request
-    if (body.kind !== 'length' || body.length > mostDiscarded) this.#connection.finished(this, false)
+    if (this.#leavesBody || body.kind !== 'length' || body.length > mostDiscarded)
+      this.#connection.finished(this, false)
   }
 }

@@ -175,6 +175,46 @@ suite('a connection of a client', () => {
     }
   })
 
+  test('says that it ends when it leaves a body unread, and goes on when the rest is short', async () => {
+    const refuse = (exchange: Exchange) => {
+      exchange.discardBody()
+      exchange.respond(404, 'Not Found', new HeaderFields(), 0)
+      exchange.end()
+    }
+    const post = (...fields: readonly string[]) => `POST / HTTP/1.1\r\nHost: a\r\n${fields.join('\r\n')}\r\n\r\n`
+    const cases: readonly (readonly [string, boolean])[] = [
+      [`${post('Content-Length: 4')}body`, false],
+      [post('Content-Length: 4'), false],
+      [post('Content-Length: 70000'), true],
+      [post('Transfer-Encoding: chunked'), true],
+      [`${post('Transfer-Encoding: chunked')}0\r\n\r\n`, false],
+      [post('Content-Length: 4', 'Expect: 100-continue'), true],
+      [`${post('Content-Length: 4', 'Expect: 100-continue')}body`, false],
+    ]
+    for (const [request, ends] of cases) {
+      const { far, received } = serve(refuse)
+      far.write(request)
+      await settle()
+      assert.match(received(), /^HTTP\/1\.1 404 /)
+      assert.deepEqual([received().includes('connection: close'), far.readableEnded], [ends, ends], request)
+    }
+  })
+
+  test('goes on after a body that was asked for with 100 and not wanted in the end', async () => {
+    const { far, received } = serve((exchange) => {
+      exchange.informational(100, new HeaderFields())
+      exchange.discardBody()
+      exchange.respond(404, 'Not Found', new HeaderFields(), 0)
+      exchange.end()
+    })
+    far.write('POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n')
+    await settle()
+    far.write(`body${get('/next')}`)
+    await settle()
+    assert.equal(received().split('404 Not Found').length, 3)
+    assert.doesNotMatch(received(), /close/)
+  })
+
   test('is cut in the middle of a body that is broken', async () => {
     const { far, received, refused } = serve(() => {})
     far.write('POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n')

@@ -108,6 +108,8 @@ export class Http1ServerConnection implements ExchangeOwner {
       if (end < chunk.length && !this.#isClosed) {
         const rest = chunk.subarray(end)
         this.#pending = this.#pending === undefined ? rest : Buffer.concat([this.#pending, rest])
+        // The end of a body that nobody wanted has ended its exchange already.
+        this.#parsePending()
       }
     } catch (error) {
       if (!(error instanceof MessageError)) throw error

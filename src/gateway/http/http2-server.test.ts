@@ -199,6 +199,20 @@ suite('a connection that speaks HTTP/2', () => {
     assert.equal(trailers['etag'], '1, 2')
   })
 
+  test('answers 502 for a status that HTTP does not have', async () => {
+    using served = serve((exchange) => {
+      exchange.respond(Number(exchange.request.target.slice(1)), '', new HeaderFields(), 0)
+      exchange.end()
+    })
+    for (const [status, sent] of [
+      ['599', 599],
+      ['600', 502],
+      ['999', 502],
+    ] as const) {
+      assert.equal((await answerOf(served.ask({ ':path': `/${status}` }))).status, sent)
+    }
+  })
+
   test('sends trailers after a body whose length it told', async () => {
     using served = serve((exchange) => {
       exchange.respond(200, 'OK', new HeaderFields(), 2)

@@ -118,6 +118,10 @@ class Http2Exchange implements Exchange {
     this.#stream.resume()
   }
 
+  discardBody(): void {
+    this.#listener = undefined
+  }
+
   /** An answer that has begun may wait for a body of its own kind, and whoever does not take it is not the client. */
   #onSlowBody(): void {
     if (!this.#isOpen() || this.#isDone) return
@@ -141,7 +145,8 @@ class Http2Exchange implements Exchange {
     if (!this.#isOpen()) return
     const fields = {
       ...http2HeadersOf(headers),
-      ':status': status,
+      // What RFC 9110 15 does not know, backends may say in HTTP/1.1; node:http2 throws.
+      ':status': status > 599 ? 502 : status,
       ...(length !== undefined && { 'content-length': length }),
     }
     this.#stream.respond(fields, { waitForTrailers: true })

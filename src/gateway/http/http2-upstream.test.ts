@@ -151,8 +151,8 @@ suite('HTTP/2 to a backend', () => {
     const notes = new Notes()
     site.connection.send({ ...request, headers, body: { kind: 'none' } }, notes)
     await notes.done.promise
-    const { 'user-agent': agent, 'x-many': many, cookie, constructor } = seen
-    assert.deepEqual([agent, many, cookie, constructor], ['a=1, b=2', 'a=1, b=2', 'a=1; b=2', 'x'])
+    const values = ['user-agent', 'x-many', 'cookie', 'constructor'].map((name) => seen[name])
+    assert.deepEqual(values, ['a=1, b=2', 'a=1, b=2', 'a=1; b=2', 'x'])
   })
 
   test('tells of a connection that was lost before the request was sent', async () => {

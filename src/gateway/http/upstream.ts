@@ -40,8 +40,6 @@ export interface UpstreamRequest {
 
 /** Why an attempt failed. */
 export type UpstreamFailure =
-  /** No connection could be made: the backend has seen nothing. */
-  | 'connect'
   /** The connection was lost before the first byte of the answer. */
   | 'reset-before-answer'
   /** The backend said that it has not begun with the request. */

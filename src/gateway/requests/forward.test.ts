@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import type { HttpRule, RetryPolicy } from '../../model/index.ts'
 import { sampleRule } from '../samples.ts'
-import { answering, named, SampleSite, until } from './sample-site.ts'
+import { answering, named, type SampleBackend, SampleSite, until } from './sample-site.ts'
 
 const get = (path = '/', ...fields: readonly string[]) =>
   `GET ${path} HTTP/1.1\r\nHost: shop.test\r\n${fields.map((field) => `${field}\r\n`).join('')}\r\n`
@@ -88,6 +88,25 @@ suite('a request that goes to a backend', () => {
     const answer = await site.ask(`${head}2\r\nhi\r\n0\r\nX-T: 1\r\n\r\n`)
     assert.match(seen, /2\r\nhi\r\n0\r\nX-T: 1\r\n\r\n$/)
     assert.match(answer, /3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n$/)
+  })
+
+  test('gets no trailer that is about a connection or a head, in either direction', async () => {
+    let seen = ''
+    const trailers = 'Content-Length: 5\r\nHost: evil.test\r\nTransfer-Encoding: chunked\r\nX-T: 1\r\n'
+    using site = new SampleSite({
+      http: [forwarding()],
+      backends: {
+        '10.0.0.1': answering((text) => {
+          seen += text
+          if (!seen.endsWith('\r\n\r\n') || !seen.includes('0\r\n')) return undefined
+          return `HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n${trailers}\r\n`
+        }),
+      },
+    })
+    const head = 'POST / HTTP/1.1\r\nHost: shop.test\r\nTransfer-Encoding: chunked\r\n\r\n'
+    const answer = await site.ask(`${head}0\r\n${trailers}\r\n`)
+    assert.match(seen, /\r\n\r\n0\r\nX-T: 1\r\n\r\n$/)
+    assert.match(answer, /\r\n\r\n0\r\nX-T: 1\r\n\r\n$/)
   })
 
   test('is told of interim answers before the last one', async () => {
@@ -207,6 +226,29 @@ suite('a rule with retries', () => {
     })
     assert.match(await site.ask(post('again')), / 200 OK/)
     assert.equal(site.records[0]?.tries, 2)
+  })
+
+  for (const condition of ['connect-failure', '5xx', 'gateway-error', 'reset', 'reset-before-request'] as const) {
+    test(`asks again where nobody could be reached, with ${condition}`, async () => {
+      const backends: Record<string, SampleBackend | undefined> = { '10.0.0.1': undefined }
+      using site = new SampleSite({ http: [forwarding({ retries: { conditions: [condition] } })], backends })
+      const { client, received } = site.connect()
+      client.write(get())
+      await until(() => site.dialled.length === 1)
+      backends['10.0.0.1'] = named('late')
+      await until(() => received() !== '')
+      assert.match(received(), / 200 OK\r\nx-backend: late/)
+      assert.equal(site.dialled.length, 2)
+    })
+  }
+
+  test('asks nobody again for another reason than it names', async () => {
+    using site = new SampleSite({
+      http: [forwarding({ retries: { conditions: ['refused-stream', 'unavailable', 'retriable-4xx'] } })],
+      backends: { '10.0.0.1': undefined },
+    })
+    assert.match(await site.ask(get()), /^HTTP\/1\.1 503 /)
+    assert.equal(site.dialled.length, 1)
   })
 
   test('gives the last answer when all attempts fail', async () => {

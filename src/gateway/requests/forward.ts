@@ -7,6 +7,7 @@ import type { HeaderFields } from '../http/header-fields.ts'
 import type { OutgoingRequest, UpstreamError, UpstreamListener, UpstreamRequest } from '../http/upstream.ts'
 import { BackendAttempts, type Connected, type ForwardSurroundings } from './backend-attempts.ts'
 import { balancedClientOf } from './hash-key.ts'
+import { endToEndFields } from './header-changes.ts'
 import { ReplayBuffer } from './replay-buffer.ts'
 import { type AttemptOutcome, isIdempotent, retryPauseMs, wantsRetry } from './retry.ts'
 
@@ -107,7 +108,8 @@ export class Forward implements UpstreamListener {
   }
 
   /** The request is complete. */
-  takeEnd(trailers: HeaderFields | undefined): void {
+  takeEnd(came: HeaderFields | undefined): void {
+    const trailers = trailersOf(came)
     this.#isRequestComplete = true
     this.#requestTrailers = trailers
     for (const copy of this.#job.copies) copy.end(trailers)
@@ -160,7 +162,7 @@ export class Forward implements UpstreamListener {
 
   onEnd(trailers: HeaderFields | undefined): void {
     this.#upstream = undefined
-    this.#job.exchange.end(trailers)
+    this.#job.exchange.end(trailersOf(trailers))
     this.#end(this.#status, false)
   }
 
@@ -219,10 +221,7 @@ export class Forward implements UpstreamListener {
       else this.#send(dialled)
       return
     }
-    if (this.#isDone) return
-    const { retries } = this.#job
-    if (this.#retriesLeft() && retries?.conditions.includes('connect-failure') === true) this.#retry()
-    else this.#end(503, true, dialled.problem)
+    if (!this.#isDone) this.#tryAgainOr({ kind: 'unreachable' }, 503, dialled.problem)
   }
 
   /** The client went away while its connection was made. */
@@ -350,6 +349,11 @@ class ClientSide implements ExchangeListener {
   onDrain(): void {
     this.#forward.clientDrained()
   }
+}
+
+/** A trailer about framing or routing means nothing where it stands, and may to whoever merges it into the head. */
+function trailersOf(came: HeaderFields | undefined): HeaderFields | undefined {
+  return came && endToEndFields(came, (lowerName) => lowerName === 'host')
 }
 
 /** The length to announce; an answer to HEAD announces that of the body which it lacks. */

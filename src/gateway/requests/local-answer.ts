@@ -25,6 +25,7 @@ export function answerLocally(exchange: Exchange, { status, headers, body, reaso
   if (bytes.length > 0 && !fields.has('content-type'))
     fields.add('content-type', 'content-type', 'text/plain; charset=utf-8')
   fields.add('date', 'date', new Date().toUTCString())
+  exchange.discardBody()
   exchange.respond(status, reasonOf(status), fields, bytes.length)
   if (bytes.length > 0) exchange.write(bytes)
   exchange.end()
@@ -35,6 +36,7 @@ export function answerGrpc(exchange: Exchange, fields: HeaderFields, grpcStatus:
   fields.set('content-type', 'content-type', 'application/grpc')
   fields.set('grpc-status', 'grpc-status', String(grpcStatus))
   fields.set('grpc-message', 'grpc-message', encodeURIComponent(message).replaceAll('%20', ' '))
+  exchange.discardBody()
   exchange.respond(200, 'OK', fields, 0)
   exchange.end()
 }

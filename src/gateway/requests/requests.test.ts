@@ -52,6 +52,7 @@ class FakeExchange implements Exchange {
   listen(): void {}
   pause(): void {}
   resume(): void {}
+  discardBody(): void {}
   informational(): void {}
   end(): void {}
   abort(): void {}
@@ -228,8 +229,8 @@ suite('another attempt', () => {
     return { kind: 'head', head } as const
   }
   const cases: readonly (readonly [string, RetryPolicy | undefined, Parameters<typeof wantsRetry>[1], boolean])[] = [
-    ['without a policy', undefined, failed('connect'), false],
-    ['after a failed connection', policy('connect-failure'), failed('connect'), true],
+    ['without a policy', undefined, { kind: 'unreachable' }, false],
+    ['after a failed connection', policy('connect-failure'), { kind: 'unreachable' }, true],
     ['not after a reset when only connections count', policy('connect-failure'), failed('reset-before-answer'), false],
     ['after a reset', policy('reset'), failed('reset-before-answer'), true],
     ['after a refused stream', policy('refused-stream'), failed('refused'), true],

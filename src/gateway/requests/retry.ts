@@ -4,6 +4,8 @@ import type { UpstreamError } from '../http/upstream.ts'
 
 /** Why an attempt may not be the last one. */
 export type AttemptOutcome =
+  /** No backend could be reached. */
+  | { readonly kind: 'unreachable' }
   | { readonly kind: 'error'; readonly error: UpstreamError }
   | { readonly kind: 'timeout' }
   | { readonly kind: 'head'; readonly head: ResponseHead }
@@ -24,8 +26,10 @@ export function isIdempotent(method: string): boolean {
 export function wantsRetry(policy: RetryPolicy | undefined, outcome: AttemptOutcome): boolean {
   if (policy === undefined) return false
   switch (outcome.kind) {
+    case 'unreachable':
+      return unreachable.some((condition) => has(policy, condition))
     case 'error':
-      return conditionsOf(outcome.error).some((condition) => policy.conditions.includes(condition))
+      return conditionsOf(outcome.error).some((condition) => has(policy, condition))
     case 'timeout':
       return has(policy, '5xx') || has(policy, 'gateway-error') || has(policy, 'reset')
     case 'head':
@@ -40,10 +44,16 @@ export function retryPauseMs(attempt: number, random: () => number): number {
   return Math.min(longestPauseMs, firstPauseMs * 2 ** (attempt - 1)) * (0.5 + random() / 2)
 }
 
+const unreachable: readonly RetryCondition[] = [
+  '5xx',
+  'gateway-error',
+  'connect-failure',
+  'reset',
+  'reset-before-request',
+]
+
 function conditionsOf({ failure }: UpstreamError): readonly RetryCondition[] {
   switch (failure) {
-    case 'connect':
-      return ['5xx', 'gateway-error', 'connect-failure', 'reset', 'reset-before-request']
     case 'refused':
       return ['5xx', 'gateway-error', 'refused-stream', 'reset', 'reset-before-request']
     case 'reset-before-answer':
