@@ -152,9 +152,10 @@ function renderTunnel(tunnel: TunnelStatus): string[] {
     const roundTrip = server.roundTripMs === undefined ? '' : `, ${server.roundTripMs.toFixed(1)} ms away`
     return `server    ${server.address}: ${state}${roundTrip}${reasonOf(server.lastError)}`
   })
-  const peers = tunnel.peers.map((peer) => {
+  const peers = tunnel.peers.flatMap((peer) => {
     const facts = `${renderPath(peer.path)}${renderLinks(peer.links)}, ${peer.openFlows} flows`
-    return `peer      ${peer.name.padEnd(20)} ${facts}${reasonOf(peer.lastError)}`
+    const line = `peer      ${peer.name.padEnd(20)} ${facts}${reasonOf(peer.lastError)}`
+    return peer.limits === undefined ? [line] : [line, `          limit: ${peer.limits}`]
   })
   return [`tunnel    ${tunnel.peerId}, listens on ${listOf(tunnel.listen)}`, ...servers, ...peers]
 }

@@ -25,6 +25,8 @@ export interface PeerStatus {
   /** Attempts to connect directly that have failed since the last one that did not. */
   readonly failedAttempts: number
   readonly lastError?: string
+  /** What flows lack because of the agent that the peer runs; absent for agents of this product. */
+  readonly limits?: string
 }
 
 /** What is known of the links to one peer. */

@@ -1,9 +1,10 @@
 /**
  * Our agents and agents of the Go system in one mesh, run by hand, because building the Go system takes its sources:
  *
- *     EDGEMESH_GO_AGENT=/path/to/edgemesh-agent scripts/isolated node test/interop/go-agents.ts [--relay ours|go] [--open]
+ *     EDGEMESH_GO_AGENT=/path/to/edgemesh-agent scripts/isolated node test/interop/go-agents.ts [--relay ours|go] [--open] [--quick]
  *
- * Each node runs one of the two kinds; every pair is asked for a page both ways, in the LAN and across NATs.
+ * Each node runs one of the two kinds; every pair is asked for a page and for datagrams both ways, in the LAN and across
+ * NATs. `--quick` asks for pages only.
  *
  *            cloud-1 relay, kube-apiserver
  *        ┌────────┴─────────┐
@@ -20,12 +21,14 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { stringify } from 'yaml'
 import { admin, ControlPlane } from '../envtest/index.ts'
-import { createLab, type Host, type Lab, serviceManifest, startTestServer } from '../lab/index.ts'
+import { createLab, type Host, type Lab, type ManifestPort, serviceManifest, startTestServer } from '../lab/index.ts'
+import type { DatagramReport } from './datagram-client.ts'
 
 const { values } = parseArgs({
   options: {
     relay: { type: 'string', default: 'go' },
     open: { type: 'boolean', default: false },
+    quick: { type: 'boolean', default: false },
     verbose: { type: 'boolean', default: false },
   },
 })
@@ -43,6 +46,7 @@ const kinds: Readonly<Record<string, Kind>> = {
 const names = Object.keys(kinds)
 const tunnelPort = 20_006
 const podPort = 8080
+const echoPort = 9053
 const patienceMs = 60_000
 
 await using lab = await createLab({
@@ -62,9 +66,17 @@ process.exitCode = failed === 0 ? 0 : 1
 async function publish(on: Lab, name: string, clusterIP: string): Promise<void> {
   const pod = on.pod(`web-${name}`)
   await startTestServer(pod, 'http', { port: podPort })
+  const echo = pod.spawn([process.execPath, join(import.meta.dirname, 'datagram-echo.ts'), String(echoPort), name])
+  await echo.waitForLine(/^listening/)
   const metadata = { name: `web-${name}`, namespace: 'default' }
-  const ports = [{ name: 'http', port: 80, targetPort: podPort }]
-  const subsets = [{ addresses: [{ ip: pod.address, nodeName: name }], ports: [{ name: 'http', port: podPort }] }]
+  const ports: readonly ManifestPort[] = [
+    { name: 'http', protocol: 'TCP', port: 80, targetPort: podPort },
+    { name: 'echo', protocol: 'UDP', port: 53, targetPort: echoPort },
+  ]
+  const endpointPorts = ports.map(({ name: portName, protocol, targetPort }) => {
+    return { name: portName, protocol, port: targetPort }
+  })
+  const subsets = [{ addresses: [{ ip: pod.address, nodeName: name }], ports: endpointPorts }]
   const endpoints = { apiVersion: 'v1', kind: 'Endpoints', metadata, subsets }
   await plane.call('POST', '/api/v1/namespaces/default/services', { metadata, spec: { clusterIP, ports } })
   await plane.call('POST', '/api/v1/namespaces/default/endpoints', endpoints)
@@ -111,7 +123,10 @@ async function askAll(): Promise<number> {
     const answer = await askUntilAnswered(from, to)
     const took = `${((performance.now() - started) / 1000).toFixed(1)} s`
     if (answer !== '') missing += 1
-    console.log(`${from} (${kinds[from]}) -> ${to} (${kinds[to]})  ${answer === '' ? `reached, ${took}` : answer}`)
+    const page = answer === '' ? `reached, ${took}` : answer
+    console.log(
+      `${from} (${kinds[from]}) -> ${to} (${kinds[to]})  ${page}${values.quick ? '' : await askDatagrams(from, to)}`,
+    )
   }
   return missing
 }
@@ -126,4 +141,17 @@ async function askUntilAnswered(from: string, to: string): Promise<string> {
     if (performance.now() > giveUpAt) return `not reached: ${stdout}${stderr}`.trim()
     await delay(500)
   }
+}
+
+/** What came back of the datagrams, for the table. */
+async function askDatagrams(from: string, to: string): Promise<string> {
+  const client = join(import.meta.dirname, 'datagram-client.ts')
+  const argv = [process.execPath, client, `10.96.7.${names.indexOf(to) + 1}`, '53']
+  const { stdout, stderr } = await lab.node(from).exec(argv, { timeoutMs: 30_000 })
+  if (stdout === '') return `; datagrams: ${stderr.trim()}`
+  const { name, whole, afterPause, ofMany, strange }: DatagramReport = JSON.parse(stdout)
+  if (name === undefined) return '; datagrams: none'
+  const who = name === to ? '' : ` from ${name}`
+  const rest = `${afterPause ? '' : ', none after a pause'}${strange === 0 ? '' : `, ${strange} others`}`
+  return `; datagrams${who}: ${whole.join(', ')} bytes, ${ofMany} of 30${rest}`
 }

@@ -373,6 +373,7 @@ function statusOf(parts: Parts): TunnelStatus {
     peers: others.map(({ name, peerId }) => {
       const lastError = paths.lastErrorOf(name)
       const linkFacts = paths.linkFactsOf(peerId)
+      const limits = goPeers?.limitsOf(peerId)
       return {
         name,
         peerId,
@@ -381,6 +382,7 @@ function statusOf(parts: Parts): TunnelStatus {
         failedAttempts: direct.failedAttemptsOf(name),
         ...(linkFacts !== undefined && { links: linkFacts }),
         ...(lastError === undefined ? {} : { lastError }),
+        ...(limits !== undefined && { limits }),
       }
     }),
   }

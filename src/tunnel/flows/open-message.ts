@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import type { Protocol } from '../../model/index.ts'
-import { type ByteStream, DialError, type DialFailure, type DialTarget } from '../../net/index.ts'
+import { type ByteStream, type DatagramChannel, DialError, type DialFailure, type DialTarget } from '../../net/index.ts'
 import { FrameError, readFrame, writeFrame } from '../frames.ts'
 
 /*
@@ -24,8 +24,18 @@ export interface OpenRequest {
   readonly port: number
 }
 
+/** How datagrams travel on a stream. */
+export interface StreamDatagrams {
+  /** Takes ownership of a stream whose target has answered. */
+  over(stream: ByteStream): DatagramChannel
+  /** After this long without a datagram the far end no longer serves the stream; absent: it always does. */
+  readonly idleMs?: number
+}
+
 /** The messages by which both ends of a stream agree on a target, before the stream is the flow's. */
 export interface OpenMessages {
+  /** Default: each with its length before it. */
+  readonly datagrams?: StreamDatagrams
   /** Asks for a target and waits for the answer; rejects with the far end's `DialError`. */
   request(stream: ByteStream, target: OpenRequest, signal: AbortSignal): Promise<void>
   /** Reads what a flow asks for; undefined when the dialler went away before it asked. */

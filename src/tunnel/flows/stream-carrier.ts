@@ -1,8 +1,9 @@
-import { type ByteStream, DialError, resetStream } from '../../net/index.ts'
+import { type ByteStream, resetStream } from '../../net/index.ts'
 import { TimeLimit } from '../../runtime/index.ts'
 import type { Carrier } from './carrier.ts'
 import type { IncomingFlow } from './incoming-flow.ts'
-import { type OpenMessages, type OpenRequest, openMessages } from './open-message.ts'
+import { type OpenMessages, type OpenRequest, openMessages, type StreamDatagrams } from './open-message.ts'
+import { renewDatagrams } from './renewed-datagrams.ts'
 import { datagramsOver } from './stream-datagrams.ts'
 
 /** A connection that does not open a stream within this time is taken for dead, and another one is tried. */
@@ -15,6 +16,8 @@ export interface OpenedStream {
   readonly messages?: OpenMessages
 }
 
+const ownDatagrams: StreamDatagrams = { over: datagramsOver }
+
 /** A carrier with one stream for each flow. */
 export function createStreamCarrier(
   place: Pick<Carrier, 'peerId' | 'path'>,
@@ -23,21 +26,23 @@ export function createStreamCarrier(
   const open = async (request: OpenRequest, signal: AbortSignal) => {
     const { stream, messages = openMessages } = await withinLimit(openStream, signal)
     try {
-      // How others put datagrams on a stream is not what we do.
-      if (request.protocol === 'udp' && messages !== openMessages) {
-        throw new DialError('forbidden', `Cannot send datagrams to ${request.nodeName}: it does not speak our messages`)
-      }
       await messages.request(stream, request, signal)
     } catch (error) {
       resetStream(stream, new Error('flow not opened', { cause: error }))
       throw error
     }
-    return stream
+    return { stream, datagrams: messages.datagrams ?? ownDatagrams }
   }
   return {
     ...place,
-    open,
-    openDatagrams: async (request, signal) => datagramsOver(await open(request, signal)),
+    open: async (request, signal) => (await open(request, signal)).stream,
+    async openDatagrams(request, signal) {
+      const { stream, datagrams } = await open(request, signal)
+      const { over, idleMs } = datagrams
+      if (idleMs === undefined) return over(stream)
+      const again = async (limit: AbortSignal) => over((await open(request, limit)).stream)
+      return renewDatagrams(over(stream), { open: again, idleMs })
+    },
   }
 }
 
@@ -65,7 +70,7 @@ export async function incomingFlowOf(
     request,
     gone: gone.signal,
     accept,
-    acceptDatagrams: async (answering) => datagramsOver(await accept(answering)),
+    acceptDatagrams: async (answering) => (messages.datagrams ?? ownDatagrams).over(await accept(answering)),
     async refuse(error, answering) {
       if (stream.destroyed) return
       await messages.answerError(stream, error, answering)

@@ -8,6 +8,9 @@ import { PathLostError } from '../../net/index.ts'
  */
 const maxPieceBytes = 65_472
 
+/** What comes in one message of at most this length stays in one piece: for some it is a datagram. */
+const maxJoinedBytes = 4096
+
 /** How much is read ahead of the consumer before the sender is told to wait. */
 const readAheadBytes = 256 * 1024
 
@@ -54,6 +57,12 @@ export class StreamDuplex extends Duplex {
     return this.#bytesRead
   }
 
+  /** How much the far end has room for; what is longer is sent in parts. Infinite with a muxer that does not tell. */
+  get roomBytes(): number {
+    const room: unknown = Reflect.get(this.#stream, 'sendWindowCapacity')
+    return typeof room === 'number' ? room : Number.POSITIVE_INFINITY
+  }
+
   override _read(): void {
     this.#isFull = false
     if (this.#isResuming || this.#stream.readStatus !== 'paused') return
@@ -95,7 +104,7 @@ export class StreamDuplex extends Duplex {
 
   readonly #onMessage = ({ data }: StreamMessageEvent): void => {
     let hasRoom = true
-    for (const bytes of data instanceof Uint8Array ? [data] : data) {
+    for (const bytes of piecesOf(data)) {
       this.#bytesRead += bytes.byteLength
       hasRoom = this.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength))
     }
@@ -154,6 +163,11 @@ export class StreamDuplex extends Duplex {
     if (this.#stream.status !== 'reset') return new PathLostError('the connection to the peer was lost', { cause })
     return Object.assign(new Error('stream reset by the peer'), { code: 'ECONNRESET' })
   }
+}
+
+function piecesOf(data: StreamMessageEvent['data']): Iterable<Uint8Array> {
+  if (data instanceof Uint8Array) return [data]
+  return data.byteLength <= maxJoinedBytes ? [data.subarray()] : data
 }
 
 function toError(error: unknown): Error {

@@ -29,6 +29,10 @@ export interface FlowService {
 const handshakeTimeoutMs = 5000
 const dialTimeoutMs = 3000
 
+/** Of its protocol, for people. */
+const limits =
+  'agent of the Go system: no half-close, no reasons for failures; datagrams of up to 4096 bytes, answered within 1 s'
+
 /** More found peers than a LAN has; keeps a stranger with the key from filling our memory. */
 const maxKnown = 4096
 
@@ -45,6 +49,7 @@ export class GoPeers {
   readonly #identities = new Map<string, string>()
   readonly #names = new Map<string, string>()
   readonly #meeting = new Set<string>()
+  readonly #spoken = new Set<string>()
 
   constructor(options: GoPeersOptions) {
     this.#options = options
@@ -56,8 +61,10 @@ export class GoPeers {
     await host.handle({
       protocol: proxyProtocol,
       maxStreams,
-      onStream: (stream, from) =>
-        acceptor.acceptStream(stream, { peerId: from.peerId, path: describe(from) }, proxyMessages),
+      onStream: (stream, from) => {
+        this.noteSpoken(from.peerId)
+        acceptor.acceptStream(stream, { peerId: from.peerId, path: describe(from) }, proxyMessages)
+      },
     })
     await host.handle({
       protocol: discoveryProtocol,
@@ -89,6 +96,16 @@ export class GoPeers {
   /** The name that a peer has told, and that its identity follows from. */
   nameOf(peerId: string): string | undefined {
     return this.#names.get(peerId)
+  }
+
+  noteSpoken(peerId: string): void {
+    if (this.#spoken.size >= maxKnown) this.#spoken.clear()
+    this.#spoken.add(peerId)
+  }
+
+  /** What flows to or from the peer lack; undefined unless it was seen to run the agent of the Go system. */
+  limitsOf(peerId: string): string | undefined {
+    return this.#spoken.has(peerId) ? limits : undefined
   }
 
   #answer(stream: ByteStream, from: PeerConnection): void {

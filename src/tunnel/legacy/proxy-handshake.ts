@@ -2,27 +2,29 @@ import * as z from 'zod'
 import { type ByteStream, DialError } from '../../net/index.ts'
 import { type OpenMessages, type OpenRequest, targetTextOf } from '../flows/open-message.ts'
 import { FrameError } from '../frames.ts'
+import { goDatagrams } from './datagrams.ts'
 import { messageTypes, readMessage, writeMessage } from './messages.ts'
 
 /*
  *  dialler                          far end
  *    | -- CONNECT target ------------> |   dials it
  *    | <- SUCCESS target | FAILED ---- |
- *    | <======= raw bytes ===========> |   the Go system closes both directions at the first end
+ *    | <======= raw bytes ===========> |   the Go system closes both directions at the first end;
+ *                                           datagrams: see datagrams.ts
  */
 
 /** The Go system's protocol for flows. */
 export const proxyProtocol = '/libp2p/tunnel-proxy/1.0.0'
 
 const requestSchema = z.object({
-  protocol: z.literal('tcp'),
+  protocol: z.enum(['tcp', 'udp']),
   nodeName: z.string().min(1).max(253),
   ip: z.ipv4(),
   port: z.int().min(1).max(65_535),
 })
 
 /** The Go system's messages. It never says why it fails, and is never told. */
-export const proxyMessages: OpenMessages = { request, read, answerOk, answerError }
+export const proxyMessages: OpenMessages = { request, read, answerOk, answerError, datagrams: goDatagrams }
 
 async function request(stream: ByteStream, target: OpenRequest, signal: AbortSignal): Promise<void> {
   const { protocol, nodeName, address: ip, port } = target

@@ -25,6 +25,8 @@ export interface Strangers {
   identityOf(nodeName: string): Promise<string>
   readonly protocol: string
   readonly messages: OpenMessages
+  /** Told of each peer that has agreed to that protocol only. */
+  noteSpoken(peerId: string): void
 }
 
 /** What a carrier runs on. */
@@ -360,7 +362,9 @@ export class PeerPaths implements CarrierSource {
     const place = { peerId, path: this.describe(connection) }
     const carrier = createStreamCarrier(place, async (signal) => {
       const stream = await connection.openStream(protocols, signal)
-      return stream.protocol === strangers?.protocol ? { stream, messages: strangers.messages } : { stream }
+      if (strangers === undefined || stream.protocol !== strangers.protocol) return { stream }
+      strangers.noteSpoken(peerId)
+      return { stream, messages: strangers.messages }
     })
     this.#connectionOf.set(carrier, connection)
     return carrier
