@@ -3,31 +3,22 @@ import { DialError } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
 import { abortable, TimeLimit } from '../../runtime/index.ts'
 import { type Carrier, type CarrierSource, flowProtocol } from '../flows/carrier.ts'
-import type { OpenMessages } from '../flows/open-message.ts'
 import { createStreamCarrier } from '../flows/stream-carrier.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import type { Link } from '../links/link.ts'
 import { createLinkCarrier } from '../links/link-carrier.ts'
-import type { LinkTable } from '../links/link-table.ts'
 import type { NameRecord } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import type { LinkFacts, PeerPath, PingAnswer } from '../tunnel.ts'
 import { type DirectConnector, isDirect } from './direct-connector.ts'
 import { DirectNames, directNameOf } from './direct-names.ts'
 import { createHedgedCarrier } from './hedged-carrier.ts'
+import type { LinkSource } from './link-source.ts'
 import type { PathPolicy } from './path-policy.ts'
 import { hedgeMs, RelayChoice, type RelayLink, serversText } from './relay-choice.ts'
 import { firstOf } from './staggered.ts'
-
-/** Nodes that sign no records, and other messages by which they open flows. */
-export interface Strangers {
-  identityOf(nodeName: string): Promise<string>
-  readonly protocol: string
-  readonly messages: OpenMessages
-  /** Told of each peer that has agreed to that protocol only. */
-  noteSpoken(peerId: string): void
-}
+import type { Strangers } from './strangers.ts'
 
 /** What a carrier runs on. */
 interface Way {
@@ -37,17 +28,6 @@ interface Way {
   /** Of the way itself; undefined when only that to the relay is known. */
   readonly roundTripMs?: number | undefined
   probe(): void
-}
-
-/** Links to peers, and how to get some. */
-export interface LinkSource {
-  readonly table: Pick<LinkTable, 'peer'>
-  /** Begins to make links to the peer, unless there are enough; nothing waits for it. */
-  want(peerId: string): void
-  /** Resolves when the link that is being made stands or fails, at once when none is, and in any case within a moment. */
-  attemptSettled(peerId: string, signal: AbortSignal): Promise<void>
-  /** Why no better path was found last time. */
-  lastErrorOf(peerId: string): string | undefined
 }
 
 /** What choosing paths needs. */
