@@ -1,4 +1,5 @@
 import type { Backend, Endpoint, EndpointPort, EndpointSlice, Service, ServicePort } from '../model/index.ts'
+import { trimmed } from '../runtime/index.ts'
 
 /** The backends of a ServicePort among the slices of its Service, as `Snapshot.backendsOf` promises them. */
 export function selectBackends(
@@ -53,10 +54,11 @@ function backendOf(endpoint: Endpoint, address: string, port: EndpointPort): Bac
 
 function sortedOnce(backends: readonly Backend[]): readonly Backend[] {
   const sorted = [...backends].sort(compareBackends)
-  return sorted.filter((backend, index) => {
+  const once = sorted.filter((backend, index) => {
     const previous = sorted[index - 1]
     return previous === undefined || compareBackends(previous, backend) !== 0
   })
+  return trimmed(once)
 }
 
 function compareBackends(left: Backend, right: Backend): number {

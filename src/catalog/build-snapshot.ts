@@ -12,6 +12,7 @@ import { noSlices, ServiceSlices } from './service-slices.ts'
 import type { Snapshot } from './snapshot.ts'
 import {
   emptyTargetIndex,
+  ownersIn,
   type ServiceState,
   type TargetIndex,
   targetKeyOf,
@@ -125,7 +126,7 @@ export function createSnapshot(parts: SnapshotParts): Snapshot {
     rulesByService: rules,
     backendsOf: (service, port) => of(service).backendsOf(service, port),
     serviceByClusterIP: (address) => clusterIPs().get(address),
-    servicePortOfTarget: (target) => targets.get(targetKeyOf(target))?.[0],
+    servicePortOfTarget: (target) => ownersIn(targets.get(targetKeyOf(target)))[0],
     destinationRulesOf: (service) => rules.get(keyOf(service)) ?? noRules,
     podOf: (namespace, name) => pods.get(keyOf({ namespace, name })),
   }

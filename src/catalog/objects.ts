@@ -29,7 +29,8 @@ export const storableKinds = objectKinds.filter((kind) => kind !== 'secrets')
 /** The objects of each kind as the source last told them, and which Services a change touched. Mutable. */
 export class ObjectStore {
   readonly #objects = emptyMaps()
-  readonly #slicesByService = new Map<ObjectKey, Map<ObjectKey, EndpointSlice>>()
+  /** By Service; most have one, and none has many. */
+  readonly #slicesByService = new Map<ObjectKey, readonly EndpointSlice[]>()
   readonly #rules = new RuleIndex()
   readonly #touchedKinds = new Set<ObjectKind>()
   readonly #listedKinds = new Set<ObjectKind>()
@@ -118,9 +119,9 @@ export class ObjectStore {
    * have the addresses of their Pods.
    */
   slicesOf(serviceKey: ObjectKey): readonly EndpointSlice[] {
-    const slices = [...(this.#slicesByService.get(serviceKey)?.values() ?? [])]
+    const slices = this.#slicesByService.get(serviceKey) ?? []
     const real = slices.filter(({ fromEndpoints }) => !fromEndpoints)
-    const inForce = (real.length > 0 ? real : slices).sort((left, right) => (left.name < right.name ? -1 : 1))
+    const inForce = (real.length > 0 ? real : slices).toSorted((left, right) => (left.name < right.name ? -1 : 1))
     return this.#local.resolved(inForce, this.#podOf)
   }
 
@@ -142,8 +143,8 @@ export class ObjectStore {
     if (linked.kind !== 'endpointSlices') return
     const slice = linked.object
     this.#local.link(slice, serviceKeyOf(slice))
-    const siblings = this.#slicesByService.get(serviceKeyOf(slice)) ?? new Map<ObjectKey, EndpointSlice>()
-    this.#slicesByService.set(serviceKeyOf(slice), siblings.set(keyOf(slice), slice))
+    const siblings = this.#slicesByService.get(serviceKeyOf(slice)) ?? []
+    this.#slicesByService.set(serviceKeyOf(slice), siblings.concat(slice))
   }
 
   #unlink(linked: LinkedObject): void {
@@ -151,9 +152,10 @@ export class ObjectStore {
     if (linked.kind === 'destinationRules') this.#rules.delete(linked.object)
     if (linked.kind !== 'endpointSlices') return
     this.#local.unlink(linked.object)
-    const siblings = this.#slicesByService.get(serviceKeyOf(linked.object))
-    siblings?.delete(keyOf(linked.object))
-    if (siblings?.size === 0) this.#slicesByService.delete(serviceKeyOf(linked.object))
+    const key = serviceKeyOf(linked.object)
+    const left = (this.#slicesByService.get(key) ?? []).filter((slice) => slice !== linked.object)
+    if (left.length === 0) this.#slicesByService.delete(key)
+    else this.#slicesByService.set(key, left)
   }
 
   #touch({ kind, object }: LinkedObject): void {
@@ -178,7 +180,7 @@ export class ObjectStore {
   }
 
   #hasEndpointOf(serviceKey: ObjectKey, { namespace, name }: Pod): boolean {
-    const slices = [...(this.#slicesByService.get(serviceKey)?.values() ?? [])]
+    const slices = this.#slicesByService.get(serviceKey) ?? []
     return slices.some(({ endpoints }) =>
       endpoints.some(({ pod }) => pod?.name === name && pod.namespace === namespace),
     )
@@ -193,5 +195,5 @@ function keyOfObject(object: KubeObjects[ObjectKind]): ObjectKey {
 }
 
 function serviceKeyOf(slice: EndpointSlice): ObjectKey {
-  return `${slice.namespace}/${slice.serviceName}`
+  return keyOf({ namespace: slice.namespace, name: slice.serviceName })
 }

@@ -1,8 +1,8 @@
 import {
-  type Endpoint,
   type EndpointSlice,
   type Protocol,
   type Service,
+  type ServicePort,
   type ServicePortId,
   servicePortIdOf,
 } from '../model/index.ts'
@@ -10,8 +10,11 @@ import { ShardedMap } from '../runtime/index.ts'
 import { endpointPortOf } from './backends.ts'
 import type { Target } from './snapshot.ts'
 
-/** Which ServicePorts have an endpoint: sorted, because two Services may share their pods. */
-export type TargetIndex = ShardedMap<readonly ServicePortId[]>
+/** Which ServicePorts have an endpoint. */
+export type TargetIndex = ShardedMap<TargetOwners>
+
+/** One ServicePort, or more of them in order when Services share their pods. */
+export type TargetOwners = ServicePortId | readonly ServicePortId[]
 
 /** An index of nothing. */
 export const emptyTargetIndex: TargetIndex = ShardedMap.empty()
@@ -32,57 +35,64 @@ export function updateTargetIndex(
   index: TargetIndex,
   changes: readonly { readonly before: ServiceState; readonly after: ServiceState }[],
 ): TargetIndex {
-  const edits = new Map<string, Edit>()
-  const editOf = (key: string): Edit => {
-    const known = edits.get(key)
-    if (known !== undefined) return known
-    const edit = { removed: [], added: [] }
-    edits.set(key, edit)
-    return edit
+  // One after the other and not gathered: at start there are very many of them.
+  let edit: Edit = { key: '', id: '', isThere: false }
+  function* keys(): Generator<string> {
+    for (edit of editsOf(changes)) yield edit.key
   }
-  for (const { before, after } of changes) {
-    eachTarget(before, (key, id) => editOf(key).removed.push(id))
-    eachTarget(after, (key, id) => editOf(key).added.push(id))
-  }
-  return index.updated(edits.keys(), (key, ids = []) => editedIds(ids, editOf(key)))
+  return index.updated(keys(), (_key, owners) => {
+    return edit.isThere ? withOwner(owners, edit.id) : withoutOwner(owners, edit.id)
+  })
 }
 
-/** What changes of one target; a ServicePort that stays is in both. */
+/** The ServicePorts of an entry, in order. */
+export function ownersIn(owners: TargetOwners | undefined): readonly ServicePortId[] {
+  if (owners === undefined) return []
+  return typeof owners === 'string' ? [owners] : owners
+}
+
+/** A ServicePort that gets or loses a target; one that keeps it does both. */
 interface Edit {
-  readonly removed: ServicePortId[]
-  readonly added: ServicePortId[]
+  readonly key: string
+  readonly id: ServicePortId
+  readonly isThere: boolean
 }
 
-function editedIds(ids: readonly ServicePortId[], { removed, added }: Edit): readonly ServicePortId[] | undefined {
-  // Most targets belong to one ServicePort, and at start there are very many of them.
-  if (ids.length === 0 && added.length === 1) return [...added]
-  const next = new Set([...ids.filter((id) => !removed.includes(id)), ...added])
-  return next.size === 0 ? undefined : [...next].sort()
+function* editsOf(
+  changes: readonly { readonly before: ServiceState; readonly after: ServiceState }[],
+): Generator<Edit> {
+  for (const { before, after } of changes) {
+    for (const target of targetsOf(before)) yield { ...target, isThere: false }
+    for (const target of targetsOf(after)) yield { ...target, isThere: true }
+  }
 }
 
-function eachTarget({ service, slices }: ServiceState, visit: (key: string, id: ServicePortId) => void): void {
+function withOwner(owners: TargetOwners | undefined, id: ServicePortId): TargetOwners {
+  if (owners === undefined || owners === id) return id
+  return [...new Set([...ownersIn(owners), id])].sort()
+}
+
+function withoutOwner(owners: TargetOwners | undefined, id: ServicePortId): TargetOwners | undefined {
+  const others = ownersIn(owners).filter((owner) => owner !== id)
+  return others.length > 1 ? others : others[0]
+}
+
+function* targetsOf({ service, slices }: ServiceState): Generator<Omit<Edit, 'isThere'>> {
   if (service === undefined) return
   for (const port of service.ports) {
     const id = servicePortIdOf(service, port)
-    for (const slice of slices) {
-      const target = endpointPortOf(slice, port)
-      if (target === undefined) continue
-      eachAddress(slice.endpoints, (nodeName, address) => {
-        visit(targetKey(nodeName, target.protocol, address, target.port), id)
-      })
-    }
+    for (const slice of slices) yield* targetsIn(slice, port, id)
   }
 }
 
-function eachAddress(
-  endpoints: readonly Endpoint[],
-  visit: (nodeName: string | undefined, address: string) => void,
-): void {
-  for (const { nodeName, addresses } of endpoints) {
-    for (const address of addresses) visit(nodeName, address)
+function* targetsIn(slice: EndpointSlice, port: ServicePort, id: ServicePortId): Generator<Omit<Edit, 'isThere'>> {
+  const target = endpointPortOf(slice, port)
+  if (target === undefined) return
+  for (const { nodeName, addresses } of slice.endpoints) {
+    for (const address of addresses) yield { key: targetKey(nodeName, target.protocol, address, target.port), id }
   }
 }
 
 function targetKey(nodeName: string | undefined, protocol: Protocol, address: string, port: number): string {
-  return `${nodeName ?? ''} ${protocol} ${address} ${port}`
+  return [nodeName, protocol, address, port].join(' ')
 }

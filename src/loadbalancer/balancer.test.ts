@@ -35,6 +35,15 @@ test('without backends there is nothing to try', () => {
   assert.deepEqual([...balancer.attempts()], [])
 })
 
+test('backends are not looked at before somebody asks for one', () => {
+  const { balancer } = createFixture()
+  const unread = new Proxy([a, b], { get: () => assert.fail('a backend was looked at') })
+  balancer.setBackends(unread, unread)
+  balancer.setPolicy({ balancing: { kind: 'random' } })
+  balancer.setBackends([a], [])
+  assert.equal(pick(balancer), 'a')
+})
+
 test('round robin gives each backend its turn', () => {
   const { balancer } = createFixture()
   balancer.setBackends([a, b, c], [])
@@ -100,6 +109,8 @@ test('random follows the draw and never repeats a backend within a connection', 
   const draws: number[] = []
   const { balancer } = createFixture('random', () => draws.shift() ?? 0)
   balancer.setBackends([a, b], [])
+  // The first use draws for the order in which they wait.
+  pick(balancer)
   draws.push(0.99, 0)
   assert.equal(namesOf(balancer.attempts()), 'ba')
   draws.push(0, 0)

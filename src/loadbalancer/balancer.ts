@@ -54,7 +54,60 @@ export interface Balancer {
 
 /** Makes a balancer without backends. */
 export function createBalancer(policy: BalancerPolicy, surroundings: BalancerSurroundings): Balancer {
-  return new PolicyBalancer(policy, surroundings)
+  return new LazyBalancer(policy, surroundings)
+}
+
+/** Takes little room until it is asked for something: of thousands of ServicePorts most never are. */
+class LazyBalancer implements Balancer {
+  readonly #surroundings: BalancerSurroundings
+  #policy: BalancerPolicy
+  #preferred: readonly Backend[] = []
+  #others: readonly Backend[] = []
+  #inUse: Balancer | undefined
+
+  constructor(policy: BalancerPolicy, surroundings: BalancerSurroundings) {
+    this.#surroundings = surroundings
+    this.#policy = policy
+  }
+
+  setPolicy(policy: BalancerPolicy): void {
+    this.#policy = policy
+    this.#inUse?.setPolicy(policy)
+  }
+
+  setBackends(preferred: readonly Backend[], others: readonly Backend[]): void {
+    this.#preferred = preferred
+    this.#others = others
+    this.#inUse?.setBackends(preferred, others)
+  }
+
+  attempts(client?: Client): IterableIterator<Backend> {
+    return this.#used().attempts(client)
+  }
+
+  dialSlow(backend: Backend): void {
+    this.#used().dialSlow(backend)
+  }
+
+  dialFailed(backend: Backend): void {
+    this.#used().dialFailed(backend)
+  }
+
+  dialSucceeded(backend: Backend, client?: Client): void {
+    this.#used().dialSucceeded(backend, client)
+  }
+
+  hold(backend: Backend): Disposable {
+    return this.#used().hold(backend)
+  }
+
+  #used(): Balancer {
+    if (this.#inUse === undefined) {
+      this.#inUse = new PolicyBalancer(this.#policy, this.#surroundings)
+      this.#inUse.setBackends(this.#preferred, this.#others)
+    }
+    return this.#inUse
+  }
 }
 
 class Hold implements Disposable {

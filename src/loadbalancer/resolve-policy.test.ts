@@ -52,6 +52,14 @@ test('without a rule the defaults hold', () => {
   assert.deepEqual(resolve([]), { balancing: defaults.balancing, readsRequests: false, notices: [] })
 })
 
+test('Services that ask for nothing share one policy, and others have their own', () => {
+  const of = (fields: Partial<Service>) => resolvePolicy(service(fields), http, [], defaults)
+  assert.equal(of({}), of({ name: 'api' }))
+  assert.notEqual(of({}), of({ clientIPAffinitySeconds: 10 }))
+  assert.equal(of({ clientIPAffinitySeconds: 10 }).affinitySeconds, 10)
+  assert.equal(resolvePolicy(service(), http, [], { balancing: random }).balancing, random)
+})
+
 test('a rule decides balancing, ejection and limits, and is named', () => {
   const policy = { loadBalancer: random, outlierDetection: ejection, maxConnections: 10, connectTimeoutMs: 700 }
   assert.deepEqual(resolve([rule(policy)]), {

@@ -54,6 +54,16 @@ export function resolvePolicy(
   rules: readonly DestinationRule[],
   defaults: PolicyDefaults,
 ): ServicePortPolicy {
+  const asksForNothing = rules.length === 0 && service.clientIPAffinitySeconds === undefined
+  return asksForNothing ? usualPolicyOf(defaults) : policyByRules(service, port, rules, defaults)
+}
+
+function policyByRules(
+  service: Service,
+  port: ServicePort,
+  rules: readonly DestinationRule[],
+  defaults: PolicyDefaults,
+): ServicePortPolicy {
   const notices = new Set<string>()
   const [rule] = rules
   const context = { service, port, defaults, notices }
@@ -72,6 +82,17 @@ export function resolvePolicy(
   }
   return { ...settle(wanted, rule, context), subsets, notices: [...notices] }
 }
+
+/** Of Services that ask for nothing, which are most: one object for all that have the same defaults. */
+function usualPolicyOf(defaults: PolicyDefaults): ServicePortPolicy {
+  const known = usualPolicies.get(defaults)
+  if (known !== undefined) return known
+  const usual = { balancing: defaults.balancing, readsRequests: false, subsets: new Map(), notices: [] }
+  usualPolicies.set(defaults, usual)
+  return usual
+}
+
+const usualPolicies = new WeakMap<PolicyDefaults, ServicePortPolicy>()
 
 /** The backends whose Pods carry all labels of the subset; one without a known Pod is in none that asks for labels. */
 export function backendsInSubset(

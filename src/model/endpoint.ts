@@ -65,7 +65,7 @@ export function backendIdOf(backend: Backend): string {
   const known = ids.get(backend)
   if (known !== undefined) return known
   const host = backend.address.includes(':') ? `[${backend.address}]` : backend.address
-  const id = `${backend.nodeName ?? '-'}/${host}:${backend.port}`
+  const id = [backend.nodeName ?? '-', '/', host, ':', backend.port].join('')
   ids.set(backend, id)
   return id
 }

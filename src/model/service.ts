@@ -4,9 +4,12 @@ export type Protocol = 'tcp' | 'udp'
 /** `namespace/name`, the key of a namespaced Kubernetes object. */
 export type ObjectKey = string
 
-/** The key of a namespaced object. */
-export function keyOf(object: { readonly namespace: string; readonly name: string }): ObjectKey {
-  return `${object.namespace}/${object.name}`
+/**
+ * The key of a namespaced object. Joined like all keys that are kept by the ten thousand: V8 leaves a template in its
+ * pieces, which take twice the room.
+ */
+export function keyOf({ namespace, name }: { readonly namespace: string; readonly name: string }): ObjectKey {
+  return [namespace, name].join('/')
 }
 
 /** One entry of a Service's `spec.ports`. */
@@ -55,5 +58,5 @@ export type ServicePortId = string
 
 /** The id of a ServicePort: `shop/web:http/tcp`, or by number when the port has no name: `shop/web:80/tcp`. */
 export function servicePortIdOf(service: Service, port: ServicePort): ServicePortId {
-  return `${keyOf(service)}:${port.name === '' ? port.port : port.name}/${port.protocol}`
+  return [service.namespace, '/', service.name, ':', port.name || port.port, '/', port.protocol].join('')
 }

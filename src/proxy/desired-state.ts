@@ -158,7 +158,7 @@ function ruledServicePortOf(entry: PlannedServicePort, proxies: Proxies): RuledS
   const { destinations, external } = entry
   const choice = choiceOf(entry.id, slotsOf(entry, proxies.inside), entry.policy)
   const here = [...entry.direct, ...(external?.spread.direct ?? []), ...(external?.local ?? [])]
-  const hairpins = [...new Set(here.map(({ address }) => `${address} . ${address}`))]
+  const hairpins = here.length === 0 ? none : [...new Set(here.map(({ address }) => [address, address].join(' . ')))]
   if (external === undefined) return { ...choice, destinations, hairpins }
   const { spread, local, protocol, nodePort, guard, keepsSources } = external
   const proxy = proxies.outside
@@ -176,6 +176,8 @@ function ruledServicePortOf(entry: PlannedServicePort, proxies: Proxies): RuledS
   return { ...choice, destinations, hairpins, external: ruled }
 }
 
+const none: readonly string[] = []
+
 function choiceOf(name: string, slots: readonly Slot[], policy: ServicePortPolicy): Choice {
   const { balancing, balancingRule, affinitySeconds } = policy
   if (affinitySeconds !== undefined) return { name, slots, kind: 'random', affinitySeconds }
@@ -185,10 +187,10 @@ function choiceOf(name: string, slots: readonly Slot[], policy: ServicePortPolic
 }
 
 function slotsOf({ direct, userspace }: Spread, proxy: Slot | undefined): readonly Slot[] {
-  if (proxy === undefined) return direct
+  if (proxy === undefined || userspace.length === 0) return direct
   // One slot per endpoint keeps the shares even; with no endpoint here, one slot does for all.
-  const count = direct.length === 0 ? Math.min(1, userspace.length) : userspace.length
-  return [...direct, ...Array.from({ length: count }, () => proxy)]
+  if (direct.length === 0) return [proxy]
+  return [...direct, ...userspace.map(() => proxy)]
 }
 
 /** New routes, and of the old ones those whose addresses the new ones do not use. */

@@ -14,7 +14,7 @@ import {
   type ServicePortId,
   servicePortIdOf,
 } from '../model/index.ts'
-import { differencesOf } from '../runtime/index.ts'
+import { differencesOf, trimmed } from '../runtime/index.ts'
 import type { KernelLimits } from './kernel/kernel-rules.ts'
 import type { ReachedEndpoints } from './reach/reached-endpoints.ts'
 import {
@@ -227,7 +227,7 @@ function frameOf(services: Snapshot['services'], options: PlanOptions, before: F
 
 function entryOf(service: Service, port: ServicePort, options: PlanOptions, seen: Set<string>): FrameEntry | undefined {
   const free = (destination: Destination) => isFirst(destination, seen)
-  const destinations = clusterDestinationsOf(service, port, options).filter(free)
+  const destinations = trimmed(clusterDestinationsOf(service, port, options).filter(free))
   if (destinations.length === 0) return undefined
   const external = externalFrameOf(service, port, options, free)
   return { id: servicePortIdOf(service, port), key: keyOf(service), service, port, destinations, external }

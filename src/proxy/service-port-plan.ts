@@ -10,6 +10,7 @@ import {
   type ServicePort,
   type ServicePortId,
 } from '../model/index.ts'
+import { trimmed } from '../runtime/index.ts'
 import type { Destination, ExternalAccess, PlannedServicePort, PlanOptions, Spread } from './service-plan.ts'
 
 /** What of a ServicePort follows from its Service alone. */
@@ -30,6 +31,12 @@ const unusableNetworks: readonly Ipv4Network[] = [
   { base: (169 * 256 + 254) * 2 ** 16, prefixLength: 16 },
   { base: 224 * 2 ** 24, prefixLength: 3 },
 ]
+
+/** The same objects each time, so that ServicePorts share what follows from them. */
+const policyDefaults = {
+  'round-robin': { balancing: { kind: 'round-robin' } },
+  random: { balancing: { kind: 'random' } },
+} as const
 
 const filterLabel = 'service.edgemesh.kubeedge.io/service-proxy-name'
 
@@ -77,14 +84,13 @@ export function planServicePort(
   options: PlanOptions,
 ): PlannedServicePort | undefined {
   const { id, service, port, destinations } = frame
-  const usable = snapshot.backendsOf(service, port).filter(({ address }) => isUsable(address, options))
+  const usable = partOf(snapshot.backendsOf(service, port), ({ address }) => isUsable(address, options))
   const backends = port.protocol === 'tcp' ? withoutWithdrawn(usable, options) : usable
   const isElsewhere = ({ nodeName }: Backend) => nodeName !== options.nodeName
   const isFar = (backend: Backend) => isElsewhere(backend) && options.reached?.has(backend, port.protocol) !== true
   const staysHere = port.protocol === 'udp' && options.carriesDatagrams !== true
   if (staysHere && backends.length > 0 && backends.every(isFar)) return undefined
-  const balancing = { kind: options.balancing }
-  const policy = resolvePolicy(service, port, snapshot.destinationRulesOf(service), { balancing })
+  const policy = resolvePolicy(service, port, snapshot.destinationRulesOf(service), policyDefaults[options.balancing])
   const spreadFor = (as: Service, name: ServicePortId, isAway: (backend: Backend) => boolean): Spread => {
     const { chosen, reserve } = eligibleBackends(backends, as, hereFor(policy, options))
     return spreadOf(name, chosen, reserve, { policy, frame, options, isAway })
@@ -128,13 +134,21 @@ function spreadOf(
   reserve: readonly Backend[],
   { policy, frame: { port }, options: { carriesDatagrams, kernelLimits }, isAway }: SpreadingOptions,
 ): Spread {
-  const direct = chosen.filter((backend) => !isAway(backend))
-  const others = chosen.filter(isAway)
-  if (port.protocol === 'udp' && carriesDatagrams !== true) return { id, direct, userspace: [], reserve: [] }
+  const direct = partOf(chosen, (backend) => !isAway(backend))
+  const others = partOf(chosen, isAway)
+  if (port.protocol === 'udp' && carriesDatagrams !== true) return { id, direct, userspace: nobody, reserve: nobody }
   if (takesUserspace(policy, chosen.length, others.length) || exceeds(kernelLimits, policy, chosen.length))
-    return { id, direct: [], userspace: chosen, reserve }
-  return { id, direct, userspace: others, reserve: [...direct, ...reserve] }
+    return { id, direct: nobody, userspace: chosen, reserve }
+  return { id, direct, userspace: others, reserve: direct.length === 0 ? reserve : direct.concat(reserve) }
 }
+
+/** Lists are kept by the ten thousand: one of which nothing is left out stays the same, and empty ones are one. */
+function partOf(backends: readonly Backend[], isIn: (backend: Backend) => boolean): readonly Backend[] {
+  if (backends.every(isIn)) return backends
+  return backends.some(isIn) ? trimmed(backends.filter(isIn)) : nobody
+}
+
+const nobody: readonly Backend[] = []
 
 /**
  * Rules of the kernel cannot read requests, nor count open ones. They can hash addresses, but not in step with the

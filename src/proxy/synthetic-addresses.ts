@@ -7,7 +7,7 @@ export interface SyntheticPlace {
 }
 
 /** Names a place, as `address:port`. */
-export const placeKeyOf = ({ address, port }: SyntheticPlace): string => `${address}:${port}`
+export const placeKeyOf = ({ address, port }: SyntheticPlace): string => [address, port].join(':')
 
 /** What a pool gives out. */
 export interface SyntheticPool {

@@ -20,6 +20,9 @@ import {
 import { serviceKeyOf } from '../routing/destination.ts'
 import type { UpstreamProtocol } from './connection-pool.ts'
 
+/** What holds where no DestinationRule asks for anything else. */
+const policyDefaults = { balancing: { kind: 'round-robin' } } as const
+
 /** A destination with backends, as requests use it. */
 export interface BackendGroup {
   /** `shop/web:http/tcp`, with the subset where there is one. */
@@ -150,7 +153,7 @@ export class Destinations {
     // Requests are read here whatever the port is called, so policies that look at them can be followed.
     const port = isHttp ? { ...servicePort, appProtocol: 'http' } : servicePort
     const rules = snapshot.destinationRulesOf(service)
-    const whole = resolvePolicy(service, port, rules, { balancing: { kind: 'round-robin' } })
+    const whole = resolvePolicy(service, port, rules, policyDefaults)
     const subset = destination.subset === undefined ? undefined : whole.subsets.get(destination.subset)
     if (destination.subset !== undefined && subset === undefined) {
       return {

@@ -1,5 +1,5 @@
 import type { KubeObjects, ObjectKind, ObjectSink } from '../../catalog/index.ts'
-import type { ObjectKey } from '../../model/index.ts'
+import { keyOf, type ObjectKey } from '../../model/index.ts'
 import type { Logger } from '../../observability/index.ts'
 import { Field, ObjectParseError } from '../objects/field.ts'
 import { sinkKeyOf } from './chosen-objects.ts'
@@ -29,8 +29,7 @@ type Parse<K extends ObjectKind> = ApiResource<K>['parse']
  */
 export class ObjectFeed<K extends ObjectKind> {
   readonly #options: ObjectFeedOptions<K>
-  /** By the API's key of an object, the sink's keys of what it became. */
-  #delivered = new Map<string, readonly ObjectKey[]>()
+  #delivered: Delivered = new Map()
   readonly #malformed = new Map<string, string>()
   /** What is left out of objects that are used, by the API's key. */
   readonly #notes = new Map<string, string>()
@@ -64,7 +63,7 @@ export class ObjectFeed<K extends ObjectKind> {
   startList(parse: Parse<K>): Listing {
     const { kind, sink } = this.#options
     const first: KubeObjects[K][] | undefined = this.#isListed ? undefined : []
-    const listed = new Map<string, readonly ObjectKey[]>()
+    const listed: Delivered = new Map()
     const seen = new Set<string>()
     return {
       add: (value) => {
@@ -72,7 +71,7 @@ export class ObjectFeed<K extends ObjectKind> {
         seen.add(key ?? nameless)
         if (key === undefined) return
         const objects = this.#parse(parse, key, value)
-        listed.set(key, objects?.map(sinkKeyOf) ?? this.#delivered.get(key) ?? [])
+        listed.set(key, deliveredAs(key, objects?.map(sinkKeyOf) ?? keysIn(this.#delivered, key)))
         for (const object of objects ?? []) {
           if (first === undefined) sink.put(kind, object)
           else first.push(object)
@@ -95,27 +94,29 @@ export class ObjectFeed<K extends ObjectKind> {
     const key = this.#keyOf(value)
     if (key === undefined) return
     const objects = this.#parse(parse, key, value)
-    const before = this.#delivered.get(key) ?? []
+    const before = keysIn(this.#delivered, key)
     const after = objects?.map(sinkKeyOf) ?? before
     for (const object of objects ?? []) sink.put(kind, object)
     for (const gone of before) if (!after.includes(gone)) sink.remove(kind, gone)
-    this.#delivered.set(key, after)
+    this.#delivered.set(key, deliveredAs(key, after))
   }
 
   /** Takes the last form of an object that was deleted. */
   remove(value: unknown): void {
     const key = this.#keyOf(value)
     if (key === undefined) return
-    for (const gone of this.#delivered.get(key) ?? []) this.#options.sink.remove(this.#options.kind, gone)
+    for (const gone of keysIn(this.#delivered, key)) this.#options.sink.remove(this.#options.kind, gone)
     this.#delivered.delete(key)
     this.#malformed.delete(key)
     this.#notes.delete(key)
   }
 
-  #removeAllBut(listed: ReadonlyMap<string, readonly ObjectKey[]>): void {
-    const kept = new Set([...listed.values()].flat())
-    for (const key of [...this.#delivered.values()].flat()) {
-      if (!kept.has(key)) this.#options.sink.remove(this.#options.kind, key)
+  #removeAllBut(listed: Delivered): void {
+    const kept = new Set([...listed.keys()].flatMap((key) => keysIn(listed, key)))
+    for (const key of this.#delivered.keys()) {
+      for (const gone of keysIn(this.#delivered, key)) {
+        if (!kept.has(gone)) this.#options.sink.remove(this.#options.kind, gone)
+      }
     }
   }
 
@@ -138,7 +139,7 @@ export class ObjectFeed<K extends ObjectKind> {
     try {
       const metadata = new Field(value).at('metadata')
       const name = metadata.at('name').text()
-      if (name !== '') return `${metadata.at('namespace').text()}/${name}`
+      if (name !== '') return keyOf({ namespace: metadata.at('namespace').text(), name })
     } catch (error) {
       if (!(error instanceof ObjectParseError)) throw error
     }
@@ -164,6 +165,20 @@ export class ObjectFeed<K extends ObjectKind> {
     const reason = `${this.#options.kind} ${key}: ${problem}`
     this.#options.logger.warn({ reason }, 'an object of the API is not usable; its last good form stays in force')
   }
+}
+
+/** By the API's key of an object, the sink's keys of what it became; `same` for the one that is equal, as mostly. */
+type Delivered = Map<string, readonly ObjectKey[] | typeof same>
+
+const same = 'the same key'
+
+function deliveredAs(key: string, keys: readonly ObjectKey[]): readonly ObjectKey[] | typeof same {
+  return keys.length === 1 && keys[0] === key ? same : keys
+}
+
+function keysIn(delivered: Delivered, key: string): readonly ObjectKey[] {
+  const keys = delivered.get(key) ?? []
+  return keys === same ? [key] : keys
 }
 
 /** Stands for all items that have no key. */

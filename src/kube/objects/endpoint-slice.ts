@@ -1,4 +1,5 @@
 import type { Endpoint, EndpointPort, EndpointSlice } from '../../model/index.ts'
+import { trimmed } from '../../runtime/index.ts'
 import { Field } from './field.ts'
 import { parseIdentity } from './metadata.ts'
 import { type Note, noNote, usable, usableItems } from './note.ts'
@@ -21,7 +22,7 @@ export function parseEndpointSlice(value: unknown, note: Note = noNote): Endpoin
     serviceName,
     fromEndpoints: false,
     addressType,
-    ports: object.at('ports').items().flatMap(parseEndpointPort),
+    ports: trimmed(object.at('ports').items().flatMap(parseEndpointPort)),
     endpoints: object
       .at('endpoints')
       .items()

@@ -23,11 +23,19 @@ export class ObjectParseError extends Error {
  */
 export class Field {
   readonly value: unknown
-  readonly path: FieldPath
+  /** The field that this one is in, or the path of a first one. */
+  readonly #above: Field | FieldPath
+  readonly #key: string | number
 
-  constructor(value: unknown, path: FieldPath = []) {
+  constructor(value: unknown, above: Field | FieldPath = [], key: string | number = '') {
     this.value = value
-    this.path = path
+    this.#above = above
+    this.#key = key
+  }
+
+  /** Made only when it is asked for, which is mostly never: a list has some hundred thousand fields. */
+  get path(): FieldPath {
+    return this.#above instanceof Field ? [...this.#above.path, this.#key] : this.#above
   }
 
   /** The path as text, for people: `spec.ports[0].port`. */
@@ -42,7 +50,7 @@ export class Field {
   /** The field below this one; absent when this one is. */
   at(...keys: readonly string[]): Field {
     let field: Field = this
-    for (const key of keys) field = new Field(field.#record()?.[key], [...field.path, key])
+    for (const key of keys) field = new Field(field.#record()?.[key], field, key)
     return field
   }
 
@@ -50,7 +58,7 @@ export class Field {
   items(): readonly Field[] {
     if (this.isAbsent) return []
     if (!Array.isArray(this.value)) throw this.error('must be a list')
-    return this.value.map((item, index) => new Field(item, [...this.path, index]))
+    return this.value.map((item, index) => new Field(item, this, index))
   }
 
   /** Text; empty when absent. */

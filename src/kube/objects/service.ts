@@ -1,4 +1,5 @@
 import type { Service, ServicePort } from '../../model/index.ts'
+import { trimmed } from '../../runtime/index.ts'
 import { Field } from './field.ts'
 import { parseIdentity } from './metadata.ts'
 import { type Note, noNote } from './note.ts'
@@ -24,7 +25,7 @@ export function parseService(value: unknown, note: Note = noNote): Service {
     clusterIPs: isExternal ? [] : parseClusterIPs(spec),
     headless: !isExternal && spec.at('clusterIP').text() === 'None',
     ...(isExternal ? { externalName: parseExternalName(spec.at('externalName')) } : {}),
-    ports: spec.at('ports').items().flatMap(parseServicePort),
+    ports: trimmed(spec.at('ports').items().flatMap(parseServicePort)),
     publishNotReadyAddresses: spec.at('publishNotReadyAddresses').flag(false),
     ...(affinity === undefined ? {} : { clientIPAffinitySeconds: affinity }),
     ...(isExternal ? {} : parseServiceTraffic(object, note)),

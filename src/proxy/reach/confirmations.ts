@@ -256,14 +256,18 @@ function newEntry(place: Place): Entry {
 
 function reachedOf(entries: Iterable<Entry>): ReachedEndpoints & { readonly ids: ReadonlySet<string> } {
   const ids = new Set<string>()
+  // Asked about every endpoint there is, of which few are reached.
+  const addresses = new Set<string>()
   for (const { place, isConfirmed, ports } of entries) {
     if (!isConfirmed) continue
+    addresses.add(place.address)
     ids.add(idOf(place))
     for (const [port, { isOpen }] of ports) if (isOpen) ids.add(`${idOf(place)}:${port}`)
   }
   return {
     ids,
     has(endpoint, protocol) {
+      if (!addresses.has(endpoint.address)) return false
       return ids.has(protocol === 'tcp' ? backendIdOf(endpoint) : `${endpoint.nodeName}/${endpoint.address}`)
     },
   }
