@@ -135,7 +135,8 @@ function renderRules({ rules: { kind, version = kind, reason, limits }, changesB
   return [`rules     ${version}${changed}: ${reason}`, ...limits.map((limit) => `          limit: ${limit}`)]
 }
 
-function renderGateway({ gateways, virtualServices, rules, listeners, problems }: GatewayStatus): string[] {
+function renderGateway(status: GatewayStatus): string[] {
+  const { gateways, virtualServices, rules, listeners, problems, reportProblem } = status
   const ports = listeners.map(({ address, kind, connections, problem, gateways: names }) => {
     const state = problem === undefined ? `${connections} connections` : `does not listen: ${problem}`
     return `listener  ${address.padEnd(20)} ${kind}, ${state}; Gateway ${names.join(', ')}`
@@ -143,7 +144,9 @@ function renderGateway({ gateways, virtualServices, rules, listeners, problems }
   const told = problems.map(({ kind, object, severity, message }) => {
     return `          ${severity === 'error' ? 'problem' : 'notice'}: ${kind} ${object}: ${message}`
   })
-  return [`gateway   ${gateways} Gateways, ${virtualServices} VirtualServices, ${rules} rules`, ...ports, ...told]
+  const untold = reportProblem === undefined ? [] : [`          not written into the objects: ${reportProblem}`]
+  const counts = `${gateways} Gateways, ${virtualServices} VirtualServices, ${rules} rules`
+  return [`gateway   ${counts}`, ...ports, ...told, ...untold]
 }
 
 function renderTunnel(tunnel: TunnelStatus): string[] {

@@ -56,7 +56,7 @@ function writer(writeReport: (report: ObjectReport) => Promise<void> = async () 
     nowMs = atMs
     return await reports.write({ gateways: [sampleGateway()], ...noServices }, problems, never)
   }
-  return { written, told, look }
+  return { written, told, look, reports }
 }
 
 test('only what is wrong for a while is written', async () => {
@@ -79,13 +79,15 @@ test('one object is written about ever more rarely while it does not say what wa
 
 test('that nothing can be written is told once, until it could be written again', async () => {
   let isRefused = true
-  const { told, look } = writer(async () => {
+  const { told, look, reports } = writer(async () => {
     if (isRefused) throw new Error('Cannot get /apis/x/namespaces/shop/gateways/front/status: 403')
   })
   for (const atMs of [0, 4_000, 60_000, 120_000]) await look(atMs, about('a'))
   assert.equal(told.length, 1)
+  assert.match(reports.problem ?? '', /front\/status: 403$/)
   isRefused = false
   await look(400_000, about('a'))
+  assert.equal(reports.problem, undefined)
   isRefused = true
   await look(900_000, about('a'))
   assert.equal(told.length, 2)

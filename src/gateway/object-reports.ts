@@ -86,10 +86,15 @@ export class ObjectReports {
   readonly #options: ObjectReportsOptions
   #pending = new Map<string, Pending>()
   readonly #written = new Map<string, Written>()
-  #lastFailure = ''
+  #problem: string | undefined
 
   constructor(options: ObjectReportsOptions) {
     this.#options = options
+  }
+
+  /** Why nothing was written when it was tried last; undefined when it was. */
+  get problem(): string | undefined {
+    return this.#problem
   }
 
   /** Writes the reports that are due by now; true while some wait. Rejects with the signal's reason only. */
@@ -125,7 +130,7 @@ export class ObjectReports {
     this.#written.set(id, { attempts, notBeforeMs: nowMs() + backoffDelayMs(pause, attempts, Math.random) })
     try {
       await writeReport(kind, key, report, signal)
-      this.#lastFailure = ''
+      this.#problem = undefined
     } catch (error) {
       signal.throwIfAborted()
       this.#tell(describeError(error))
@@ -134,9 +139,10 @@ export class ObjectReports {
 
   /** Objects that cannot be told are told in the log and in status all the same, so once is enough. */
   #tell(reason: string): void {
-    const kindOfFailure = reason.replace(/\S*\/namespaces\/\S+/, '')
-    if (kindOfFailure === this.#lastFailure) return
-    this.#lastFailure = kindOfFailure
+    const before = this.#problem
+    this.#problem = reason
+    const kindOf = (text: string) => text.replace(/\S*\/namespaces\/\S+/, '')
+    if (before !== undefined && kindOf(before) === kindOf(reason)) return
     this.#options.logger.info({ reason }, 'what is wrong with an object was not written into its status')
   }
 }

@@ -49,6 +49,8 @@ export interface GatewayStatus {
   readonly rules: number
   readonly listeners: readonly ListenerStatus[]
   readonly problems: readonly ObjectProblem[]
+  /** Why problems are not written into the status of their objects; absent when they are, or need not be. */
+  readonly reportProblem?: string
 }
 
 const pollMs = 1_000
@@ -66,6 +68,7 @@ class RunningGateway implements Gateway {
   readonly #listeners: ListenerSet
   readonly #tasks: TaskGroup
   readonly #subscription: Disposable
+  readonly #reports: ObjectReports | undefined
   #table: RouteTable
   #source: Pick<Snapshot, 'gateways' | 'virtualServices'> | undefined
   #told: ReadonlySet<string> = new Set()
@@ -92,14 +95,20 @@ class RunningGateway implements Gateway {
     this.#subscription = catalog.subscribe((snapshot) => this.#follow(snapshot))
     this.#tasks.run('looking around', (signal) => this.#poll(signal))
     const { writeReport } = options
-    if (writeReport !== undefined) {
-      const reports = new ObjectReports({ writeReport, nowMs: () => performance.now(), logger })
-      this.#tasks.run('telling objects', (signal) => this.#report(reports, signal))
-    }
+    const nowMs = () => performance.now()
+    const reports = writeReport && new ObjectReports({ writeReport, nowMs, logger })
+    if (reports !== undefined) this.#tasks.run('telling objects', (signal) => this.#report(reports, signal))
+    this.#reports = reports
   }
 
   status(): GatewayStatus {
-    return { ...this.#table.counts, listeners: this.#listeners.status(), problems: this.#problems() }
+    const reportProblem = this.#reports?.problem
+    return {
+      ...this.#table.counts,
+      listeners: this.#listeners.status(),
+      problems: this.#problems(),
+      ...(reportProblem !== undefined && { reportProblem }),
+    }
   }
 
   async drain(signal: AbortSignal): Promise<void> {

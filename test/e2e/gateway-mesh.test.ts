@@ -14,16 +14,8 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { parse, parseAllDocuments, stringify } from 'yaml'
 import { edgemeshBinary, type Host, type Lab, type LabProcess } from '../lab/index.ts'
-import {
-  backendScript,
-  certificate,
-  curl,
-  gatewayConfig,
-  kube,
-  nodeProcess,
-  secretOf,
-  serviceWith,
-} from './support/gateway-site.ts'
+import { startDoubleStore } from './support/double-store.ts'
+import { backendScript, curl, gatewayConfig, kube, nodeProcess, serviceWith } from './support/gateway-site.ts'
 import { createSite, eventually } from './support/site.ts'
 
 let lab: Lab
@@ -112,14 +104,8 @@ function exampleObjects(name: string): string {
     .join('---\n')
 }
 
-test('the examples work as their first lines say', async () => {
-  for (const [name, port] of [
-    ['one', '9000'],
-    ['two', '9100'],
-    ['three', '9200'],
-  ] as const) {
-    await nodeProcess(host, [backendScript, name, port]).waitForLine(/ready/, 10_000)
-  }
+/** The Service of the examples with its three endpoints, which a cluster would have made of their Pods. */
+function exampleService(): string {
   const service = serviceWith(
     'edgemesh-test',
     'hostname-lb-svc',
@@ -131,26 +117,72 @@ test('the examples work as their first lines say', async () => {
     ],
     host.name,
   )
-  await lab.writeManifest('service.yaml', service.map((object) => stringify(object)).join('---\n'))
-  await lab.writeManifest('example.yaml', exampleObjects('hostname-lb-random-gateway.yaml'))
-  await eventually(10_000, async () => assert.equal((await curl(host, 'http://127.0.0.1:23333')).status, 200))
+  return service.map((object) => stringify(object)).join('---\n')
+}
+
+/** What the manual of the Go system does with its two examples, and what it says comes of it. */
+async function followManual(apply: (name: string, yamlText: string) => Promise<void>): Promise<void> {
+  await apply('service.yaml', exampleService())
+  await apply('example.yaml', exampleObjects('hostname-lb-random-gateway.yaml'))
+  await eventually(20_000, async () => assert.equal((await curl(host, 'http://127.0.0.1:12345')).status, 200))
   const names = new Set<string | undefined>()
   for (let asked = 0; asked < 60 && names.size < 3; asked++) {
-    names.add((await curl(host, 'http://127.0.0.1:23333')).headers['x-backend'])
+    names.add((await curl(host, 'http://127.0.0.1:12345')).headers['x-backend'])
   }
   assert.deepEqual(names, new Set(['one', 'two', 'three']))
 
-  await certificate(host, 'kubeedge', ['kubeedge.io'])
-  const file = (ending: string) => join(host.dir, `kubeedge.${ending}`)
-  const secret = await secretOf(host, 'kubeedge', 'gw-secret', { 'ca.crt': await readFile(file('crt'), 'base64') })
-  await lab.writeManifest(
-    'secret.yaml',
-    stringify({ ...secret, metadata: { namespace: 'edgemesh-test', name: 'gw-secret' } }),
-  )
-  await lab.writeManifest('example.yaml', exampleObjects('hostname-lb-random-gateway-tls.yaml'))
-  const ask = (...options: readonly string[]) => curl(host, 'https://127.0.0.1:23333', '--insecure', ...options)
-  await eventually(10_000, async () => {
-    assert.equal((await ask('--cert', file('crt'), '--key', file('key'))).status, 200)
+  const file = (name: string) => join(host.dir, name)
+  const made = await host.exec([
+    ...['openssl', 'req', '-x509', '-nodes', '-days', '365', '-newkey', 'rsa:2048'],
+    ...['-keyout', file('tls.key'), '-out', file('tls.crt'), '-subj', '/CN=kubeedge.io'],
+  ])
+  assert.equal(made.code, 0, made.stderr)
+  const data = {
+    'tls.crt': await readFile(file('tls.crt'), 'base64'),
+    'tls.key': await readFile(file('tls.key'), 'base64'),
+  }
+  const secret = {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    type: 'kubernetes.io/tls',
+    metadata: { namespace: 'edgemesh-test', name: 'gw-secret' },
+  }
+  await apply('secret.yaml', stringify({ ...secret, data }))
+  await apply('example.yaml', exampleObjects('hostname-lb-random-gateway-tls.yaml'))
+  const ask = async (...options: readonly string[]) => {
+    return (await curl(host, 'https://127.0.0.1:12345', '-k', ...options)).status
+  }
+  const known = ['--cert', file('tls.crt'), '--key', file('tls.key')]
+  await eventually(20_000, async () => assert.equal(await ask(...known), 200))
+  assert.equal(await ask(), 200)
+  // More than the manual says: an authority in the Secret asks for certificates.
+  await apply('secret.yaml', stringify({ ...secret, data: { ...data, 'ca.crt': data['tls.crt'] } }))
+  await eventually(20_000, async () => assert.equal(await ask(), 0))
+  assert.equal(await ask(...known), 200)
+}
+
+test('the examples work as the manual of the Go system says, from a folder', async () => {
+  for (const [name, port] of [
+    ['one', '9000'],
+    ['two', '9100'],
+    ['three', '9200'],
+  ] as const) {
+    await nodeProcess(host, [backendScript, name, port]).waitForLine(/ready/, 10_000)
+  }
+  await followManual((name, text) => lab.writeManifest(name, text))
+})
+
+test('the examples work as the manual of the Go system says, from an API', async () => {
+  await gateway.stop()
+  const master = 'http://127.0.0.1:8001'
+  const core = ['services', 'nodes', 'pods', 'secrets'].map((plural) => `/api/v1/${plural}`)
+  const istio = ['destinationrules', 'gateways', 'virtualservices'].map((plural) => {
+    return `/apis/networking.istio.io/v1beta1/${plural}`
   })
-  assert.equal((await ask()).status, 0)
+  const served = [...core, '/apis/discovery.k8s.io/v1/endpointslices', ...istio]
+  await using api = await startDoubleStore(host, { port: 8001, served }, { master })
+  const config = await gatewayConfig(host, lab, {}, { name: 'api', kubeAPIConfig: { master } })
+  await using following = host.spawn([edgemeshBinary(), 'gateway', '--config', config])
+  await following.waitForLine(/"msg":"gateway ready"/, 20_000)
+  await followManual((name, text) => api.write(name, text))
 })

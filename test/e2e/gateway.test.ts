@@ -8,6 +8,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import process from 'node:process'
 import { after, before, suite, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { stringify } from 'yaml'
 import type { ExecResult, Host, Lab, LabProcess } from '../lab/index.ts'
 import { createLab, edgemeshBinary } from '../lab/index.ts'
@@ -53,19 +54,49 @@ after(() => lab?.[Symbol.asyncDispose]())
 const toOne = [{ destination: { host: 'web', subset: 'one', port: { number: 80 } } }]
 const toTwo = [{ destination: { host: 'web', subset: 'two', port: { number: 80 } } }]
 
+const toDead = [{ destination: { host: 'dead', port: { number: 80 } } }]
+const toGrpc = [{ destination: { host: 'web', subset: 'one', port: { number: 81 } } }]
+
+/** Everything that retryOn may say about HTTP. */
+const retryWords = [
+  '5xx',
+  'gateway-error',
+  'connect-failure',
+  'reset',
+  'reset-before-request',
+  'retriable-4xx',
+  'retriable-status-codes,429',
+  '418',
+]
+const grpcRetryWords = [
+  'refused-stream',
+  'cancelled',
+  'deadline-exceeded',
+  'internal',
+  'resource-exhausted',
+  'unavailable',
+]
+
 /** Each row is a VirtualService for the host NAME.test. */
 const rules: Readonly<Record<string, readonly object[]>> = {
   plain: [{ route: toOne }],
   exact: [
     { match: [{ uri: { exact: '/a' } }], route: toOne },
     { match: [{ uri: { exact: '/B' }, ignoreUriCase: true }], route: toTwo },
+    { match: [{ uri: { prefix: '/Case/' }, ignoreUriCase: true }], route: toTwo },
   ],
   prefix: [
     { match: [{ uri: { prefix: '/a' } }], route: toOne },
     { match: [{ uri: { prefix: '/' } }], route: toTwo },
   ],
-  regex: [{ match: [{ uri: { regex: '/v[0-9]+/.*' } }], route: toOne }],
-  method: [{ match: [{ method: { exact: 'PUT' } }], route: toOne }],
+  regex: [
+    { match: [{ uri: { regex: '/v[0-9]+/.*' } }], route: toOne },
+    { match: [{ uri: { regex: '/(a+)+b' } }], route: toTwo },
+  ],
+  method: [
+    { match: [{ method: { exact: 'PUT' } }], route: toOne },
+    { match: [{ method: { regex: 'PA.*|LOCK' } }], route: toTwo },
+  ],
   scheme: [
     { match: [{ scheme: { exact: 'https' } }], route: toOne },
     { match: [{ scheme: { exact: 'http' } }], route: toTwo },
@@ -80,10 +111,24 @@ const rules: Readonly<Record<string, readonly object[]>> = {
   query: [
     { match: [{ queryParams: { v: { exact: '2' } } }], route: toTwo },
     { match: [{ queryParams: { n: { regex: '[0-9]+' } } }], route: toOne },
+    { match: [{ queryParams: { p: { prefix: 'ab' } } }], route: toTwo },
   ],
   port: [
     { match: [{ port: 1 }], route: toOne },
     { match: [{ port: 8080 }], route: toTwo },
+  ],
+  // The first match is for another Gateway than this one.
+  gateways: [
+    { match: [{ gateways: ['second'] }], route: toOne },
+    { match: [{ gateways: ['shop/front'] }], route: toTwo },
+  ],
+  'zero-weight': [
+    {
+      route: [
+        { destination: toOne[0]?.destination, weight: 0 },
+        { destination: toTwo[0]?.destination, weight: 1 },
+      ],
+    },
   ],
   weights: [
     {
@@ -99,6 +144,7 @@ const rules: Readonly<Record<string, readonly object[]>> = {
     { match: [{ uri: { exact: '/a/b' } }], route: toTwo },
     { route: toTwo },
   ],
+  affine: [{ route: [{ destination: { host: 'affine' } }] }],
   sticky: [{ route: [{ destination: { host: 'sticky', port: { number: 80 } } }] }],
   ejecting: [{ route: [{ destination: { host: 'ejecting', port: { number: 80 } } }] }],
   'connect-failure': [
@@ -127,6 +173,8 @@ const rules: Readonly<Record<string, readonly object[]>> = {
     { match: [{ uri: { exact: '/moved' } }], redirect: { uri: '/new', redirectCode: 308 } },
     { match: [{ uri: { exact: '/host' } }], redirect: { authority: 'b.test' } },
     { match: [{ uri: { exact: '/tls' } }], redirect: { scheme: 'https', port: 8443 } },
+    { match: [{ uri: { exact: '/same-port' } }], redirect: { authority: 'b.test', derivePort: 'FROM_REQUEST_PORT' } },
+    { match: [{ uri: { prefix: '/old/' } }], redirect: { uri: '%PREFIX()%/new/', redirectCode: 303 } },
     { match: [{ uri: { exact: '/derive' } }], redirect: { scheme: 'https', derivePort: 'FROM_PROTOCOL_DEFAULT' } },
   ],
   direct: [
@@ -147,10 +195,12 @@ const rules: Readonly<Record<string, readonly object[]>> = {
       ],
     },
   ],
-  timeout: [{ timeout: '300ms', route: toOne }],
+  timeout: [
+    { match: [{ uri: { exact: '/unlimited' } }], timeout: '0s', route: toOne },
+    { timeout: '300ms', route: toOne },
+  ],
   retries: [
     { match: [{ uri: { prefix: '/status' } }], retries: { attempts: 3, retryOn: '5xx' }, route: toOne },
-    { match: [{ uri: { prefix: '/codes' } }], retries: { attempts: 3, retryOn: '418' }, route: toOne },
     { match: [{ uri: { prefix: '/off' } }], retries: { attempts: 0 }, route: toOne },
     {
       match: [{ uri: { prefix: '/slow' } }],
@@ -158,7 +208,39 @@ const rules: Readonly<Record<string, readonly object[]>> = {
       route: toOne,
     },
   ],
+  // One rule for each condition; the path names it.
+  retrying: [
+    ...retryWords.map((word) => {
+      return { match: [{ uri: { prefix: `/${word}/` } }], retries: { attempts: 2, retryOn: word }, route: toOne }
+    }),
+    { match: [{ uri: { prefix: '/unset/' } }], retries: { attempts: 2 }, route: toOne },
+    {
+      match: [{ uri: { prefix: '/unknown/' } }],
+      retries: { attempts: 2, retryOn: '5xx,envoy-ratelimited', retryRemoteLocalities: true },
+      route: toOne,
+    },
+    ...retryWords.map((word) => {
+      return { match: [{ uri: { prefix: `/dead/${word}` } }], retries: { attempts: 2, retryOn: word }, route: toDead }
+    }),
+    { route: toOne },
+  ],
+  'grpc-retrying': [
+    ...grpcRetryWords.map((word) => {
+      return { match: [{ uri: { prefix: `/${word}/` } }], retries: { attempts: 2, retryOn: word }, route: toGrpc }
+    }),
+    {
+      match: [{ uri: { prefix: '/aborted/' } }],
+      fault: { abort: { percentage: { value: 100 }, grpcStatus: 'RESOURCE_EXHAUSTED' } },
+      route: toGrpc,
+    },
+    { route: toGrpc },
+  ],
   fault: [
+    {
+      match: [{ uri: { exact: '/grpc' } }],
+      fault: { abort: { percentage: { value: 100 }, grpcStatus: 'UNAVAILABLE' } },
+      route: toOne,
+    },
     {
       match: [{ uri: { exact: '/abort' } }],
       fault: { abort: { percentage: { value: 100 }, httpStatus: 555 } },
@@ -175,7 +257,21 @@ const rules: Readonly<Record<string, readonly object[]>> = {
       route: toOne,
     },
   ],
-  mirror: [{ mirror: { host: 'shadow', port: { number: 80 } }, route: toOne }],
+  mirror: [
+    {
+      match: [{ uri: { prefix: '/never' } }],
+      mirror: { host: 'shadow', port: { number: 80 } },
+      mirrorPercentage: { value: 0 },
+      route: toOne,
+    },
+    {
+      match: [{ uri: { prefix: '/listed' } }],
+      mirrors: [{ destination: { host: 'shadow', port: { number: 80 } }, percentage: { value: 100 } }],
+      route: toOne,
+    },
+    { mirror: { host: 'shadow', port: { number: 80 } }, route: toOne },
+  ],
+  'cors-forward': [{ corsPolicy: { allowOrigins: [{ exact: 'https://good.test' }] }, route: toOne }],
   cors: [
     {
       corsPolicy: {
@@ -193,6 +289,7 @@ const rules: Readonly<Record<string, readonly object[]>> = {
   broken: [
     { match: [{ uri: { prefix: '/delegate' } }], delegate: { name: 'other' } },
     { match: [{ sourceLabels: { app: 'x' } }], route: toOne },
+    { match: [{ sourceNamespace: 'x' }], route: toOne },
     { match: [{ uri: { prefix: '/fine' } }], route: toOne },
   ],
 }
@@ -210,6 +307,10 @@ async function objects(): Promise<string> {
     ...serviceWith('shop', 'shadow', ports(names), [{ pod: 'two', base: 9100 }], host.name),
     ...serviceWith('shop', 'empty', ports(['http']), [], host.name),
     ...serviceWith('shop', 'dead', ports(['http']), [{ pod: 'dead', base: 9300 }], host.name),
+    ...serviceWith('shop', 'affine', ports(['http']), bothPods, host.name).map((object) => {
+      const { kind, spec } = object as { readonly kind: string; readonly spec?: object }
+      return kind === 'Service' ? { ...object, spec: { ...spec, sessionAffinity: 'ClientIP' } } : object
+    }),
     ...['sticky', 'ejecting'].flatMap((name) => {
       const third = name === 'ejecting' ? [{ pod: 'dead', base: 9300 }] : []
       return serviceWith('shop', name, ports(['http']), [...bothPods, ...third], host.name)
@@ -304,7 +405,11 @@ const gateways = [
       { port: { number: 9998, name: 'tcp-weights', protocol: 'TCP' }, hosts: ['*'] },
       http(8084, ['*'], { bind: '127.0.0.2' }),
       http(8085, ['depot/*.shared.test', './own.test']),
+      { port: { number: 8086, name: 'grpc-web', protocol: 'GRPC-WEB' }, hosts: ['*'] },
     ],
+  }),
+  gatewayNamed('younger', {
+    servers: [{ port: { number: 8080, name: 'tcp', protocol: 'TCP' }, hosts: ['*'] }, http(8087, ['*'])],
   }),
   gatewayNamed('second', { servers: [http(8080, ['second.test'])] }),
   gatewayNamed('not-ours', { selector: { istio: 'ingressgateway' }, servers: [http(8090, ['*'])] }),
@@ -317,6 +422,11 @@ const weighted = (number: number) =>
   })
 
 const streams = [
+  kube('networking.istio.io/v1beta1', 'VirtualService', 'shop', 'address', {
+    hosts: ['127.0.0.1'],
+    gateways: ['front', 'younger'],
+    http: [{ route: toOne }],
+  }),
   kube('networking.istio.io/v1beta1', 'VirtualService', 'shop', 'second', {
     hosts: ['second.test'],
     gateways: ['second'],
@@ -429,12 +539,17 @@ const table: readonly Row[] = [
     body: /no rule of a VirtualService for host exact.test matches GET exact.test\/ab/,
   },
   { asks: 'exact /b', backend: 'two' },
+  { asks: 'exact /cASE/x', backend: 'two' },
   { asks: 'prefix /ab', backend: 'one' },
   { asks: 'prefix /x', backend: 'two' },
   { asks: 'prefix /a/%2e%2e/x', options: ['--path-as-is'], backend: 'two' },
   { asks: 'regex /v12/x?y', backend: 'one' },
   { asks: 'regex /v/x', status: 404 },
+  // A regex that others take for ever for.
+  { asks: `regex /${'a'.repeat(8000)}`, status: 404 },
+  { asks: 'regex /aab', backend: 'two' },
   { asks: 'method /', options: ['-X', 'PUT'], backend: 'one' },
+  { asks: 'method /', options: ['-X', 'PATCH'], backend: 'two' },
   { asks: 'method /', status: 404 },
   { asks: 'scheme /', backend: 'two' },
   { asks: 'authority /', backend: 'one' },
@@ -457,6 +572,9 @@ const table: readonly Row[] = [
   { asks: 'exported /', backend: 'two' },
   { asks: 'private /', status: 404 },
   { asks: 'connect-failure /', status: 503, body: /edge\/127\.0\.0\.1:9300: connect ECONNREFUSED/ },
+  { asks: 'query /?p=abc', backend: 'two' },
+  { asks: 'gateways /', backend: 'two' },
+  { asks: 'zero-weight /', backend: 'two' },
   { asks: 'query /?v=2', backend: 'two' },
   { asks: 'query /?v=1', status: 404 },
   { asks: 'port /', backend: 'two' },
@@ -473,6 +591,8 @@ const table: readonly Row[] = [
   { asks: 'redirect /moved', status: 308, headers: { location: 'http://redirect.test:8080/new' } },
   { asks: 'redirect /host', status: 301, headers: { location: 'http://b.test/host' } },
   { asks: 'redirect /tls', status: 301, headers: { location: 'https://redirect.test:8443/tls' } },
+  { asks: 'redirect /same-port', status: 301, headers: { location: 'http://b.test:8080/same-port' } },
+  { asks: 'redirect /old/x?q', status: 303, headers: { location: 'http://redirect.test:8080/new/x?q' } },
   { asks: 'redirect /derive', status: 301, headers: { location: 'https://redirect.test/derive' } },
   { asks: 'direct /text', status: 418, body: /^teapot$/ },
   { asks: 'direct /bytes', status: 200, body: /^hi$/ },
@@ -484,13 +604,14 @@ const table: readonly Row[] = [
   },
   { asks: 'timeout /?delay=2000', status: 504, body: /the answer was not complete within 300 ms/ },
   { asks: 'timeout /', status: 200 },
+  { asks: 'timeout /unlimited?delay=900', status: 200 },
   { asks: 'retries /status/a?fail-first=2', status: 200 },
   { asks: 'retries /status/b?fail-first=9', status: 503 },
   { asks: 'retries /status/c?fail-first=1', options: ['-d', 'body'], status: 200, saw: { length: 4 } },
-  { asks: 'retries /codes?status=418', status: 418 },
   { asks: 'retries /off?fail-first=1', status: 503 },
   { asks: 'retries /slow?delay=3000', status: 504, body: /no answer within 200 ms/ },
   { asks: 'fault /abort', status: 555 },
+  { asks: 'fault /grpc', status: 200, headers: { 'grpc-status': '14', 'x-backend': undefined } },
   { asks: 'fault /delay', status: 200 },
   { asks: 'fault /never', backend: 'one' },
   { asks: 'mirror /shadowed', options: ['-d', 'copy'], backend: 'one', saw: { length: 4 } },
@@ -524,6 +645,12 @@ const table: readonly Row[] = [
     options: ['-X', 'OPTIONS', '-H', 'Origin: https://bad.test', '-H', 'Access-Control-Request-Method: PUT'],
     headers: { 'access-control-allow-origin': undefined, 'x-backend': undefined },
   },
+  {
+    asks: 'cors-forward /',
+    options: ['-X', 'OPTIONS', '-H', 'Origin: https://bad.test', '-H', 'Access-Control-Request-Method: PUT'],
+    backend: 'one',
+    headers: { 'access-control-allow-origin': undefined },
+  },
   { asks: 'broken /delegate', status: 503, body: /delegate: is not supported/ },
   { asks: 'broken /fine', backend: 'one' },
   { asks: 'broken /other', status: 404 },
@@ -555,6 +682,12 @@ suite('rules over HTTP', () => {
     assert.ok(two > 12 && two < 75, `${two} of 200`)
   })
 
+  test('one client is sent to one backend where the Service says so', async () => {
+    const asked = new Set<string | undefined>()
+    for (let times = 0; times < 10; times++) asked.add((await get('affine.test', '/')).headers['x-backend'])
+    assert.equal(asked.size, 1)
+  })
+
   test('one who asks again is sent to the same backend where the policy says so', async () => {
     const asked = new Set<string | undefined>()
     for (const user of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l']) {
@@ -579,10 +712,15 @@ suite('rules over HTTP', () => {
   })
 
   test("a mirror is asked the same, and its answer is nobody's", async () => {
-    assert.equal((await get('mirror.test', '/copied', '-d', 'copy')).headers['x-backend'], 'one')
+    const paths = ['/never', '/listed', '/copied']
+    for (const path of paths) {
+      assert.equal((await get('mirror.test', path, '-d', 'copy')).headers['x-backend'], 'one')
+    }
     await eventually(5_000, async () => {
-      const { body } = await curl(host, 'http://127.0.0.1:9100/?seen=/copied')
-      assert.equal(JSON.parse(body).seen, 1)
+      const seen = paths.map(async (path) => {
+        return JSON.parse((await curl(host, `http://127.0.0.1:9100/?seen=${path}`)).body).seen
+      })
+      assert.deepEqual(await Promise.all(seen), [0, 1, 1])
     })
   })
 
@@ -612,9 +750,10 @@ suite('rules over HTTP', () => {
       const { status, headers } = await curl(host, `http://${name}:${port}/`, ...options)
       return [status, headers['x-backend']]
     }
-    for (const port of [8082, 8083]) {
-      assert.deepEqual(await on(port, 'plain.test', '--http2-prior-knowledge'), [200, 'one'])
-      assert.deepEqual(await on(port, 'plain.test'), [200, 'one'])
+    for (const port of [8082, 8083, 8086, 8087]) {
+      const name = port === 8087 ? '127.0.0.1' : 'plain.test'
+      assert.deepEqual(await on(port, name, '--http2-prior-knowledge'), [200, 'one'])
+      assert.deepEqual(await on(port, name), [200, 'one'])
     }
     assert.deepEqual(await on(8084, 'plain.test'), [0, undefined])
     assert.deepEqual(await on(8084, 'plain.test', '--connect-to', '::127.0.0.2:8084'), [200, 'one'])
@@ -638,6 +777,15 @@ suite('rules over HTTP', () => {
     const { received } = await raw(8080, request)
     assert.match(received, /^HTTP\/1\.1 103 [\s\S]*link: <\/style.css>[\s\S]*HTTP\/1\.1 200 OK/i)
     assert.match(received, /\r\n0\r\nx-checksum: abc\r\n\r\n$/)
+  })
+
+  test('a client may wait with its body until the backend asks for it', async () => {
+    const head = 'POST / HTTP/1.1\r\nHost: plain.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n'
+    const { received } = await raw(8080, `${head}Connection: close\r\n\r\nbody`)
+    assert.match(received, /^HTTP\/1\.1 100 \r\n\r\nHTTP\/1\.1 200 OK[\s\S]*"length":4/)
+    const refused = await raw(8080, `${head.replace('plain', 'unknown')}\r\n`)
+    assert.match(refused.received, /^HTTP\/1\.1 404 [\s\S]*connection: close/)
+    assert.ok(refused.isClosed)
   })
 
   test('each request of a kept connection is routed anew', async () => {
@@ -665,6 +813,66 @@ async function client(...args: readonly string[]): Promise<Record<string, unknow
   assert.notEqual(stdout, '', stderr)
   return JSON.parse(stdout)
 }
+
+suite('another attempt is made', () => {
+  /** What is asked, then the status and how many attempts the access log counts. */
+  const rows: readonly (readonly [string, number, number])[] = [
+    ['5xx/a?fail-first=1&fail-status=500', 200, 2],
+    ['5xx/b?reset-first=1', 200, 2],
+    ['5xx/c?fail-first=1&fail-status=404', 404, 1],
+    ['gateway-error/a?fail-first=1&fail-status=502', 200, 2],
+    ['gateway-error/b?fail-first=2&fail-status=504', 200, 3],
+    ['gateway-error/c?fail-first=1&fail-status=500', 500, 1],
+    ['reset/a?reset-first=1', 200, 2],
+    ['reset/b?fail-first=1&fail-status=503', 503, 1],
+    ['none/a?reset-first=1', 502, 1],
+    ['connect-failure/a?reset-first=1', 502, 1],
+    ['reset-before-request/a?reset-first=1', 502, 1],
+    ['retriable-4xx/a?fail-first=1&fail-status=409', 200, 2],
+    ['retriable-4xx/b?fail-first=1&fail-status=404', 404, 1],
+    ['retriable-status-codes,429/a?fail-first=1&fail-status=429', 200, 2],
+    ['retriable-status-codes,429/b?fail-first=1&fail-status=503', 503, 1],
+    ['418/a?fail-first=1&fail-status=418', 200, 2],
+    ['unset/a?fail-first=1&fail-status=503', 200, 2],
+    ['unset/b?fail-first=1&fail-status=500', 500, 1],
+    ['unknown/a?fail-first=1&fail-status=500', 200, 2],
+    ['dead/5xx', 503, 3],
+    ['dead/gateway-error', 503, 3],
+    ['dead/connect-failure', 503, 3],
+    ['dead/reset', 503, 3],
+    ['dead/reset-before-request', 503, 3],
+    ['dead/retriable-4xx', 503, 1],
+    ['dead/418', 503, 1],
+  ]
+  for (const [path, status, tries] of rows) {
+    test(`${tries - 1} times for ${path}`, async () => {
+      // A POST is never repeated for another reason than the rule's.
+      assert.equal((await get('retrying.test', `/${path}`, '-d', 'body')).status, status)
+      const line = await gateway.waitForLine(new RegExp(`"path":"/${path.replace('?', '\\?')}"`), 5_000)
+      assert.equal(JSON.parse(line).tries, tries)
+    })
+  }
+
+  const calls: readonly (readonly [string, string])[] = [
+    ['refused-stream/a?refuse-first=5', '0'],
+    ['none/a?refuse-first=5', '14'],
+    ['cancelled/a?grpc-first=1&grpc-status=1', '0'],
+    ['deadline-exceeded/a?grpc-first=1&grpc-status=4', '0'],
+    ['resource-exhausted/a?grpc-first=1&grpc-status=8', '0'],
+    ['internal/a?grpc-first=1&grpc-status=13', '0'],
+    ['unavailable/a?grpc-first=2&grpc-status=14', '0'],
+    ['unavailable/b?grpc-first=1&grpc-status=13', '13'],
+    ['none/b?grpc-first=1&grpc-status=14', '14'],
+    ['aborted/a', '8'],
+  ]
+  for (const [path, status] of calls) {
+    test(`or not, for the gRPC call ${path}`, async () => {
+      const { headers, trailers } = await client('grpc', 'http://127.0.0.1:8083', 'grpc-retrying.test', `/${path}`, 'a')
+      const told = { ...(headers as object), ...(trailers as object) } as Readonly<Record<string, string>>
+      assert.equal(told['grpc-status'], status)
+    })
+  }
+})
 
 suite('requests that two readers could understand differently never reach a backend', () => {
   const cases: Readonly<Record<string, readonly [string, number]>> = {
@@ -720,6 +928,31 @@ suite('requests that two readers could understand differently never reach a back
 })
 
 suite('other protocols', () => {
+  test('WebSocket passes for a client of its own', async () => {
+    const script = fileURLToPath(new URL('support/websocket-client.ts', import.meta.url))
+    const { code, stdout } = await nodeExec(host, [script, 'ws://127.0.0.1:8080/chat', 'hello', 'again'])
+    assert.deepEqual([code, stdout], [0, 'hello\nagain\n'])
+  })
+
+  test('gRPC-Web passes as it is, to a listener that is called after it', async () => {
+    for (const type of ['application/grpc-web+proto', 'application/grpc-web-text']) {
+      for (const version of ['--http1.1', '--http2-prior-knowledge']) {
+        const options = [version, '-H', `Content-Type: ${type}`, '--data-binary', 'AAAAAAA=']
+        const answer = await curl(host, 'http://plain.test:8086/echo.Echo/Call', ...options)
+        const { headers, length, method } = JSON.parse(answer.body)
+        assert.deepEqual([answer.status, method, headers['content-type'], length], [200, 'POST', type, 8])
+      }
+    }
+  })
+
+  test('fields that HTTP/2 allows once only pass in both directions', async () => {
+    const request = ['POST /grpc/x HTTP/1.1', 'Host: grpc.test', 'User-Agent: a', 'User-Agent: b', 'Content-Length: 2']
+    const { received } = await raw(8080, `${request.join('\r\n')}\r\nConnection: close\r\n\r\nhi`)
+    assert.match(received, /^HTTP\/1\.1 200 [\s\S]*hi\r\n[\s\S]*grpc-status: 0/)
+    const answer = await get('plain.test', '/?twice', '--http2-prior-knowledge')
+    assert.deepEqual([answer.status, answer.headers['etag']], [200, '"1", "2"'])
+  })
+
   test('WebSocket passes', async () => {
     const head = [
       'GET /chat HTTP/1.1',
@@ -747,7 +980,7 @@ suite('other protocols', () => {
   })
 
   test('gRPC passes over TLS and in the clear, with its trailers', async () => {
-    for (const origin of ['https://127.0.0.1:8445', 'http://127.0.0.1:8080']) {
+    for (const origin of ['https://127.0.0.1:8445', 'http://127.0.0.1:8080', 'http://127.0.0.1:8083']) {
       const answer = await client('grpc', origin, 'grpc.test', '/grpc.Echo/Call', 'a', 'b', 'c')
       assert.equal(answer['status'], 200)
       assert.equal(answer['body'], 'abc')
@@ -834,6 +1067,7 @@ suite('TLS', () => {
   test('keeps to versions and cipher suites', async () => {
     const cases: readonly (readonly [number, readonly string[], RegExp])[] = [
       [8443, ['-tls1_2'], /TLSv1\.2/],
+      [8443, [], /TLSv1\.3/],
       [8443, ['-tls1_1', '-cipher', 'ALL@SECLEVEL=0'], /alert|no protocols/],
       [8446, ['-tls1_3'], /alert/],
       [8446, ['-tls1_2'], /ECDHE-ECDSA-AES256-GCM-SHA384/],
@@ -884,10 +1118,18 @@ suite('what is wrong with objects', () => {
       /problem: VirtualService shop\/broken: spec\.http\[0\]\.delegate: is not supported/,
       /problem: VirtualService shop\/broken: spec\.http\[1\]\.match\[0\]\.sourceLabels: cannot be told/,
       /problem: VirtualService shop\/none: there is no Service shop\/missing/,
+      /problem: VirtualService shop\/broken: spec\.http\[2\]\.match\[0\]\.sourceNamespace: cannot be told/,
+      /problem: Gateway shop\/younger: port 8080 is used for http by Gateway shop\/front, which is older/,
+      /notice: Gateway shop\/front: spec\.servers\[20\]\.port\.protocol: GRPC-WEB is served as HTTP/,
+      /notice: VirtualService shop\/retrying: \S+\.retryOn: envoy-ratelimited has no effect/,
+      /notice: VirtualService shop\/retrying: \S+\.retryRemoteLocalities: has no effect; every endpoint is tried/,
     ]) {
       assert.match(stdout, words)
     }
     assert.doesNotMatch(stdout, /8090|hijack/)
+    for (const words of [/"level":"warn".*VirtualService shop\/broken.*delegate/, /Gateway shop\/younger: port 8080/]) {
+      assert.match(gateway.output(), words)
+    }
   })
 
   test('a port that is taken is tried again, while the others go on', async () => {

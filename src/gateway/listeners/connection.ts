@@ -32,6 +32,8 @@ export interface Drainable {
 }
 
 const http2Preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
+/** How long a connection of which nothing came may last when no new ones are wanted. */
+const silenceMs = 500
 const noHosts: HttpHosts = new HostMap()
 /** A fatal alert `unrecognized_name`, as RFC 6066 3 wants it. */
 const unrecognizedName = Buffer.from([21, 3, 3, 0, 2, 2, 112])
@@ -43,6 +45,8 @@ export class GatewayConnection implements Drainable {
   readonly #surroundings: ConnectionSurroundings
   #served: Drainable | undefined
   #isDraining = false
+  /** Nobody knows yet what the client wants. */
+  #isSilent = true
 
   constructor(socket: TcpSocket, plan: () => ListenerPlan, surroundings: ConnectionSurroundings) {
     this.#socket = socket
@@ -54,6 +58,8 @@ export class GatewayConnection implements Drainable {
   drain(): void {
     this.#isDraining = true
     this.#served?.drain()
+    // A client that has only just connected is about to ask.
+    setTimeout(() => this.#isSilent && this.#socket.destroy(), silenceMs).unref()
   }
 
   /** Resolves once the connection is in other hands. */
@@ -66,6 +72,7 @@ export class GatewayConnection implements Drainable {
     }
     const client = this.#clientOf(proxied.client)
     const plan = this.#plan()
+    this.#isSilent = plan.kind !== 'tcp'
     if (plan.kind === 'http') await this.#serveHttp(client, this.#placeOf(plan), proxied.rest)
     else if (plan.kind === 'tls') await this.#serveTls(client, proxied.rest)
     else await this.#serveTcp(client, plan.rules[0], proxied.rest)
@@ -90,6 +97,7 @@ export class GatewayConnection implements Drainable {
     }
     const limits = { ...this.#firstLimits(), maxBytes: 64, ...(already !== undefined && { already }) }
     const first = await readFirstBytes(this.#socket, understand, limits)
+    this.#isSilent = false
     if (first === undefined) this.#socket.destroy()
     else if (first.result === 'http2') this.#serveHttp2(this.#socket, client, handler, first.bytes)
     else this.#serveHttp1(this.#socket, client, handler, first.bytes)
@@ -121,6 +129,7 @@ export class GatewayConnection implements Drainable {
     }
     const limits = { ...this.#firstLimits(), maxBytes: longestClientHello, ...(already !== undefined && { already }) }
     const first = await readFirstBytes(this.#socket, understand, limits)
+    this.#isSilent = false
     if (first === undefined) {
       this.#refuse('no ClientHello in time')
       return

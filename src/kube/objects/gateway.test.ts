@@ -131,6 +131,31 @@ test('without encryption tls can only redirect', () => {
   )
 })
 
+test('a certificate on a port that is called HTTP or TCP is used, as by the Go system, and told of', () => {
+  const tls = { mode: 'MUTUAL', credentialName: 'cert' }
+  for (const [name, protocol] of [
+    ['HTTP', 'https'],
+    ['TCP', 'tls'],
+  ] as const) {
+    const { servers, ignored, problems } = gatewayOf({ ...http, port: { number: 80, protocol: name }, tls })
+    assert.deepEqual([servers[0]?.protocol, problems], [protocol, []])
+    assert.deepEqual(servers[0]?.tls, { ...usualTls, clientCertificate: 'required' })
+    const words = `is taken for ${protocol.toUpperCase()}, because there is a certificate`
+    assert.deepEqual(ignored, [`spec.servers[0].port.protocol: ${words}`])
+  }
+  const redirects = gatewayOf({ ...http, tls: { ...tls, httpsRedirect: true } })
+  assert.equal(redirects.servers[0]?.protocol, 'http')
+  for (const name of ['HTTP2', 'GRPC']) {
+    const { problems } = gatewayOf({ ...http, port: { number: 80, protocol: name }, tls })
+    assert.match(problems.join(), new RegExp(`must not be there with port.protocol ${name}`))
+  }
+})
+
+test('gRPC-Web is HTTP, which is told', () => {
+  const { ignored } = gatewayOf({ ...http, port: { number: 80, protocol: 'grpc-web' } })
+  assert.deepEqual(ignored, ['spec.servers[0].port.protocol: GRPC-WEB is served as HTTP; calls pass as they are'])
+})
+
 test('fields that mean nothing here are named', () => {
   const { ignored } = parseGateway({
     metadata,

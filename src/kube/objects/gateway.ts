@@ -48,7 +48,7 @@ function parseServer(server: Field, notes: Notes): GatewayServer {
   const port = server.at('port')
   notes.checkKeys(port, ['number', 'protocol', 'name', 'targetPort'])
   notes.ignore(port.at('targetPort'), 'has no effect; the gateway listens on port.number')
-  const protocol = parseServerProtocol(port.at('protocol'))
+  const protocol = parseServerProtocol(port.at('protocol'), server.at('tls'), notes)
   const bind = server.at('bind')
   const tls = parseServerTls(server.at('tls'), protocol, notes)
   const hosts = server.at('hosts').items().map(parseServerHost)
@@ -62,11 +62,17 @@ function parseServer(server: Field, notes: Notes): GatewayServer {
   }
 }
 
-function parseServerProtocol(field: Field): ServerProtocol {
+function parseServerProtocol(field: Field, tls: Field, notes: Notes): ServerProtocol {
   const text = field.text().toUpperCase()
   const protocol = Object.hasOwn(protocols, text) ? protocols[text] : undefined
   if (protocol === undefined) throw field.error(`must be one of ${Object.keys(protocols).join(', ')}`)
-  return protocol
+  if (text === 'GRPC-WEB') notes.ignored.push(`${field.where}: GRPC-WEB is served as HTTP; calls pass as they are`)
+  const encrypted = protocol === 'http' ? 'https' : protocol === 'tcp' ? 'tls' : undefined
+  const hasCertificate = tls.at('credentialName').text() !== '' && !tls.at('httpsRedirect').flag(false)
+  if (encrypted === undefined || !hasCertificate) return protocol
+  // The Go system's examples say so, and Istio allows no other meaning.
+  notes.ignored.push(`${field.where}: is taken for ${encrypted.toUpperCase()}, because there is a certificate`)
+  return encrypted
 }
 
 function parseServerHost(field: Field): ServerHost {

@@ -10,6 +10,7 @@ const pathsByKind: Readonly<Record<string, string>> = {
   Service: '/api/v1/services',
   Node: '/api/v1/nodes',
   Pod: '/api/v1/pods',
+  Secret: '/api/v1/secrets',
   EndpointSlice: '/apis/discovery.k8s.io/v1/endpointslices',
   DestinationRule: '/apis/networking.istio.io/v1beta1/destinationrules',
   Gateway: '/apis/networking.istio.io/v1beta1/gateways',

@@ -1,13 +1,14 @@
 /**
  * A backend that tells what it was asked: `gateway-backend.ts NAME PORT [KEY CERTIFICATE]`. PORT speaks HTTP/1.1 (and
  * WebSocket), PORT+1 HTTP/2 without TLS (and something like gRPC), PORT+2 bytes, PORT+3 TLS. What it answers is chosen
- * by the query: status, delay, early, trailers, cut, fail-first=N (per path), large=BYTES, seen=PATH (how often it was
- * asked for).
+ * by the query: status, delay, early, trailers, twice, cut, large=BYTES, seen=PATH (how often it was asked for), and for
+ * the first N requests of a path fail-first=N (with fail-status or 503) and reset-first=N; in HTTP/2 grpc-first=N with
+ * grpc-status and refuse-first=N.
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createServer as createHttp, type IncomingMessage, type ServerResponse } from 'node:http'
-import { createServer as createHttp2, type ServerHttp2Stream } from 'node:http2'
+import { constants, createServer as createHttp2, type ServerHttp2Stream } from 'node:http2'
 import { createServer as createTcp } from 'node:net'
 import process from 'node:process'
 import { createServer as createTls } from 'node:tls'
@@ -24,8 +25,11 @@ http.on('upgrade', (request, socket) => {
   socket.write(
     `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`,
   )
-  // An echo of the frames, unmasked as a server's must be.
-  socket.on('data', (frame: Buffer) => socket.write(unmasked(frame)))
+  // An echo of the frames, unmasked as a server's must be; that of the close frame is the last one.
+  socket.on('data', (frames: Buffer) => {
+    socket.write(unmasked(frames))
+    if ((frames[0] ?? 0) === 0x88) socket.end()
+  })
   socket.on('error', () => {})
 })
 http.on('checkContinue', (request, response) => {
@@ -41,6 +45,10 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   try {
     for await (const chunk of request) length += (chunk as Buffer).length
   } catch {
+    return
+  }
+  if (isAmongFirst(`reset ${pathname}`, query.get('reset-first'))) {
+    request.socket.destroy()
     return
   }
   if (query.has('early')) response.writeEarlyHints({ link: '</style.css>; rel=preload' })
@@ -70,6 +78,7 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   response.setHeader('x-backend', name)
   response.setHeader('x-secret', 'internal')
   response.setHeader('set-cookie', ['a=1', 'b=2'])
+  if (query.has('twice')) response.setHeader('etag', ['"1"', '"2"'])
   if (query.has('trailers')) {
     response.setHeader('trailer', 'x-checksum')
     response.write(body)
@@ -79,26 +88,42 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
 }
 
 function statusOf(request: IncomingMessage, query: URLSearchParams): number {
-  const failFirst = Number(query.get('fail-first') ?? 0)
-  const path = new URL(request.url ?? '', 'http://backend').pathname
-  const failed = failures.get(path) ?? 0
-  if (failed < failFirst) {
-    failures.set(path, failed + 1)
-    return 503
-  }
+  const { pathname } = new URL(request.url ?? '', 'http://backend')
+  if (isAmongFirst(pathname, query.get('fail-first'))) return Number(query.get('fail-status') ?? 503)
   return Number(query.get('status') ?? 200)
 }
 
-function unmasked(frame: Buffer): Buffer {
-  const length = (frame[1] ?? 0) & 127
-  const mask = frame.subarray(2, 6)
-  const payload = frame.subarray(6, 6 + length).map((byte, at) => byte ^ (mask[at % 4] ?? 0))
-  return Buffer.concat([Buffer.from([frame[0] ?? 0, length]), payload])
+/** Whether the request is one of the first so many of its path. */
+function isAmongFirst(path: string, count: string | null): boolean {
+  const failed = failures.get(path) ?? 0
+  if (failed >= Number(count ?? 0)) return false
+  failures.set(path, failed + 1)
+  return true
+}
+
+/** Short frames of a client, of which several may come at once, as a server sends them. */
+function unmasked(frames: Buffer): Buffer {
+  const length = (frames[1] ?? 0) & 127
+  const mask = frames.subarray(2, 6)
+  const payload = frames.subarray(6, 6 + length).map((byte, at) => byte ^ (mask[at % 4] ?? 0))
+  const rest = frames.subarray(6 + length)
+  const first = Buffer.concat([Buffer.from([frames[0] ?? 0, length]), payload])
+  return rest.length === 0 ? first : Buffer.concat([first, unmasked(rest)])
 }
 
 const http2 = createHttp2()
 http2.on('stream', (stream: ServerHttp2Stream, headers) => {
   stream.on('error', () => {})
+  const { searchParams: query, pathname } = new URL(headers[':path'] ?? '', 'http://backend')
+  if (isAmongFirst(pathname, query.get('refuse-first'))) {
+    stream.close(constants.NGHTTP2_REFUSED_STREAM)
+    return
+  }
+  if (isAmongFirst(pathname, query.get('grpc-first'))) {
+    const failure = { 'content-type': 'application/grpc', 'grpc-status': query.get('grpc-status') ?? '' }
+    stream.respond({ ':status': 200, ...failure }, { endStream: true })
+    return
+  }
   stream.respond(
     { ':status': 200, 'content-type': 'application/grpc', 'x-backend': name, 'x-te': String(headers['te']) },
     { waitForTrailers: true },

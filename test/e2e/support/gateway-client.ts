@@ -4,6 +4,7 @@
  *     grpc ORIGIN HOST PATH TEXT...   messages of a call, and its trailers; https is not verified
  *     websocket ORIGIN HOST PATH      a WebSocket over HTTP/2: the status, and what comes back for a frame
  *     raw HOST PORT [MS]              what comes back for the bytes on standard input, until the end or a second of silence
+ *     held HOST PORT SECONDS          asks ten times a second on one connection; how many answers, and whether it closed
  *     steady ORIGIN RATE SECONDS      asks at a rate over kept connections; statuses and errors
  */
 import { once } from 'node:events'
@@ -15,7 +16,7 @@ import process from 'node:process'
 import { text } from 'node:stream/consumers'
 
 const [, , kind, ...args] = process.argv
-const clients: Readonly<Record<string, () => Promise<unknown>>> = { grpc, websocket, raw, steady }
+const clients: Readonly<Record<string, () => Promise<unknown>>> = { grpc, websocket, raw, held, steady }
 console.log(JSON.stringify(await clients[kind ?? '']?.()))
 process.exit(0)
 
@@ -102,6 +103,25 @@ async function raw(): Promise<unknown> {
     socket.on('error', () => {})
     listen()
   })
+}
+
+async function held(): Promise<unknown> {
+  const [host = '', port = '', seconds = ''] = args
+  const socket = connect(Number(port), host)
+  let answers = 0
+  let isClosed = false
+  socket.on('data', (chunk: Buffer) => {
+    answers += chunk.toString('latin1').split('HTTP/1.1 200').length - 1
+  })
+  socket.on('close', () => {
+    isClosed = true
+  })
+  socket.on('error', () => {})
+  for (let asked = 0; asked < Number(seconds) * 10; asked++) {
+    socket.write('GET /held HTTP/1.1\r\nHost: a.test\r\n\r\n')
+    await new Promise((resolve) => setTimeout(resolve, 100))
+  }
+  return { answers, isClosed }
 }
 
 async function steady(): Promise<unknown> {

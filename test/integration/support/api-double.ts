@@ -57,6 +57,8 @@ export interface DoubleHabits {
   readonly chunkBytes?: number
   /** Compresses lists for clients that take it. */
   readonly gzip?: boolean
+  /** Answers 405 to whoever wants to write. */
+  readonly refusesPatches?: boolean
 }
 
 /** Certificates of a double that speaks https. */
@@ -292,8 +294,9 @@ export class ApiDouble implements AsyncDisposable {
     const [, group, namespace, plural, name] = /^(.*)\/namespaces\/([^/]+)\/([^/]+)\/([^/]+)\/status$/.exec(path) ?? []
     const collection = `${group}/${plural}`
     const object = this.#collections.get(collection)?.objects.get(`${namespace}/${name}`)
-    if (object === undefined) {
-      sendStatus(response, 404)
+    const isRefused = method === 'PATCH' && this.habits.refusesPatches === true
+    if (object === undefined || isRefused) {
+      sendStatus(response, isRefused ? 405 : 404)
       return
     }
     const isMerge = message.headers['content-type'] === 'application/merge-patch+json'
