@@ -5,18 +5,24 @@
  *     ┌──────────┬────────┬─────┴──────┬────────────────┐
  *   relay  control-plane cloud-1    router-a         router-b        NATs
  *   server  etcd, API    agent         │                │
- *           controllers  cloud-pod  edge-a1          edge-b1         agents
+ *           controllers  gateway    edge-a1          edge-b1         agents
+ *                        cloud-pod     │                │
  *                        client-…   edge-pod-1       edge-pod-2, -3
  *                                   client-edge-a1   client-edge-b1
  */
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import process from 'node:process'
 import { after, before, suite, type TestContext, test } from 'node:test'
-import { type ControlPlane, isWithoutEnvtest } from '../envtest/index.ts'
-import type { Host, Lab } from '../lab/index.ts'
+import { parse, stringify } from 'yaml'
+import { gatewayEntries } from '../../src/commands/manifests/gateway.ts'
+import { type ControlPlane, createObject, isWithoutEnvtest } from '../envtest/index.ts'
+import { edgemeshBinary, type Host, type Lab } from '../lab/index.ts'
 import { type AppliedExamples, applyExamples, type Places, placesOf } from './support/example-site.ts'
+import { gatewayConfig } from './support/gateway-site.ts'
+import { offerIstioKinds } from './support/istio-kinds.ts'
 import { createClusterLab, eventually, startMesh } from './support/site.ts'
 
 const nodes = ['cloud-1', 'edge-a1', 'edge-b1'] as const
@@ -48,7 +54,54 @@ async function start(): Promise<void> {
     const labels = name.startsWith('edge') ? { 'node-role.kubernetes.io/edge': '' } : {}
     await plane.call('POST', '/api/v1/nodes', { metadata: { name, labels } })
   }
+  await offerIstioKinds(plane, lab.node('control-plane'))
   await startMesh(lab, nodes)
+  await startGateway()
+}
+
+/** Starts a gateway on `cloud-1` with the rights that its shipped manifests grant. */
+async function startGateway(): Promise<void> {
+  const host = lab.node('cloud-1')
+  const settings = { namespace: 'kubeedge', image: 'none', servers: ['none'] as const, psk: undefined }
+  const granted = gatewayEntries(settings, [{ namespace: 'edgemesh-test', name: 'gw-secret' }])
+  for (const namespace of ['kubeedge', 'edgemesh-test']) {
+    await createObject(plane, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } })
+  }
+  for (const { object } of granted) {
+    if (/Role|ServiceAccount/.test(object.kind)) await createObject(plane, object)
+  }
+  const token = await plane.serviceAccountToken('kubeedge', 'edgemesh-gateway')
+  const kubeConfig = await plane.writeKubeconfig('gateway', { token })
+  const file = await gatewayConfig(host, lab, {}, { kubeAPIConfig: { kubeConfig } })
+  const config = parse(await readFile(file, 'utf8'))
+  const servers = [`${lab.node('relay').address}:20004`]
+  config.modules.edgeTunnel = { enable: true, servers, psk: { path: join(lab.dir, 'psk') } }
+  await writeFile(file, stringify(config))
+  const gateway = host.spawn([edgemeshBinary(), 'gateway', '--config', file])
+  await gateway.waitForLine(/"msg":"gateway ready"/, 20_000)
+}
+
+/** What the manual of the Go system says of its gateway: from outside of the mesh every Pod answers. */
+async function answersOutside(pods: AppliedExamples['pods'], scheme: string, ...options: string[]): Promise<void> {
+  const url = `${scheme}://${lab.node('cloud-1').address}:12345`
+  const names = new Set<string>()
+  await eventually(patienceMs, async () => {
+    const { stdout, stderr } = await lab.node('relay').exec(['curl', '-sS', '--max-time', '2', ...options, url])
+    names.add(stdout.trim())
+    assert.deepEqual([...names].filter((name) => name !== '').sort(), pods.map(({ name }) => name).sort(), stderr)
+  })
+}
+
+/** As the manual makes it; gives the options of its curl command. */
+async function makeGatewaySecret(): Promise<string[]> {
+  const host = lab.node('cloud-1')
+  const [key, crt] = [join(host.dir, 'tls.key'), join(host.dir, 'tls.crt')]
+  const subject = ['-keyout', key, '-out', crt, '-subj', '/CN=kubeedge.io']
+  await host.exec(['openssl', 'req', '-x509', '-nodes', '-days', '365', '-newkey', 'rsa:2048', ...subject])
+  const data = { 'tls.crt': await readFile(crt, 'base64'), 'tls.key': await readFile(key, 'base64') }
+  const metadata = { namespace: 'edgemesh-test', name: 'gw-secret' }
+  await createObject(plane, { apiVersion: 'v1', kind: 'Secret', type: 'kubernetes.io/tls', metadata, data })
+  return ['-k', '--cert', crt, '--key', key]
 }
 
 /** How each example is reached; all files must be here. */
@@ -84,8 +137,10 @@ const reached: Readonly<Record<string, (applied: AppliedExamples, t: TestContext
   'hostname-lb-random': ({ pods }) => answersEverywhere(pods.map(({ name }) => name)),
   'hostname-lb-consistenthash': ({ pods }) => answersEverywhere(pods.map(({ name }) => name)),
   'hostname-lb-sessionaffinity': ({ pods }) => answersEverywhere(pods.map(({ name }) => name)),
-  'hostname-lb-random-gateway': ({ pods }) => answersEverywhere(pods.map(({ name }) => name)),
-  'hostname-lb-random-gateway-tls': ({ pods }) => answersEverywhere(pods.map(({ name }) => name)),
+  'hostname-lb-random-gateway': ({ pods }) => answersOutside(pods, 'http'),
+  'hostname-lb-random-gateway-tls': async ({ pods }) => {
+    await answersOutside(pods, 'https', ...(await makeGatewaySecret()))
+  },
 }
 
 /** The first Service of the file answers on every node with one of these names. */

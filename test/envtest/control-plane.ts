@@ -253,6 +253,8 @@ function apiServerFlags(directory: string, address: string, ca: string, serving:
     'service-account-key-file': serviceAccounts,
     'disable-admission-plugins': 'ServiceAccount',
     'allow-privileged': 'true',
+    // Kinds that another server holds are asked for at its endpoints, because nobody here serves ClusterIPs to it.
+    'enable-aggregator-routing': 'true',
   })
 }
 

@@ -15,9 +15,6 @@ import { type Host, type Lab, type LabProcess, startTestServer } from '../../lab
 
 const folder = new URL('../../../examples/', import.meta.url)
 
-/** Of Istio's kinds the API server of the tests takes the definitions but no object; see manifests.test.ts. */
-const isIstio = ({ apiVersion }: KubeObject) => apiVersion.startsWith('networking.istio.io/')
-
 /** Where the Pods of the examples run: pods of the lab, used in turn, by the kind of node. */
 export interface Places {
   readonly cloud: readonly Place[]
@@ -62,7 +59,7 @@ export async function applyExamples(
   stack.defer(() => deleteObjects(plane, created.toReversed()))
   try {
     const objects = names.flatMap((name) => readObjects(readFileSync(new URL(`${name}.yaml`, folder), 'utf8')))
-    for (const object of objects.filter((each) => !isIstio(each) && each.kind !== 'Pod')) {
+    for (const object of objects.filter(({ kind }) => kind !== 'Pod')) {
       await createObject(plane, object)
       created.push(object)
     }

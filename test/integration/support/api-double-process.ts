@@ -1,7 +1,8 @@
 /**
- * An API double as a process: `api-double-process.ts SETTINGS`, as JSON. It listens on 127.0.0.1, and on the next port
+ * An API double as a process: `api-double-process.ts SETTINGS`, as JSON. On the next port it listens on 127.0.0.1
  * for changes: `POST /put`, `/remove` and `/serve`, each with JSON.
  */
+import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import process from 'node:process'
 import { text } from 'node:stream/consumers'
@@ -12,6 +13,10 @@ export interface DoubleSettings {
   readonly port: number
   readonly served: readonly string[]
   readonly habits?: DoubleHabits
+  /** Default: 127.0.0.1. */
+  readonly host?: string
+  /** Files of the certificate of a double that speaks https. */
+  readonly tls?: { readonly cert: string; readonly key: string }
   /** Held before it listens. */
   readonly objects?: readonly Required<Pick<DoubleChange, 'path' | 'object'>>[]
 }
@@ -24,8 +29,14 @@ export interface DoubleChange {
   readonly namespace?: string
 }
 
-const { port, served, habits = {}, objects = [] }: DoubleSettings = JSON.parse(process.argv[2] ?? '')
-const double = new ApiDouble({ served, habits, port })
+const { port, served, habits = {}, host, tls, objects = [] }: DoubleSettings = JSON.parse(process.argv[2] ?? '')
+const double = new ApiDouble({
+  served,
+  habits,
+  port,
+  ...(host !== undefined && { host }),
+  ...(tls !== undefined && { tls: { cert: readFileSync(tls.cert, 'utf8'), key: readFileSync(tls.key, 'utf8') } }),
+})
 for (const { path, object } of objects) double.put(path, object)
 await double.start()
 

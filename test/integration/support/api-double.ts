@@ -93,6 +93,7 @@ export class ApiDouble implements AsyncDisposable {
   fault: (request: DoubleRequest) => Fault | undefined = () => undefined
   habits: DoubleHabits
   readonly #tls: DoubleTls | undefined
+  readonly #host: string
   readonly #collections = new Map<string, Collection>()
   readonly #watchers = new Set<Watcher>()
   readonly #sockets = new Set<Socket>()
@@ -107,10 +108,13 @@ export class ApiDouble implements AsyncDisposable {
     readonly tls?: DoubleTls
     /** Default: any free one. */
     readonly port?: number
+    /** Where it listens; default: loopback. */
+    readonly host?: string
   }) {
     for (const path of options.served) this.serve(path)
     this.habits = options.habits ?? {}
     this.#tls = options.tls
+    this.#host = options.host ?? '127.0.0.1'
     this.#port = options.port ?? 0
   }
 
@@ -142,7 +146,7 @@ export class ApiDouble implements AsyncDisposable {
     })
     this.#server = server
     await new Promise<void>((resolve, reject) => {
-      server.once('error', reject).listen(this.#port, '127.0.0.1', resolve)
+      server.once('error', reject).listen(this.#port, this.#host, resolve)
     })
     this.#port = (server.address() as AddressInfo).port
     return this
@@ -266,6 +270,7 @@ export class ApiDouble implements AsyncDisposable {
     const fault = this.fault(request)
     if (fault !== undefined && fault.kind !== 'cut') this.#fail(fault, response)
     else if (request.path.endsWith('/status')) void this.#answerStatus(message, request, response)
+    else if (request.method === 'POST' || request.method === 'DELETE') void this.#change(message, request, response)
     else this.#answerProperly(request, response, fault?.afterBytes ?? Number.POSITIVE_INFINITY)
   }
 
@@ -279,10 +284,30 @@ export class ApiDouble implements AsyncDisposable {
     const { path, isWanted } = partOf(request)
     const collection = this.#collections.get(path)
     const since = Number(request.query.get('continue')?.split(':')[0] ?? Number.POSITIVE_INFINITY)
-    if (collection === undefined) sendStatus(response, 404)
+    const kinds = [...this.#collections.keys()].filter((served) => served.startsWith(`${path}/`))
+    if (collection === undefined && kinds.length > 0) sendKinds(response, path, kinds)
+    else if (collection === undefined) sendStatus(response, 404)
     else if (request.isWatch) this.#watch({ path, isWanted, query: request.query }, collection, response)
     else if (since < this.#compactedTo) sendStatus(response, 410)
     else this.#sendList(request, collection, response, cutAfter)
+  }
+
+  /** Makes an object in its collection, or takes one away. */
+  async #change(message: IncomingMessage, { path, method }: DoubleRequest, response: ServerResponse): Promise<void> {
+    const [, group, namespace, plural, name] = /^(.*)\/namespaces\/([^/]+)\/([^/]+)(?:\/([^/]+))?$/.exec(path) ?? []
+    const collection = `${group}/${plural}`
+    const objects = this.#collections.get(collection)?.objects
+    const body = await text(message)
+    const object: ApiObject | undefined =
+      method === 'POST' ? JSON.parse(body) : objects?.get(`${namespace}/${name ?? ''}`)
+    if (objects === undefined || object === undefined) {
+      sendStatus(response, 404)
+      return
+    }
+    if (method === 'POST') this.put(collection, object)
+    else this.remove(collection, object.metadata.name, namespace)
+    const status = method === 'POST' ? 201 : 200
+    response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(object))
   }
 
   /** The status of one object: given, or patched unless the object has another version than the patch names. */
@@ -428,6 +453,15 @@ function hasField(object: ApiObject, selector: string): boolean {
 function eventFor(isWanted: Part['isWanted'], { type, object }: Change): object | undefined {
   if (isWanted(object)) return { type, object }
   return type === 'ADDED' ? undefined : { type: 'DELETED', object }
+}
+
+/** What a client asks for that does not know yet which kinds there are. */
+function sendKinds(response: ServerResponse, path: string, kinds: readonly string[]): void {
+  const verbs = ['get', 'list', 'watch', 'create', 'delete']
+  const resources = kinds.map((kind) => ({ name: kind.slice(path.length + 1), namespaced: true, kind: 'Made', verbs }))
+  const groupVersion = path.replace('/apis/', '')
+  const list = { kind: 'APIResourceList', apiVersion: 'v1', groupVersion, resources }
+  response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(list))
 }
 
 function sendStatus(response: ServerResponse, status: number, headers: Readonly<Record<string, string>> = {}): void {
