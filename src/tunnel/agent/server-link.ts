@@ -1,6 +1,6 @@
 import { type ByteStream, type HttpProxy, ProxyError } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
-import { aborted, type BackoffPolicy, backoffDelayMs, TimeLimit } from '../../runtime/index.ts'
+import { aborted, backoffDelayMs, TimeLimit } from '../../runtime/index.ts'
 import { DirectoryRefusedError, runDirectorySession } from '../directory/directory-session.ts'
 import { directoryProtocol } from '../directory/messages.ts'
 import { LinkEndedError, preSharedKeyRemedy } from '../host/handshake-watch.ts'
@@ -11,6 +11,7 @@ import { type ServerAddress, socketAddressOf } from '../host/server-address.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import type { ServerStatus } from '../tunnel.ts'
 import type { OwnRecord } from './own-record.ts'
+import { serverRetryPolicy } from './server-retry.ts'
 
 /** What a link to a server needs. */
 export interface ServerLinkOptions {
@@ -47,12 +48,7 @@ class SameServerError extends Error {
 /** Failures that only a person can end. */
 const hopeless = [ServerIdentityError, SameServerError, DirectoryRefusedError]
 
-/** A server that restarts is met again well within two seconds, and thousands of agents do not come in step. */
-const retryPolicy: BackoffPolicy = { firstMs: 300, maxMs: 1000, jitter: 0.5 }
 const hopelessRetryMs = 15_000
-
-/** Another port of a server that stands is often one that its site does not let through. */
-const otherPortPolicy: BackoffPolicy = { firstMs: 300, maxMs: 30_000, jitter: 0.5 }
 const connectTimeoutMs = 5000
 /** Between measurements of the round trip: a few bytes each. */
 const measureMs = 60_000
@@ -72,6 +68,7 @@ export class ServerLink {
   #refusal: string | undefined
   #lastLogged = { text: '', at: 0 }
   #failedHandshakes = 0
+  #lost: { readonly atMs: number; readonly nodes: number } | undefined
   #retryNow = () => {}
 
   constructor(options: ServerLinkOptions) {
@@ -195,6 +192,7 @@ export class ServerLink {
     } finally {
       signal.removeEventListener('abort', cut)
       clearInterval(measuring)
+      if (this.#isUp) this.#lost = { atMs: performance.now(), nodes: this.#connected.size }
       this.#isUp = false
       this.#roundTripMs = undefined
       this.#connected.clear()
@@ -266,7 +264,12 @@ export class ServerLink {
     const isOtherPort = [...this.#options.standing.values()].some(
       ({ address }) => hostOf(address) === hostOf(this.address),
     )
-    return backoffDelayMs(isOtherPort ? otherPortPolicy : retryPolicy, failures, Math.random)
+    const policy = serverRetryPolicy({
+      lostForMs: this.#lost && performance.now() - this.#lost.atMs,
+      nodes: this.#lost?.nodes ?? this.#options.book.records.length,
+      isOtherPort,
+    })
+    return backoffDelayMs(policy, failures, Math.random)
   }
 
   #noteFailure(error: unknown): void {

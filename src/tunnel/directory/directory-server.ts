@@ -3,7 +3,7 @@ import { resetStream } from '../../net/index.ts'
 import type { Logger } from '../../observability/index.ts'
 import { sleep, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import { readFrame, writeFrame } from '../frames.ts'
-import { type NameRecord, openRecord } from '../records/name-record.ts'
+import type { NameRecord } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import { Broadcast } from './broadcast.ts'
 import { type AgentMessage, directoryFrameLimitBytes, parseAgentMessage, type ServerMessage } from './messages.ts'
@@ -70,7 +70,7 @@ export class DirectoryServer implements Disposable {
 
   async #serve(stream: ByteStream, peer: SessionPeer, stopping: AbortSignal): Promise<void> {
     const hello = await readHello(stream, stopping)
-    const { record } = await openRecord(hello.record)
+    const { record } = await this.#options.book.open(hello.record)
     if (!(await this.#take(stream, peer, hello.record, stopping))) return
     const session = new Session(stream, peer)
     this.#join(record, session)
@@ -102,7 +102,7 @@ export class DirectoryServer implements Disposable {
 
   /** Keeps a record that an agent says of itself; tells the agent and returns false when it is refused. */
   async #take(stream: ByteStream, peer: SessionPeer, encoded: string, signal: AbortSignal): Promise<boolean> {
-    const { record } = await openRecord(encoded)
+    const { record } = await this.#options.book.open(encoded)
     const refusal = await this.#refusalOf(record, encoded, peer)
     if (refusal === undefined) return true
     await writeFrame(stream, { type: 'refused', reason: refusal } satisfies ServerMessage, signal)

@@ -8,6 +8,7 @@ import type { Multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import type { Identity } from '../identity/identity.ts'
 import type { KeyRing } from '../identity/key-ring.ts'
+import { connectionLimits, limitConnections } from './connection-limits.ts'
 import { createHandshakeWatch } from './handshake-watch.ts'
 import { createSilentLibraryLogger } from './library-logger.ts'
 import { createPeerGate, type PeerGateOptions } from './peer-gate.ts'
@@ -106,10 +107,13 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
     ],
     connectionEncrypters: [noise()],
     streamMuxers: await Promise.all(options.muxers.map((name) => muxerOf(name, streams))),
-    connectionGater: createPeerGate(
-      createHandshakeWatch({ logger: options.logger, hasPreSharedKey: options.keyRing !== undefined }),
-      relaying,
-      options,
+    connectionGater: limitConnections(
+      createPeerGate(
+        createHandshakeWatch({ logger: options.logger, hasPreSharedKey: options.keyRing !== undefined }),
+        relaying,
+        options,
+      ),
+      connectionLimits,
     ),
     ...(options.keyRing === undefined ? {} : { connectionProtector: privateNetwork(options.keyRing) }),
     connectionManager: {
@@ -148,9 +152,15 @@ async function discoveryOf(rendezvous: string) {
   return mdns({ serviceTag: `${rendezvous}.local` })
 }
 
-function servicesOf({ relayMeter }: NodeOptions) {
+function servicesOf({ relayMeter, isRelay }: NodeOptions) {
   return {
-    identify: identify({ runOnLimitedConnection: true, maxInboundStreams: 16, maxOutboundStreams: 16 }),
+    identify: identify({
+      // What a server would learn from its agents nobody uses, and it would look among them for a relay of its own.
+      runOnConnectionOpen: !isRelay,
+      runOnLimitedConnection: true,
+      maxInboundStreams: 16,
+      maxOutboundStreams: 16,
+    }),
     ping: ping({ runOnLimitedConnection: true }),
     // Always there, so that it can be switched on while connections stand.
     relay: relayServer(

@@ -1,5 +1,6 @@
 import type { ConnectionGater, MultiaddrConnection } from '@libp2p/interface'
 import type { Logger } from '../../observability/index.ts'
+import { addressOf } from './connection-limits.ts'
 
 /** We end a connection, and with it the handshakes of others that come over it. */
 export class LinkEndedError extends Error {
@@ -61,11 +62,6 @@ export function createHandshakeWatch(options: {
       'inbound handshake failed: pre-shared key mismatch likely',
     )
   }
-}
-
-/** Without the port, which is another one each time. */
-function addressOf(multiaddress: string): string {
-  return multiaddress.replace(/\/tcp\/.*/, '')
 }
 
 /** What to do about a mismatch, for the logs of both sides. */

@@ -99,6 +99,12 @@ type ProxiedAddresses = Map<string, HttpProxy>
 
 type SilenceListeners = Set<(connection: PeerConnection) => void>
 
+interface WatchParts {
+  readonly relays: ReadonlySet<string>
+  readonly silent: SilenceListeners
+  readonly peerIdOf: (text: string) => PeerId
+}
+
 function hostOf(created: CreatedNode, { isRelay, port, keyRing }: NodeOptions): Host {
   const { node, internals, relay } = created
   const watching = new DisposableStack()
@@ -121,7 +127,7 @@ function hostOf(created: CreatedNode, { isRelay, port, keyRing }: NodeOptions): 
     async listen() {
       try {
         await node.start()
-        watching.use(watchConnections(created, isRelay ? serverSilence : agentSilence, { relays, silent }))
+        watching.use(watchConnections(created, isRelay ? serverSilence : agentSilence, { relays, silent, peerIdOf }))
       } catch (error) {
         throw listenFailureOf(error)
       }
@@ -171,14 +177,14 @@ async function handle(node: Libp2p, { protocol, maxStreams, onStream }: Protocol
 function watchConnections(
   { node, relay }: CreatedNode,
   policy: SilencePolicy,
-  { relays, silent }: { readonly relays: ReadonlySet<string>; readonly silent: SilenceListeners },
+  { relays, silent, peerIdOf }: WatchParts,
 ): Disposable {
   const connections = () => openConnections(node)
   const onSilent = (connection: PeerConnection) => {
     for (const listener of silent) listener(connection)
   }
   const servedOrIdle = (peer: PeerId) => (relay.reservations.has(peer) ? 'served' : 'idle')
-  const restingUseOf = (peerId: string) => (relays.has(peerId) ? 'kept' : servedOrIdle(peerIdFromString(peerId)))
+  const restingUseOf = (peerId: string) => (relays.has(peerId) ? 'kept' : servedOrIdle(peerIdOf(peerId)))
   return watchSilence({ policy, connections, restingUseOf, onSilent })
 }
 

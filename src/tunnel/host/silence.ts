@@ -82,12 +82,13 @@ export function watchSilence(options: SilenceWatchOptions): Disposable {
     if (now - lastTickMs > 6 * tickMs) awakeSinceMs = now
     lastTickMs = now
     const all = connections()
-    for (const connection of all) look(connection, all, now)
+    const relayed = relayedOf(all)
+    for (const connection of all) look(connection, { all, relayed }, now)
   }, tickMs)
   return { [Symbol.dispose]: () => clearInterval(timer) }
 
-  function look(connection: PeerConnection, all: readonly PeerConnection[], now: number): void {
-    const { use, sinceMs } = useOf(connection, all, options)
+  function look(connection: PeerConnection, others: Others, now: number): void {
+    const { use, sinceMs } = useOf(connection, others, options)
     const { probeAfterMs = Number.POSITIVE_INFINITY, limitMs } = policy[use]
     const silentMs = now - Math.max(sinceMs, awakeSinceMs)
     if (silentMs >= limitMs) {
@@ -103,16 +104,34 @@ export function watchSilence(options: SilenceWatchOptions): Disposable {
   }
 }
 
+/** All connections, and those that run through relays, by the relay: so that a look at each of thousands is short. */
+interface Others {
+  readonly all: readonly PeerConnection[]
+  readonly relayed: ReadonlyMap<string, readonly PeerConnection[]>
+}
+
+function relayedOf(all: readonly PeerConnection[]): Others['relayed'] {
+  const relayed = new Map<string, PeerConnection[]>()
+  for (const connection of all) {
+    const { relayPeerId } = connection
+    if (relayPeerId === undefined) continue
+    const others = relayed.get(relayPeerId)
+    if (others === undefined) relayed.set(relayPeerId, [connection])
+    else others.push(connection)
+  }
+  return relayed
+}
+
 /** What a connection is used for, and since when that has met with silence. */
 function useOf(
   connection: PeerConnection,
-  all: readonly PeerConnection[],
+  { all, relayed }: Others,
   { restingUseOf }: SilenceWatchOptions,
 ): { readonly use: keyof SilencePolicy; readonly sinceMs: number } {
   const { lastHeardMs, peerId } = connection
-  const users = usersOf(connection, all)
+  const users = [connection, ...(relayed.get(peerId) ?? [])]
   const restingUse = restingUseOf(peerId)
-  const sinceMs = waitsSinceMs(connection, all)
+  const sinceMs = longestWaitOf(users, lastHeardMs)
   const isBusy = users.some((user) => user.isBusy)
   // Flows on it would be lost for nothing when it is our own line that is away.
   const mayEnd = (askedMs: number) => !isBusy || isOtherHeard(all, peerId, askedMs + elsewhereMs)
@@ -124,15 +143,13 @@ function useOf(
 
 /** Since when something that was sent on the connection, or on those that run through it, has no answer. */
 export function waitsSinceMs(connection: PeerConnection, all: readonly PeerConnection[]): number | undefined {
-  const { lastHeardMs } = connection
-  const asked = usersOf(connection, all).flatMap(({ askedSinceMs }) =>
-    askedSinceMs > lastHeardMs ? [askedSinceMs] : [],
-  )
-  return asked.length === 0 ? undefined : Math.min(...asked)
+  const users = [connection, ...all.filter(({ relayPeerId }) => relayPeerId === connection.peerId)]
+  return longestWaitOf(users, connection.lastHeardMs)
 }
 
-function usersOf(connection: PeerConnection, all: readonly PeerConnection[]): readonly PeerConnection[] {
-  return [connection, ...all.filter(({ relayPeerId }) => relayPeerId === connection.peerId)]
+function longestWaitOf(users: readonly PeerConnection[], lastHeardMs: number): number | undefined {
+  const asked = users.flatMap(({ askedSinceMs }) => (askedSinceMs > lastHeardMs ? [askedSinceMs] : []))
+  return asked.length === 0 ? undefined : Math.min(...asked)
 }
 
 function isOtherHeard(all: readonly PeerConnection[], peerId: string, sinceMs: number): boolean {

@@ -44,6 +44,21 @@ test('the newest record of a name counts, whatever the order of arrival', async 
   assert.equal(book.nameOf(peerId), 'a')
 })
 
+test('a record that is here is opened without another look at its signature, and one that only looks like it is checked', async () => {
+  await using book = await openBook()
+  const [first, second] = [await recordOf('a', 1), await recordOf('a', 2)]
+  await book.offer(first)
+  assert.equal(await book.open(first), book.recordOf('a'))
+  await assert.rejects(book.open(`${first.slice(0, -4)}AAAA`), { name: 'NameRecordError' })
+  await book.offer(second)
+  assert.equal(await book.open(second), book.recordOf('a'))
+  const old = await book.open(first)
+  assert.equal(old.record.sequence, 1)
+  assert.notEqual(await book.open(first), old, 'it is not kept any more')
+  book.unpin('a')
+  assert.notEqual(await book.open(second), await book.open(second), 'neither is one that was forgotten')
+})
+
 test('listeners hear of accepted records only', async () => {
   await using book = await openBook()
   const heard: number[] = []

@@ -79,6 +79,8 @@ export class RecordBook implements AsyncDisposable {
   readonly #serverPins = new Map<string, string>()
   readonly #entries = new Map<string, Entry>()
   readonly #names = new Map<string, string>()
+  /** Records as they travel: agents that come back say what they said before, and to check it costs the most. */
+  readonly #texts = new Map<string, SignedRecord>()
   readonly #loggedConflicts = new Set<string>()
   readonly #listeners = new Set<RecordListener>()
   readonly #ownPeerId: string | undefined
@@ -167,9 +169,14 @@ export class RecordBook implements AsyncDisposable {
     if (entry !== undefined) entry.lastSeen = this.#now()
   }
 
+  /** Reads a record and checks that it holds, as `openRecord`; one that is here already was checked before. */
+  async open(encoded: string): Promise<SignedRecord> {
+    return this.#texts.get(encoded) ?? (await openRecord(encoded))
+  }
+
   /** Checks a record and keeps it when it is newer; rejects with a `NameRecordError` when it does not hold. */
   async offer(encoded: string): Promise<Acceptance> {
-    return this.#accept(await openRecord(encoded))
+    return this.#accept(await this.open(encoded))
   }
 
   /** Calls back with each record that is accepted; disposal ends it. */
@@ -248,6 +255,8 @@ export class RecordBook implements AsyncDisposable {
     const { name, peerId } = signed.record
     this.#pins.set(name, peerId)
     this.#names.set(peerId, name)
+    this.#forgetText(name)
+    this.#texts.set(signed.encoded, signed)
     this.#entries.set(name, { signed, lastSeen })
   }
 
@@ -273,7 +282,13 @@ export class RecordBook implements AsyncDisposable {
     if (this.#refused.size > maxRefused && oldest !== undefined) this.#refused.delete(oldest)
   }
 
+  #forgetText(name: string): void {
+    const entry = this.#entries.get(name)
+    if (entry !== undefined) this.#texts.delete(entry.signed.encoded)
+  }
+
   #forget(name: string, peerId: string): void {
+    this.#forgetText(name)
     this.#entries.delete(name)
     if (this.#names.get(peerId) === name) this.#names.delete(peerId)
   }
@@ -294,7 +309,7 @@ export class RecordBook implements AsyncDisposable {
   async #setAside(error: unknown): Promise<void> {
     const aside = `${this.#file}.damaged`
     await rename(this.#file, aside)
-    for (const map of [this.#pins, this.#serverPins, this.#entries, this.#names]) map.clear()
+    for (const map of [this.#pins, this.#serverPins, this.#entries, this.#names, this.#texts]) map.clear()
     this.#logger.warn(
       { file: this.#file, error, remedy: `the damaged file is kept as ${aside}` },
       'stored peers are damaged; names will be bound anew at first contact',
