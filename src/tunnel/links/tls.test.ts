@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { test } from 'node:test'
-import { connectTcp, resetStream, startTcpListener } from '../../net/index.ts'
+import { connectTcp, resetStream, startTcpListener, type TcpSocket } from '../../net/index.ts'
 import { cipherOf, createLinkTls } from './tls.ts'
 
 const signal = AbortSignal.timeout(60_000)
@@ -27,6 +27,35 @@ test('both ends of a link know the same secret, and nobody else does', async () 
     socket.destroy()
   }
   assert.notEqual(secrets[0], secrets[1])
+})
+
+// Where OpenSSL has not been left, this ends the process, and with it the whole file.
+test('a connection that is destroyed as soon as its handshake is done costs no more than the link', async () => {
+  const tls = createLinkTls()
+  const sides: string[] = []
+  const secured = async (socket: TcpSocket, side: 'client' | 'server') => {
+    const link = await tls.secure(socket, side, signal)
+    sides.push(side)
+    socket.resetAndDestroy()
+    link.destroy()
+  }
+  await using listener = await startTcpListener({
+    host: '127.0.0.1',
+    port: 0,
+    onConnection: (socket) =>
+      void secured(
+        socket.on('error', () => {}),
+        'server',
+      ).catch(() => {}),
+  })
+  for (let round = 0; round < 20; round++) {
+    const socket = await connectTcp('127.0.0.1', listener.port, signal)
+    await secured(
+      socket.on('error', () => {}),
+      'client',
+    )
+  }
+  assert.equal(sides.filter((side) => side === 'client').length, 20)
 })
 
 test('a connection that is reset with the last bytes of the handshake costs no more than the link', async (t) => {
