@@ -6,6 +6,7 @@
  *                 attacker (libp2p, nothing else of a node)
  */
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
@@ -18,6 +19,7 @@ import { directoryProtocol } from '../../src/tunnel/directory/messages.ts'
 import { flowProtocol } from '../../src/tunnel/flows/carrier.ts'
 import { openMessages } from '../../src/tunnel/flows/open-message.ts'
 import { readFrame, writeFrame } from '../../src/tunnel/frames.ts'
+import { connectionLimits } from '../../src/tunnel/host/connection-limits.ts'
 import { createHost, type Host } from '../../src/tunnel/host/host.ts'
 import type { PeerConnection } from '../../src/tunnel/host/peer-connection.ts'
 import { KeyRing } from '../../src/tunnel/identity/key-ring.ts'
@@ -304,6 +306,29 @@ test('streams of one connection, and connections of one address that say nothing
     await once(socket, 'connect')
   }
   await eventually('those beyond the limit are closed at once', () => closed >= 40, 4000)
+  for (const socket of sockets) socket.destroy()
+  await assertWhole()
+})
+
+test('one identity has so many connections, and one address so many handshakes under way; others come in meanwhile', async () => {
+  await using attacker = await Attacker.create()
+  let lost = 0
+  for (let count = 0; count < 40; count++) {
+    const connection = await attacker.connect(server.port).catch(() => undefined)
+    void connection?.whenClosed().then(() => (lost += 1))
+  }
+  await eventually('those beyond the limit are closed', () => lost >= 40 - connectionLimits.perPeer, patienceMs)
+  // What looks like the beginning of a handshake, and no more.
+  const sockets: Socket[] = []
+  let refused = 0
+  const count = connectionLimits.handshakesPerAddress + 60
+  for (let index = 0; index < count; index++) {
+    const socket = connect(server.port, '127.0.0.1', () => socket.write(randomBytes(24)))
+      .on('error', () => {})
+      .on('close', () => (refused += 1))
+    sockets.push(socket)
+  }
+  await eventually('handshakes beyond the limit are refused at once', () => refused >= 60, 3_000)
   for (const socket of sockets) socket.destroy()
   await assertWhole()
 })

@@ -98,6 +98,7 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
       sharedPortTransport(options.port),
       (components) => {
         const transport = relayTransport(components)
+        listQuickly(components.connectionManager)
         Object.assign(internals, {
           transportManager: components.transportManager,
           reservationStore: Reflect.get(transport, 'reservationStore'),
@@ -132,6 +133,19 @@ export async function createNode(options: NodeOptions): Promise<CreatedNode> {
   return { node, internals: completed(internals), relay: node.services.relay, relaying }
 }
 
+/** The library's list of all connections, as far as it is used here. */
+interface ConnectionList {
+  getConnections(peer?: PeerId): Connection[]
+  getConnectionsMap(): { values(): Iterable<Connection[]> }
+}
+
+/** The library copies the list as often as there are peers, several times for each connection that comes. */
+export function listQuickly(manager: ConnectionList): void {
+  const connectionsTo = manager.getConnections.bind(manager)
+  manager.getConnections = (peer) =>
+    peer === undefined ? [...manager.getConnectionsMap().values()].flat() : connectionsTo(peer)
+}
+
 async function muxerOf(name: 'yamux' | 'mplex', maxStreams: number): Promise<() => StreamMuxerFactory> {
   // By itself it ends a connection on which six streams begin within a second; streams have limits of our own.
   if (name === 'mplex') return (await import('@libp2p/mplex')).mplex({ disconnectThreshold: maxStreams })
@@ -152,11 +166,11 @@ async function discoveryOf(rendezvous: string) {
   return mdns({ serviceTag: `${rendezvous}.local` })
 }
 
-function servicesOf({ relayMeter, isRelay }: NodeOptions) {
+function servicesOf({ relayMeter, rendezvous }: NodeOptions) {
   return {
     identify: identify({
-      // What a server would learn from its agents nobody uses, and it would look among them for a relay of its own.
-      runOnConnectionOpen: !isRelay,
+      // Who asks is told; what we would be told nobody uses, and the library would look for a relay in everybody.
+      runOnConnectionOpen: rendezvous !== undefined,
       runOnLimitedConnection: true,
       maxInboundStreams: 16,
       maxOutboundStreams: 16,
