@@ -1,6 +1,9 @@
 import { Socket } from 'node:net'
+import { bulkBuffers, isBufferReturner } from './buffer-pool.ts'
 import { type BufferReader, readInto, sharedReadBuffer } from './bulk-read.ts'
 import type { ByteStream } from './dialer.ts'
+import { GatheredWriter } from './gathered-writer.ts'
+import { isLender, type Lender } from './lender.ts'
 import { ignoreError } from './reset-stream.ts'
 
 const bufferBytes = sharedReadBuffer.length
@@ -12,6 +15,8 @@ const largeReadBytes = 8_192
  * each write would leave a small rest.
  */
 const ownBufferBytes = 32_768
+/** A read of at least this fills enough of a buffer of the pool. */
+const pooledReadBytes = bulkBuffers.bufferBytes / 2
 /** Bounds the memory of those buffers in the process, 4 MiB; directions beyond go on as they began. */
 const bulkBudget = { buffersLeft: 128 }
 
@@ -22,7 +27,7 @@ export function copyDirection(from: ByteStream, to: ByteStream): { readonly byte
   from.on('data', (chunk: Buffer) => direction.onData(chunk))
   to.on('drain', () => from.resume())
   if (from.readableEnded) to.end()
-  else from.once('end', () => to.end())
+  else from.once('end', () => direction.onEnd())
   direction.takeOver()
   from.resume()
   return direction
@@ -33,6 +38,9 @@ export function copyDirection(from: ByteStream, to: ByteStream): { readonly byte
  *                                                  |  1 MiB carried
  *                                                  v
  *                                           a buffer of its own, read again when it is written
+ *
+ * To streams that give buffers back, large reads go in buffers of the pool instead; streams that lend theirs are written
+ * from such buffers.
  */
 class Direction implements BufferReader {
   readonly #from: ByteStream
@@ -42,6 +50,7 @@ class Direction implements BufferReader {
   #own: Buffer | undefined
   #isTakenOver = false
   #isWaiting = false
+  #writer: GatheredWriter | undefined
 
   constructor(from: ByteStream, to: ByteStream) {
     this.#from = from
@@ -66,7 +75,13 @@ class Direction implements BufferReader {
   takeOver(): void {
     if (this.#isTakenOver || this.#from.readableLength > 0) return
     this.#isTakenOver = true
-    readInto(this.#from, this)
+    if (isLender(this.#from) && this.#to instanceof Socket) this.#borrow(this.#from, this.#to)
+    else readInto(this.#from, this)
+  }
+
+  onEnd(): void {
+    this.#writer?.flush()
+    this.#to.end()
   }
 
   onRead(bytes: number): boolean {
@@ -77,11 +92,27 @@ class Direction implements BufferReader {
     return mayGoOn
   }
 
+  #borrow(from: Lender, to: Socket): void {
+    const writer = new GatheredWriter(to, () => onPassed())
+    this.#writer = writer
+    const onPassed = from.lendTo({
+      onBytes: (bytes) => {
+        this.#bytes += bytes.length
+        writer.onBytes(bytes)
+      },
+      get heldBytes() {
+        return writer.heldBytes
+      },
+    })
+  }
+
   /** The bytes of the last read, for good. */
   #takeOut(bytes: number): Buffer {
-    if (this.#buffer !== sharedReadBuffer) return this.#buffer.subarray(0, bytes)
+    const buffer = this.#buffer
+    if (buffer !== sharedReadBuffer && bytes >= pooledReadBytes) return buffer.subarray(0, bytes)
     const copy = Buffer.allocUnsafe(bytes)
-    sharedReadBuffer.copy(copy, 0, 0, bytes)
+    buffer.copy(copy, 0, 0, bytes)
+    if (buffer !== sharedReadBuffer) bulkBuffers.give(buffer)
     return copy
   }
 
@@ -89,6 +120,7 @@ class Direction implements BufferReader {
     // Only a socket tells by its length when the kernel has all bytes; other streams may hold on to them.
     const isBulk = bytes >= largeReadBytes && this.#bytes >= bulkAfterBytes && this.#to instanceof Socket
     if (isBulk && bulkBudget.buffersLeft > 0) return this.#takeOwn()
+    if (bytes >= pooledReadBytes && isBufferReturner(this.#to)) return bulkBuffers.take()
     // A full read says that there is more, which is not worth copying.
     return bytes === bufferBytes ? Buffer.allocUnsafeSlow(bufferBytes) : sharedReadBuffer
   }

@@ -8,6 +8,8 @@
  */
 export * from './already-running.ts'
 export * from './borrowed-read.ts'
+export * from './buffer-pool.ts'
+export { type BufferReader, readInto } from './bulk-read.ts'
 export * from './connect-tcp.ts'
 export {
   type ControlHandler,
@@ -33,6 +35,7 @@ export * from './direct-dialer.ts'
 export * from './exchange-datagrams.ts'
 export * from './http-listener.ts'
 export * from './http-proxy.ts'
+export type * from './lender.ts'
 export * from './listen-error.ts'
 export * from './memory-stream.ts'
 export * from './message-server.ts'

@@ -46,19 +46,45 @@ test('a payload beyond the limit is refused before it is read', () => {
   assert.throws(() => createRecorder().reader.feed(head), { name: 'LinkProtocolError', message: /65537 bytes/ })
 })
 
-test('small frames travel as one buffer, large payloads are not copied', () => {
+test('small frames and two large ones travel as one buffer each, and the writer may have its own back', () => {
   const batch = new FrameBatch()
   for (let flow = 1; flow < 100; flow++) batch.add(frameType.data, flow, Buffer.from('small'))
   assert.equal(batch.bytes, 99 * (headBytes + 5))
   assert.equal(batch.take().length, 1)
   assert.equal(batch.bytes, 0)
-  const large = Buffer.alloc(maxPayloadBytes)
-  batch.add(frameType.data, 1, large)
+  const large = Buffer.alloc(maxPayloadBytes, 'a')
+  for (let count = 0; count < 2; count++) batch.add(frameType.data, 1, large)
   batch.add(frameType.fin, 1, undefined)
-  const [head, payload, tail] = batch.take()
-  assert.equal(head?.length, headBytes)
-  assert.equal(payload?.buffer, large.buffer)
-  assert.equal(tail?.length, headBytes)
+  large.fill('b')
+  const parts = batch.take()
+  assert.equal(parts.length, 1)
+  const { reader, data, frames } = createRecorder()
+  for (const part of parts) reader.feed(part)
+  assert.equal(data.get(1), 'a'.repeat(2 * maxPayloadBytes))
+  assert.deepEqual(frames, ['6 1 '])
+})
+
+test('a batch that is too long for a buffer goes on in the next one, also in the middle of a payload', () => {
+  const batch = new FrameBatch()
+  const payloads = Array.from({ length: 7 }, (_, index) => String(index).repeat(60_000 + index))
+  for (const payload of payloads) batch.add(frameType.data, 1, Buffer.from(payload))
+  const parts = batch.take()
+  assert.ok(parts.length > 1)
+  const { reader, data } = createRecorder()
+  for (const part of parts) reader.feed(part)
+  assert.equal(data.get(1), payloads.join(''))
+})
+
+test('a frame is the own of who gets it, while the bytes that came are used again', () => {
+  const payloads: Buffer[] = []
+  const reader = new FrameReader({ onFrame: (_type, _flow, payload) => void payloads.push(payload), onData() {} })
+  const bytes = encode([frameType.open, 1, 'first'], [frameType.open, 3, 'second'])
+  for (const half of [bytes.subarray(0, 18), bytes.subarray(18)]) {
+    const lent = Buffer.copyBytesFrom(half)
+    reader.feed(lent)
+    lent.fill('x')
+  }
+  assert.deepEqual(payloads.map(String), ['first', 'second'])
 })
 
 test('a stopped reader tells nothing more, also of the bytes in hand', () => {

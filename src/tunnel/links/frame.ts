@@ -1,3 +1,5 @@
+import { BufferPool } from '../../net/index.ts'
+
 /*
  *   0        4      5          8
  *   | flow   | type | length   | payload ...
@@ -38,13 +40,13 @@ export class LinkProtocolError extends Error {
 
 /** Told what a link's bytes say. */
 export interface FrameSink {
-  /** A whole frame of any type but DATA. */
+  /** A whole frame of any type but DATA; the payload is the receiver's own. */
   onFrame(type: number, flow: number, payload: Buffer): void
-  /** Some or all of the payload of a DATA frame, as it arrives. */
+  /** Some or all of the payload of a DATA frame, as it arrives; the bytes are gone when it returns. */
   onData(flow: number, bytes: Buffer): void
 }
 
-/** Cuts a byte stream into frames; holds at most one payload, and never that of a DATA frame. */
+/** Cuts a byte stream into frames, of bytes that are only lent to it; holds at most one payload, and never that of a DATA frame. */
 export class FrameReader {
   readonly #sink: FrameSink
   readonly #head = Buffer.allocUnsafe(headBytes)
@@ -105,8 +107,8 @@ export class FrameReader {
       this.#sink.onData(this.#flow, piece)
       return end
     }
-    if (this.#remaining > 0) this.#parts.push(piece)
-    else this.#finish(this.#parts.length === 0 ? piece : Buffer.concat([...this.#parts.splice(0), piece]))
+    if (this.#remaining > 0) this.#parts.push(Buffer.copyBytesFrom(piece))
+    else this.#finish(Buffer.concat([...this.#parts.splice(0), piece]))
     return end
   }
 
@@ -116,15 +118,16 @@ export class FrameReader {
   }
 }
 
-/** Payloads up to this length are copied behind their head, so that a batch of small frames is one buffer. */
-const copiedBytes = 4096
-const slabBytes = 64 * 1024
+/** Two quanta of payload with their heads, and some control frames. */
+const batchBytes = 136 * 1024
 
-/** Frames on their way out: few large buffers, however many small frames there are. */
+/** Buffers of batches: who has written what `FrameBatch.take` gave may give it back. */
+export const batchBuffers: BufferPool = new BufferPool(batchBytes, 4)
+
+/** Frames on their way out, copied into few large buffers: one write, however many frames there are. */
 export class FrameBatch {
   #parts: Buffer[] = []
-  #slab: Buffer = Buffer.alloc(0)
-  #start = 0
+  #buffer: Buffer | undefined
   #end = 0
   #bytes = 0
 
@@ -134,21 +137,12 @@ export class FrameBatch {
 
   add(type: number, flow: number, payload: Uint8Array | undefined): void {
     const length = payload?.length ?? 0
-    const isCopied = length <= copiedBytes
-    this.#reserve(headBytes + (isCopied ? length : 0))
-    const slab = this.#slab
-    slab.writeUInt32BE(flow, this.#end)
-    slab.writeUInt32BE(((type << 24) | length) >>> 0, this.#end + 4)
+    const buffer = this.#room(headBytes)
+    buffer.writeUInt32BE(flow, this.#end)
+    buffer.writeUInt32BE(((type << 24) | length) >>> 0, this.#end + 4)
     this.#end += headBytes
     this.#bytes += headBytes + length
-    if (payload === undefined || length === 0) return
-    if (isCopied) {
-      slab.set(payload, this.#end)
-      this.#end += length
-      return
-    }
-    this.#cut()
-    this.#parts.push(Buffer.from(payload.buffer, payload.byteOffset, length))
+    if (payload !== undefined && length > 0) this.#copy(payload)
   }
 
   /** The buffers in order; the batch is empty afterwards. */
@@ -160,17 +154,27 @@ export class FrameBatch {
     return parts
   }
 
-  #reserve(bytes: number): void {
-    if (this.#slab.length - this.#end >= bytes) return
+  #copy(payload: Uint8Array): void {
+    for (let at = 0; at < payload.length; ) {
+      const buffer = this.#room(1)
+      const size = Math.min(payload.length - at, buffer.length - this.#end)
+      buffer.set(size === payload.length ? payload : payload.subarray(at, at + size), this.#end)
+      this.#end += size
+      at += size
+    }
+  }
+
+  #room(bytes: number): Buffer {
+    if (this.#buffer !== undefined && this.#buffer.length - this.#end >= bytes) return this.#buffer
     this.#cut()
-    this.#slab = Buffer.allocUnsafeSlow(slabBytes)
-    this.#start = 0
-    this.#end = 0
+    this.#buffer = batchBuffers.take()
+    return this.#buffer
   }
 
   #cut(): void {
-    if (this.#end > this.#start) this.#parts.push(this.#slab.subarray(this.#start, this.#end))
-    this.#start = this.#end
+    if (this.#buffer !== undefined) this.#parts.push(this.#buffer.subarray(0, this.#end))
+    this.#buffer = undefined
+    this.#end = 0
   }
 }
 

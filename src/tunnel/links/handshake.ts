@@ -1,6 +1,6 @@
 import type { TLSSocket } from 'node:tls'
 import { readBytes } from '../frames.ts'
-import { FrameBatch, frameType, headBytes } from './frame.ts'
+import { batchBuffers, FrameBatch, frameType, headBytes } from './frame.ts'
 import {
   agreedVersion,
   encodeHello,
@@ -93,7 +93,7 @@ async function answer(
 function send(socket: TLSSocket, type: number, payload: Buffer): void {
   const batch = new FrameBatch()
   batch.add(type, 0, payload)
-  for (const part of batch.take()) socket.write(part)
+  for (const part of batch.take()) socket.write(part, () => batchBuffers.give(part))
 }
 
 async function readFirstFrame(

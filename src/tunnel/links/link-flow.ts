@@ -1,8 +1,10 @@
 import { Duplex } from 'node:stream'
+import type { Borrower, BufferReturner, Lender } from '../../net/index.ts'
 import { encodeOffset, type FrameBatch, frameType, LinkProtocolError } from './frame.ts'
 import type { Link, Sender } from './link.ts'
 import { ReceivePath } from './receive-path.ts'
 import { ReplayBuffer } from './replay-buffer.ts'
+import { SendQueue } from './send-queue.ts'
 import { Starvation } from './starvation.ts'
 import { type Holder, smallWindowBytes, type WindowBudget } from './window-budget.ts'
 
@@ -36,7 +38,8 @@ const acknowledgeBytes = 128 * 1024
 
 /** After this much a flow moves to a bulk link. */
 const longBytes = 4 * 1024 * 1024
-const maxFrameBytes = 64 * 1024
+/** What a writer may have given before it has to wait. */
+const writableBytes = 128 * 1024
 const maxReasonBytes = 1024
 
 /**
@@ -45,20 +48,16 @@ const maxReasonBytes = 1024
  * stream, without a byte out of order. After a lost link it can go on over another one: each end says how much has
  * arrived, and the other one sends the rest again.
  */
-export class LinkFlow extends Duplex implements Sender, Holder {
+export class LinkFlow extends Duplex implements Sender, Holder, Lender, BufferReturner {
   readonly id: number
+  readonly returnsBuffers = true
   readonly #owner: FlowOwner
   #link: Link
-  #sent = 0
   #creditLimit = firstCreditBytes
-  #chunks: Buffer[] = []
-  #chunkAt = 0
-  #written: (() => void) | undefined
+  readonly #queue: SendQueue
   #finished: (() => void) | undefined
   /** Sent and perhaps not arrived; absent between ends that do not resume. */
   readonly #replay: ReplayBuffer | undefined
-  /** What is to be sent again before anything else. */
-  #again: Buffer[] = []
   #hasSentEnd = false
   #isEndDue = false
   /** A link was lost, and the far end has not said yet how much has arrived. */
@@ -71,18 +70,21 @@ export class LinkFlow extends Duplex implements Sender, Holder {
   #granted = firstCreditBytes
   readonly #starvation = new Starvation()
   #held = 0
+  /** Gets the bytes as they arrive; what comes before it is there waits as in any stream. */
+  #borrower: Borrower | undefined
   #isRemoteDone = false
   /** The far end knows that the flow is over, or can no longer be told. */
   #isSilent = false
 
   constructor(start: FlowStart, owner: FlowOwner) {
-    super({ allowHalfOpen: true })
+    super({ allowHalfOpen: true, writableHighWaterMark: writableBytes })
     this.id = start.id
     this.#owner = owner
     this.#link = start.link
     this.#link.flows += 1
     this.#path = new ReceivePath(start.link)
     this.#replay = start.canResume ? new ReplayBuffer(owner.budget) : undefined
+    this.#queue = new SendQueue(start.id, this.#replay)
     this.#window = owner.budget.enter(this)
     // A flow may fail while it has no owner, between its opening and its use; that must not end the process.
     this.on('error', () => {})
@@ -93,7 +95,7 @@ export class LinkFlow extends Duplex implements Sender, Holder {
   }
 
   get sentBytes(): number {
-    return this.#sent
+    return this.#queue.sent
   }
 
   get receivedBytes(): number {
@@ -123,31 +125,19 @@ export class LinkFlow extends Duplex implements Sender, Holder {
   moveTo(link: Link): void {
     if (this.#link === link || this.destroyed || this.#isHalted) return
     this.#switchTo(link)
-    const offset = this.#again.reduce((left, { length }) => left - length, this.#sent)
-    link.control(frameType.move, this.id, encodeOffset(offset, this.#replay && this.#sendEpoch))
+    link.control(frameType.move, this.id, encodeOffset(this.#queue.offset, this.#replay && this.#sendEpoch))
     link.ready(this)
   }
 
   fill(batch: FrameBatch, quantumBytes: number): boolean {
     if (this.#isHalted) return false
     const link = this.#link
-    let room = this.#fillAgain(batch, quantumBytes)
-    while (room > 0 && this.#sent < this.#creditLimit) {
-      const chunk = this.#chunks[0]
-      if (chunk === undefined) break
-      const size = Math.min(chunk.length - this.#chunkAt, room, this.#creditLimit - this.#sent, maxFrameBytes)
-      const piece = chunk.subarray(this.#chunkAt, this.#chunkAt + size)
-      batch.add(frameType.data, this.id, piece)
-      this.#replay?.add(piece)
-      this.#sent += size
-      room -= size
-      this.#advance(chunk, size)
-    }
-    if (this.#again.length > 0) return true
+    const room = this.#queue.fill(batch, quantumBytes, this.#creditLimit)
+    if (this.#queue.hasRepeats) return true
     this.#fillEnd(batch)
-    if (this.#sent >= longBytes && this.#link.kind === 'shared') this.#owner.onLong(this)
+    if (this.sentBytes >= longBytes && this.#link.kind === 'shared') this.#owner.onLong(this)
     const hasMoved = this.#link !== link
-    return !hasMoved && room < quantumBytes && this.#chunks.length > 0 && this.#sent < this.#creditLimit
+    return !hasMoved && room < quantumBytes && this.#canSend
   }
 
   /** Nothing is sent until the far end has said how much has arrived. */
@@ -181,7 +171,7 @@ export class LinkFlow extends Duplex implements Sender, Holder {
     this.#sendEpoch = epoch
     this.#isHalted = false
     this.#switchTo(link)
-    this.#again = again
+    this.#queue.repeat(again)
     this.#isEndDue = this.#hasSentEnd
     link.control(frameType.move, this.id, encodeOffset(offset, epoch))
     link.ready(this)
@@ -191,7 +181,7 @@ export class LinkFlow extends Duplex implements Sender, Holder {
   /** Nobody will ask for what was sent. */
   forgetSent(): void {
     this.#replay?.clear()
-    this.#again = []
+    this.#queue.repeat([])
     this.#link.forget(this)
   }
 
@@ -201,13 +191,16 @@ export class LinkFlow extends Duplex implements Sender, Holder {
     if (!this.isInterrupted) this.#grant()
   }
 
+  /** The bytes are gone when it returns. */
   onData(link: Link, bytes: Buffer): void {
     if (this.#path.isStale(link)) return
     this.#starvation.arriving()
     if (this.#received + this.#path.queuedBytes + bytes.length > this.#granted || this.#isRemoteDone) {
       throw new LinkProtocolError(`flow ${this.id} sends more than it has credit for`)
     }
-    for (const piece of this.#path.arrive(link, bytes, this.#received)) this.#take(piece)
+    // Nearly always nothing else is under way, and nothing has to be put in order.
+    if (this.#path.isOnly(link)) this.#take(bytes)
+    else for (const piece of this.#path.arrive(link, bytes, this.#received)) this.#take(piece)
     this.#account()
   }
 
@@ -226,10 +219,10 @@ export class LinkFlow extends Duplex implements Sender, Holder {
   }
 
   onCredit(limit: number, arrived = 0): void {
-    this.#replay?.acknowledge(Math.min(arrived, this.#sent))
+    this.#replay?.acknowledge(Math.min(arrived, this.sentBytes))
     if (limit <= this.#creditLimit) return
     this.#creditLimit = limit
-    if (this.#chunks.length > 0) this.#link.ready(this)
+    if (this.#canSend) this.#link.ready(this)
   }
 
   /** The far end has reset the flow. */
@@ -246,6 +239,11 @@ export class LinkFlow extends Duplex implements Sender, Holder {
 
   overflow(): void {
     this.destroy(new Error('too much waits for slow readers on this node'))
+  }
+
+  lendTo(borrower: Borrower): () => void {
+    this.#borrower = borrower
+    return () => this.#account()
   }
 
   override read(size?: number): unknown {
@@ -280,44 +278,19 @@ export class LinkFlow extends Duplex implements Sender, Holder {
     this.#link.flows -= 1
     this.#path.close()
     this.#owner.budget.leave(this, this.#window, this.#held)
-    this.#chunks = []
+    this.#queue.clear()
     if (!isComplete || !this.isUnconfirmed) this.forgetSent()
     this.#owner.onDone(this)
     done(error)
   }
 
+  get #canSend(): boolean {
+    return !this.#queue.isEmpty && this.sentBytes < this.#creditLimit
+  }
+
   #send(chunks: Buffer[], done: () => void): void {
-    this.#chunks = chunks
-    this.#chunkAt = 0
-    this.#written = done
-    if (this.#sent < this.#creditLimit) this.#link.ready(this)
-  }
-
-  /** Lets the writer go on once the last chunk is on its way; it may bring more at once. */
-  #advance(chunk: Buffer, size: number): void {
-    this.#chunkAt += size
-    if (this.#chunkAt < chunk.length) return
-    this.#chunks.shift()
-    this.#chunkAt = 0
-    if (this.#chunks.length > 0) return
-    const written = this.#written
-    this.#written = undefined
-    written?.()
-  }
-
-  /** Sends again what was asked for; gives the room that is left. */
-  #fillAgain(batch: FrameBatch, room: number): number {
-    let left = room
-    while (left > 0) {
-      const [piece] = this.#again
-      if (piece === undefined) return left
-      const size = Math.min(piece.length, left)
-      batch.add(frameType.data, this.id, piece.subarray(0, size))
-      left -= size
-      if (size === piece.length) this.#again.shift()
-      else this.#again[0] = piece.subarray(size)
-    }
-    return left
+    this.#queue.put(chunks, done)
+    if (this.#canSend) this.#link.ready(this)
   }
 
   #fillEnd(batch: FrameBatch): void {
@@ -325,7 +298,7 @@ export class LinkFlow extends Duplex implements Sender, Holder {
       this.#isEndDue = false
       batch.add(frameType.fin, this.id, undefined)
     }
-    if (this.#finished === undefined || this.#chunks.length > 0) return
+    if (this.#finished === undefined || !this.#queue.isEmpty) return
     batch.add(frameType.fin, this.id, undefined)
     const finished = this.#finished
     this.#finished = undefined
@@ -337,24 +310,28 @@ export class LinkFlow extends Duplex implements Sender, Holder {
     if (piece === null) this.#isRemoteDone = true
     else this.#received += piece.length
     this.#starvation.arrived(this.#received)
-    if (!this.destroyed) this.push(piece)
+    if (this.destroyed) return
+    if (piece === null) this.push(null)
+    else if (this.#borrower !== undefined) this.#borrower.onBytes(piece)
+    else this.push(Buffer.copyBytesFrom(piece))
   }
 
   /** Counts what waits for the reader, and gives more credit once half of the window is used up. */
   #account(): void {
     if (this.destroyed) return
     const { budget } = this.#owner
-    const held = this.readableLength + this.#path.queuedBytes
+    const unread = this.readableLength + (this.#borrower?.heldBytes ?? 0)
+    const held = unread + this.#path.queuedBytes
     const change = held - this.#held
     this.#held = held
     if (change !== 0) budget.adjust(change)
-    const consumed = this.#received - this.readableLength
+    const consumed = this.#received - unread
     if (this.destroyed || this.#isRemoteDone || this.#received < shortBytes) return
     if (this.#granted - consumed > this.#window / 2) {
       this.acknowledge(acknowledgeBytes)
       return
     }
-    this.#window = this.#nextWindow()
+    this.#window = this.#nextWindow(unread)
     if (consumed + this.#window <= this.#granted) return
     this.#starvation.granted(this.#granted)
     this.#granted = consumed + this.#window
@@ -379,10 +356,10 @@ export class LinkFlow extends Duplex implements Sender, Holder {
   }
 
   /** The window grows while the sender waits for us and the reader does not. */
-  #nextWindow(): number {
+  #nextWindow(unread: number): number {
     const { budget } = this.#owner
     const window = budget.shrink(this.#window)
-    return this.#starvation.take() && this.readableLength < smallWindowBytes ? budget.grow(window) : window
+    return this.#starvation.take() && unread < smallWindowBytes ? budget.grow(window) : window
   }
 }
 

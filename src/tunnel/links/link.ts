@@ -1,5 +1,14 @@
 import type { TLSSocket } from 'node:tls'
-import { encodeOffset, FrameBatch, FrameReader, type FrameSink, frameType, LinkProtocolError } from './frame.ts'
+import { readInto } from '../../net/index.ts'
+import {
+  batchBuffers,
+  encodeOffset,
+  FrameBatch,
+  FrameReader,
+  type FrameSink,
+  frameType,
+  LinkProtocolError,
+} from './frame.ts'
 import type { AgreedLink } from './handshake.ts'
 import type { LinkKind } from './hello.ts'
 
@@ -29,6 +38,12 @@ export interface LinkOrigin {
 
 /** Every sender gets this much before the next one has its turn. */
 const quantumBytes = 64 * 1024
+
+/** What one write takes of the senders: two turns, with their heads. */
+const writeBytes = 2 * quantumBytes
+
+/** TLS gives no more at once; one for all links, since they never read at the same time. */
+const readBuffer = Buffer.allocUnsafeSlow(16 * 1024)
 
 /** A peer that reads nothing but makes us answer is cut off at this many bytes of answers. */
 const maxControlBytes = 1024 * 1024
@@ -67,6 +82,7 @@ export class Link implements FrameSink {
   #datagrams: (readonly [number, Uint8Array])[] = []
   #datagramBytes = 0
   #isScheduled = false
+  #isReading = false
   #isClosed = false
   #pingSentMs: number | undefined
   #onPong: (() => void)[] = []
@@ -78,11 +94,12 @@ export class Link implements FrameSink {
     this.#socket = socket
     this.#owner = owner
     this.#reset = () => origin.reset?.()
-    socket.on('data', this.#onBytes)
+    socket.on('data', this.#onChunk)
     socket.on('drain', this.#flush)
     socket.on('error', () => {})
     socket.on('close', () => this.close(socket.errored ?? new Error('it was closed')))
     socket.on('end', () => this.close(new Error('the peer closed it')))
+    this.#readFurther()
     socket.resume()
   }
 
@@ -226,6 +243,22 @@ export class Link implements FrameSink {
     this.#owner.onData(this, flow, bytes)
   }
 
+  /** What has come with the handshake is told as Node does it. */
+  readonly #onChunk = (chunk: Buffer): void => {
+    this.#onBytes(chunk)
+    this.#readFurther()
+  }
+
+  #readFurther(): void {
+    if (this.#isReading || this.#socket.readableLength > 0) return
+    this.#isReading = true
+    const onRead = (bytes: number) => {
+      this.#onBytes(readBuffer.subarray(0, bytes))
+      return true
+    }
+    readInto(this.#socket, { buffer: readBuffer, onRead })
+  }
+
   readonly #onBytes = (chunk: Buffer): void => {
     this.lastHeardMs = performance.now()
     try {
@@ -254,7 +287,7 @@ export class Link implements FrameSink {
     const room = socket.writableHighWaterMark - socket.writableLength
     this.#fillDatagrams(room)
     for (const sender of this.#ready) {
-      if (this.#batch.bytes >= room) break
+      if (this.#batch.bytes >= Math.min(room, writeBytes)) break
       this.#ready.delete(sender)
       if (sender.fill(this.#batch, quantumBytes)) this.#ready.add(sender)
     }
@@ -286,12 +319,15 @@ export class Link implements FrameSink {
   #write(parts: readonly Buffer[]): void {
     const [only] = parts
     if (only === undefined) return
+    const onWritten = (error?: Error | null) => {
+      if (error === undefined || error === null) for (const part of parts) batchBuffers.give(part)
+    }
     if (parts.length === 1) {
-      this.#socket.write(only)
+      this.#socket.write(only, onWritten)
       return
     }
     this.#socket.cork()
-    for (const part of parts) this.#socket.write(part)
+    for (const part of parts) this.#socket.write(part, part === parts.at(-1) ? onWritten : undefined)
     this.#socket.uncork()
   }
 }

@@ -54,6 +54,11 @@ export class ReceivePath {
     return this.#epoch
   }
 
+  /** Everything comes on this link, in order. */
+  isOnly(link: Link): boolean {
+    return link === this.#link && this.#arrivals.length === 0
+  }
+
   /** What comes there was sent before the sender began anew; throws when it never did. */
   isStale(link: Link): boolean {
     if (link === this.#link || this.#arrivals.some((arrival) => arrival.link === link)) return false
@@ -68,11 +73,11 @@ export class ReceivePath {
     return this.#epoch
   }
 
-  /** Takes a piece, and gives those that are next in order; `received` is how many bytes were given before. */
+  /** Takes a piece, or a copy when it waits, and gives those that are next in order; `received` is how many bytes were given before. */
   arrive(link: Link, piece: Piece, received: number): Piece[] {
     const arrival = this.#arrivals.findLast((candidate) => candidate.link === link)
     if (arrival !== undefined) {
-      arrival.queue.push(piece)
+      arrival.queue.push(piece && Buffer.copyBytesFrom(piece))
       this.#queuedBytes += piece?.length ?? 0
       return []
     }

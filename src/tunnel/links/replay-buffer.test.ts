@@ -14,7 +14,7 @@ function createBuffer(limitBytes = 10_000) {
       taken -= bytes
     },
   })
-  const add = (text: string) => buffer.add(Buffer.from(text))
+  const add = (text: string) => buffer.add(Buffer.from(text), true)
   const since = (offset: number) => {
     const pieces = buffer.since(offset)
     return pieces && Buffer.concat(pieces).toString()

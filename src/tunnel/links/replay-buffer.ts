@@ -1,3 +1,5 @@
+import { bulkBuffers } from '../../net/index.ts'
+
 /** Room for what has been sent and may have to be sent again, shared by all flows of a process. */
 export interface ReplayBudget {
   /** Takes room; false when there is none. */
@@ -8,13 +10,19 @@ export interface ReplayBudget {
 /** What a piece costs besides its bytes. */
 const pieceOverheadBytes = 128
 
+interface Piece {
+  readonly bytes: Buffer
+  /** Nobody else has a use for the buffer. */
+  readonly isLast: boolean
+}
+
 /**
  * The bytes of one direction that were sent and are not yet known to have arrived, by their absolute offsets. Keeps the
  * writer's own buffers and copies nothing. Without room it lets go of everything: what is not here cannot be sent again.
  */
 export class ReplayBuffer {
   readonly #budget: ReplayBudget
-  #pieces: Buffer[] = []
+  #pieces: Piece[] = []
   #start = 0
   #end = 0
   #taken = 0
@@ -32,26 +40,28 @@ export class ReplayBuffer {
     return this.#pieces.length === 0
   }
 
-  add(piece: Buffer): void {
-    this.#end += piece.length
-    const cost = piece.length + pieceOverheadBytes
+  /** Keeps a piece of a writer's buffer; with the last one the buffer is given back once it has arrived. */
+  add(bytes: Buffer, isLast: boolean): void {
+    this.#end += bytes.length
+    const cost = bytes.length + pieceOverheadBytes
     if (!this.#budget.takeReplay(cost)) {
       this.clear()
       return
     }
     this.#taken += cost
-    this.#pieces.push(piece)
+    this.#pieces.push({ bytes, isLast })
   }
 
   /** Everything before this offset has arrived. */
   acknowledge(offset: number): void {
     let count = 0
     let freed = 0
-    for (const piece of this.#pieces) {
-      if (this.#start + piece.length > offset) break
-      this.#start += piece.length
-      freed += piece.length + pieceOverheadBytes
+    for (const { bytes, isLast } of this.#pieces) {
+      if (this.#start + bytes.length > offset) break
+      this.#start += bytes.length
+      freed += bytes.length + pieceOverheadBytes
       count += 1
+      if (isLast) bulkBuffers.give(bytes)
     }
     if (count === 0) return
     this.#pieces.splice(0, count)
@@ -62,7 +72,9 @@ export class ReplayBuffer {
   since(offset: number): Buffer[] | undefined {
     if (offset < this.#start || offset > this.#end) return undefined
     this.acknowledge(offset)
-    const [first, ...rest] = this.#pieces
+    // From now on they are looked at in two places.
+    this.#pieces = this.#pieces.map(({ bytes }) => ({ bytes, isLast: false }))
+    const [first, ...rest] = this.#pieces.map(({ bytes }) => bytes)
     return first === undefined ? [] : [first.subarray(offset - this.#start), ...rest]
   }
 
