@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { Duplex } from 'node:stream'
 import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
+import { bulkBuffers } from './buffer-pool.ts'
 import { copyDirection } from './copy-direction.ts'
 import type { ByteStream } from './dialer.ts'
 import { createDirectDialer } from './direct-dialer.ts'
@@ -92,4 +93,79 @@ test('what came before the copying began comes first', async () => {
   copyDirection(from, to)
   client.end('late')
   assert.equal((await receive(server, 0)).toString(), 'earlier and early late')
+})
+
+/** Hashes what it is given, later, and gives the buffers back. */
+class Returner extends Duplex {
+  readonly returnsBuffers = true
+  readonly hash = createHash('sha256')
+
+  override _read(): void {}
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    setImmediate(() => {
+      this.hash.update(chunk)
+      bulkBuffers.give(chunk)
+      done()
+    })
+  }
+}
+
+test('streams that give buffers back get the bytes of their own connection alone', async () => {
+  await using resources = new AsyncDisposableStack()
+  const carried = Array.from({ length: 4 }, async (_, index) => {
+    const [client, from] = await tcpPair(resources)
+    const to = new Returner()
+    copyDirection(from, to)
+    const bytes = randomBytes((6 << 20) + index)
+    await Promise.all([send(client, bytes, 500_000), once(to, 'finish')])
+    assert.equal(to.hash.digest('hex'), hashOf(bytes))
+  })
+  await Promise.all(carried)
+})
+
+/** Lends all that it is told from one buffer, and notes how much is on its way. */
+class LendingStream extends Duplex {
+  readonly #lent = Buffer.alloc(16_384)
+  #borrower: { onBytes(bytes: Buffer): void; readonly heldBytes: number } | undefined
+  passed = 0
+
+  override _read(): void {}
+
+  lendTo(borrower: { onBytes(bytes: Buffer): void; readonly heldBytes: number }): () => void {
+    this.#borrower = borrower
+    return () => {
+      this.passed += 1
+    }
+  }
+
+  get heldBytes(): number {
+    return this.#borrower?.heldBytes ?? 0
+  }
+
+  tell(bytes: Buffer): void {
+    for (let at = 0; at < bytes.length; at += this.#lent.length) {
+      const size = bytes.copy(this.#lent, 0, at)
+      this.#borrower?.onBytes(this.#lent.subarray(0, size))
+    }
+    this.#lent.fill('x')
+  }
+}
+
+test('lent bytes reach a late reader whole and before the end, and are known until the kernel has them', async () => {
+  await using resources = new AsyncDisposableStack()
+  const [to, server] = await tcpPair(resources)
+  const from = new LendingStream()
+  const direction = copyDirection(from, to)
+  const bytes = randomBytes((8 << 20) + 7)
+  const received = receive(server, 300)
+  for (let at = 0; at < bytes.length; at += 1_000_003) {
+    from.tell(bytes.subarray(at, at + 1_000_003))
+    await new Promise(setImmediate)
+  }
+  assert.ok(from.heldBytes > 0, 'the reader is late')
+  from.push(null)
+  assert.equal(hashOf(await received), hashOf(bytes))
+  assert.deepEqual([from.heldBytes, direction.bytes], [0, bytes.length])
+  assert.ok(from.passed > 0)
 })
