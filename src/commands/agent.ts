@@ -157,6 +157,7 @@ async function beginTunnel(
     forbiddenNetworks: [config.modules.edgeProxy.syntheticRange],
     interfaceAddresses: () => addresses.current,
     defaultRoutes: () => addresses.defaultRoutes,
+    defaultGateways: () => addresses.defaultGateways,
     logger: base.loggerOf('tunnel'),
     metrics,
     health,

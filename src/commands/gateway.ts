@@ -102,6 +102,7 @@ async function beginTunnel(base: Boot<'gateway'>, { env, catalog, local, address
     nodeAddress: () => '127.0.0.1',
     interfaceAddresses: () => addresses.current,
     defaultRoutes: () => addresses.defaultRoutes,
+    defaultGateways: () => addresses.defaultGateways,
     logger: base.loggerOf('tunnel'),
     metrics,
     health,

@@ -10,14 +10,18 @@ export interface AddressWatch extends Disposable {
   readonly current: readonly NamedAddress[]
   /** Differs whenever another way leads out of this node. */
   readonly defaultRoutes: string
+  /** Those of the default routes, IPv4. */
+  readonly defaultGateways: readonly string[]
 }
 
 /** Follows the addresses of the interfaces that are up; while they cannot be read the last ones stay. */
 export async function watchAddresses(network: NodeNetwork, signal: AbortSignal): Promise<AddressWatch> {
   let current: readonly NamedAddress[] = []
   let defaultRoutes = ''
+  let defaultGateways: readonly string[] = []
   const take = (view: NetworkView): void => {
     current = addressesOf(view)
+    defaultGateways = view.defaultGateways
     defaultRoutes = [...view.defaultRouteInterfaces, ...view.defaultGateways].join(' ')
   }
   const refresh = async (): Promise<void> => {
@@ -41,6 +45,9 @@ export async function watchAddresses(network: NodeNetwork, signal: AbortSignal):
     },
     get defaultRoutes() {
       return defaultRoutes
+    },
+    get defaultGateways() {
+      return defaultGateways
     },
     [Symbol.dispose]: () => watching[Symbol.dispose](),
   }

@@ -20,6 +20,12 @@ test('back-off doubles up to its limit and jitters only its part', () => {
   )
 })
 
+test('back-off with patience doubles on after some attempts, up to another limit', () => {
+  const policy = { firstMs: 1000, maxMs: 4000, jitter: 0, patience: { afterAttempts: 4, maxMs: 20_000 } }
+  const delays = [1, 2, 3, 4, 5, 6, 7, 100].map((attempt) => backoffDelayMs(policy, attempt, () => 0))
+  assert.deepEqual(delays, [1000, 2000, 4000, 4000, 8000, 16_000, 20_000, 20_000])
+})
+
 test('disposing a task group aborts its tasks and waits for them', async () => {
   const steps: string[] = []
   {

@@ -70,6 +70,10 @@ const pathsSchema = z
       .default(false)
       .describe('Neither seek direct paths nor tell peers the addresses of this node; flows go through relays alone.'),
     noPunch: z.boolean().default(false).describe('Open no holes in NATs.'),
+    noPortMapping: z
+      .boolean()
+      .default(false)
+      .describe('Do not ask the router in front of this node (PCP, NAT-PMP) to open a port for listenPort.'),
   })
   .refine(({ directOnly, relayOnly }) => !(directOnly && relayOnly), {
     path: ['relayOnly'],

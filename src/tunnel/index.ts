@@ -7,6 +7,7 @@
  *     host/       libp2p: connections and streams as plain types  directory/  records and presence over a server
  *     flows/      one target, one byte stream, over any carrier   paths/      direct or relayed, chosen per flow
  *     links/      TLS connections between agents, for flows       relay/      joins links of nodes that cannot meet
+ *     punch/      holes in NATs, opened by both ends          nat/        ports that routers open on demand
  *     agent/      wires an agent or gateway                       server/     wires a server
  *
  * Read next: `tunnel.ts`, `agent/start-tunnel.ts`, then `flows/`, `paths/`, `records/`.

@@ -130,6 +130,8 @@ export interface TunnelOptions {
   readonly interfaceAddresses: () => readonly NamedAddress[]
   /** Text that differs whenever another way leads out of this node; asked again every second. */
   readonly defaultRoutes?: () => string
+  /** IPv4 gateways of the default routes, which are asked to open a port; none when absent. */
+  readonly defaultGateways?: () => readonly string[]
   /** Networks, as CIDR text, that peers never reach through this node besides the built-in ones: the synthetic range. */
   readonly forbiddenNetworks?: readonly string[]
   readonly logger: Logger

@@ -2,15 +2,15 @@
  * What agents with all parts on and three peers, and their server, take while nothing happens:
  * `scripts/isolated node test/bench/idle.ts [seconds]`.
  */
-import { readFile } from 'node:fs/promises'
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
 import { createSite, eventually, get, nodes, startMesh } from '../e2e/support/site.ts'
+import { trafficOf } from '../lab/index.ts'
 import { type Observed, observedOn } from './support/observed.ts'
 import { megabytes, renderTable, usageOf } from './support/usage.ts'
 
 const seconds = Number(process.argv[2] ?? 60)
-/** Peers are met, records exchanged, direct connections tried; holes are sought for two minutes after traffic. */
+/** Peers are met, records exchanged, direct connections tried; holes are sought for a minute after traffic. */
 const settleMs = 180_000
 
 await using lab = await createSite()
@@ -49,11 +49,4 @@ process.stdout.write(`idle for ${seconds} s\n${renderTable([header, ...rows])}\n
 
 async function readAll(process: Observed) {
   return { usage: await usageOf(process), traffic: await trafficOf(process.pid) }
-}
-
-/** Bytes on the uplink of the node that the process runs on. */
-async function trafficOf(pid: number): Promise<{ received: number; sent: number }> {
-  const lines = (await readFile(`/proc/${pid}/net/dev`, 'utf8')).split('\n')
-  const uplink = lines.map((line) => line.trim().split(/[\s:]+/)).find(([link]) => link === 'eth0')
-  return { received: Number(uplink?.[1]), sent: Number(uplink?.[9]) }
 }

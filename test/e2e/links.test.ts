@@ -13,9 +13,10 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import process from 'node:process'
 import { after, before, test } from 'node:test'
+import { requestControl } from '../../src/net/index.ts'
 import { observedOn } from '../bench/support/observed.ts'
 import { megabytes, usageOf } from '../bench/support/usage.ts'
-import type { Host, Lab } from '../lab/index.ts'
+import { endpointSliceManifest, type Host, type Lab, type ManifestPort, serviceManifest } from '../lab/index.ts'
 import {
   createSite,
   eventually,
@@ -80,6 +81,43 @@ for (const [node, kind] of Object.entries(ways)) {
     assert.equal((await peerOf(node))?.path.kind, kind)
   })
 }
+
+/** Links of edge-a1 of this kind on the punched path. */
+async function punchedLinks(kind: 'bulk' | 'datagram'): Promise<number> {
+  const socket = join(lab.node('edge-a1').dir, 'agent', 'run', 'control.sock')
+  const { body } = await requestControl(socket, { method: 'GET', url: '/metrics' })
+  const line = new RegExp(`tunnel_links{kind="${kind}",path="punched"} (\\d+)`).exec(body)
+  return Number(line?.[1] ?? 0)
+}
+
+test('a long flow on a punched path gets a connection of its own, and small requests go on beside it', async (t) => {
+  const address = await resolve(client, 'web-edge-c1')
+  const url = `http://${address}/bytes?n=4000000000`
+  await using bulk = client.spawn(['curl', '-sS', '--limit-rate', '20M', '-o', '/dev/null', url])
+  const ms = await eventually(30_000, async () => assert.ok((await punchedLinks('bulk')) > 0))
+  t.diagnostic(`a bulk link after ${ms.toFixed(0)} ms`)
+  for (let request = 0; request < 20; request++) await get(client, 'web-edge-c1', '/', 5_000)
+  assert.equal(bulk.exit, undefined, bulk.output())
+  assert.equal((await peerOf('edge-c1'))?.path.kind, 'punched')
+})
+
+test('datagrams on a punched path get a connection of their own', async (t) => {
+  const web = lab.pod('web-edge-c1')
+  await web.spawn([process.execPath, script('udp-name-server.ts'), '5300', 'edge-c1']).waitForLine(/^listening/, 10_000)
+  const udp: ManifestPort[] = [{ port: 5300, protocol: 'UDP' }]
+  const endpoints = [{ address: web.address, nodeName: 'edge-c1', podName: web.name }]
+  const slice = endpointSliceManifest({ serviceName: 'name', ports: udp, endpoints })
+  await lab.writeManifest(
+    'name.yaml',
+    `${serviceManifest({ name: 'name', clusterIP: '10.96.0.60', ports: udp })}---\n${slice}`,
+  )
+  await eventually(20_000, async () => {
+    const { stdout } = await client.exec([process.execPath, script('udp-name-client.ts'), '10.96.0.60', '5300'])
+    assert.equal(stdout.trim(), 'edge-c1')
+  })
+  const ms = await eventually(20_000, async () => assert.ok((await punchedLinks('datagram')) > 0))
+  t.diagnostic(`a datagram link after ${ms.toFixed(0)} ms`)
+})
 
 test('five hundred idle WebSockets cost few connections and little memory', async (t) => {
   const address = await resolve(client, 'websockets')

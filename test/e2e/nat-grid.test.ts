@@ -12,7 +12,16 @@ import { after, before, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { AgentConfig } from '../../src/config/index.ts'
 import type { PeerStatus } from '../../src/tunnel/index.ts'
-import { createLab, type DeepPartial, type Lab, type Nat, startTestServer } from '../lab/index.ts'
+import {
+  createLab,
+  type DeepPartial,
+  type Lab,
+  type LabProcess,
+  type Nat,
+  startTestServer,
+  type Traffic,
+  trafficOf,
+} from '../lab/index.ts'
 import { bodyFrom, eventually, quickStatusOf, writeService } from './support/site.ts'
 
 const nats = {
@@ -59,7 +68,14 @@ const pairs = kinds.flatMap((left, index) =>
 const edgeOf = (lan: string) => `edge-${lan}`
 const addressOf = (lan: string) => `10.96.1.${lans.findIndex((entry) => entry.lan === lan) + 1}`
 
+/** Links are let go, and holes given up, a minute after the last flow. */
+const restMs = 80_000
+const watchMs = 30_000
+/** Signs of life to two servers take 1,000 bytes a minute; one attempt to punch a hole takes 5,000. */
+const idleBytes = 4_000
+
 let lab: Lab
+let agents: readonly LabProcess[]
 before(async () => {
   const sites = lans.map(({ kind, lan }) => {
     const nodes = (shared as readonly string[]).includes(lan) ? [edgeOf(lan), `neighbour-${lan}`] : [edgeOf(lan)]
@@ -74,7 +90,9 @@ before(async () => {
     const nodes = (shared as readonly string[]).includes(lan) ? [edgeOf(lan), `neighbour-${lan}`] : [edgeOf(lan)]
     return nodes.map((node) => () => lab.startAgent(node, configOf(kind, lan), { readyTimeoutMs: 60_000 }))
   })
-  while (starts.length > 0) await Promise.all(starts.splice(0, 6).map((start) => start()))
+  const started: LabProcess[] = []
+  while (starts.length > 0) started.push(...(await Promise.all(starts.splice(0, 6).map((start) => start()))))
+  agents = started
 })
 after(() => lab?.[Symbol.asyncDispose]())
 
@@ -95,7 +113,8 @@ function configOf(kind: Kind, lan: string): DeepPartial<AgentConfig> {
   const servers = ['relay', 'relay-2'].flatMap((node) => [20004, 443].map((at) => `${lab.node(node).address}:${at}`))
   const gateway = lab.node(edgeOf(lan)).address.replace(/\d+$/, '1')
   const proxy = kind === 'only-proxy' ? { proxy: `http://site:secret@${gateway}:${proxyPort}` } : {}
-  return { modules: { edgeTunnel: { servers, ...proxy } } }
+  // Neighbours would ask each other all the time whether a route leads there; here it is about the tunnel.
+  return { modules: { edgeTunnel: { servers, ...proxy }, edgeProxy: { reachability: 'tunnel' } } }
 }
 
 async function peerOf(node: string, peer: string): Promise<PeerStatus> {
@@ -133,6 +152,23 @@ test('each pair of networks finds the best path that can be', { timeout: 200_000
     pairs.map(({ from, to, left, right }) => `${from} - ${to}: ${expectedPath(left, right)}`),
   )
 })
+
+test('idle nodes send signs of life to their servers alone, whatever kept them from a direct path', async (t) => {
+  await delay(restMs)
+  const before = await Promise.all(agents.map(({ pid }) => trafficOf(pid)))
+  await delay(watchMs)
+  const after = await Promise.all(agents.map(({ pid }) => trafficOf(pid)))
+  const rows = after.map(({ received, sent }, at) => {
+    return { name: agents[at]?.name ?? '', bytes: received + sent - total(before[at]) }
+  })
+  const text = rows.map(({ name, bytes }) => `${/^[^:]*/.exec(name)} ${bytes}`).join(', ')
+  t.diagnostic(`bytes in ${watchMs / 1000} s: ${text}`)
+  assert.ok(Math.max(...rows.map(({ bytes }) => bytes)) <= idleBytes, text)
+})
+
+function total(traffic: Traffic | undefined): number {
+  return (traffic?.received ?? 0) + (traffic?.sent ?? 0)
+}
 
 /** Sends traffic until the path is better than relayed, or cannot be expected to become so. */
 async function settle(from: string, to: string, expected: PathKind | 'either') {

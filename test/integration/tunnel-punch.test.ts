@@ -33,7 +33,7 @@ async function withMesh(
   interfaces: readonly NamedAddress[],
   use: (mesh: Mesh) => Promise<void>,
 ): Promise<void> {
-  const paths = { directOnly: false, relayOnly: false, noPunch: false }
+  const paths = { directOnly: false, relayOnly: false, noPunch: false, noPortMapping: false }
   await using folder = await TestFolder.create()
   await using server = await startTestServer(folder)
   const config = { paths: { ...paths, ...switches } }

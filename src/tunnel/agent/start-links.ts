@@ -1,4 +1,5 @@
 import type { InterfaceAddress } from '../../linux/index.ts'
+import type { SocketAddress } from '../../net/index.ts'
 import type { Logger, Metrics } from '../../observability/index.ts'
 import type { TaskGroup } from '../../runtime/index.ts'
 import type { FlowAcceptor } from '../flows/flow-acceptor.ts'
@@ -15,6 +16,7 @@ import { AppearanceWatch } from '../punch/appearance.ts'
 import { Puncher } from '../punch/puncher.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import { acceptSplices } from '../relay/splice-client.ts'
+import type { News } from './news.ts'
 import type { OwnRecord } from './own-record.ts'
 import { RelayWatch } from './relay-watch.ts'
 import type { ServerLink } from './server-link.ts'
@@ -29,8 +31,11 @@ export interface LinksOptions {
   readonly policy: PathPolicy
   readonly acceptor: FlowAcceptor
   readonly ownRecord: OwnRecord
-  /** Calls back when the network of this node has changed. */
-  onNetworkChange(listener: () => void): void
+  readonly news: News
+  /** Where the router lets peers in; undefined when it does not. */
+  mapped(): SocketAddress | undefined
+  /** Seeks a direct connection to this node: it has flows to us. */
+  wantDirect(nodeName: string): void
   readonly tasks: TaskGroup
   /** Servers, some of which tell how this node is seen. */
   readonly links: readonly ServerLink[]
@@ -60,7 +65,10 @@ export async function startLinks(options: LinksOptions): Promise<LinkTable> {
     allows: (path) => policy.allows(path),
     nameConflictOf: (claimed, peerId) => book.refusalOf(claimed, peerId),
     onIncoming: (flow, peer) => acceptor.accept(flow, peer),
-    onWant: (peerId, kind) => connector.want(peerId, kind),
+    onWant: (peerId, kind) => {
+      connector.want(peerId, kind)
+      puncher?.want(peerId, kind)
+    },
     onChange: () => paths.changed(),
     onStranded: returnTo,
     resumeMs: options.resumeMs,
@@ -88,7 +96,7 @@ export async function startLinks(options: LinksOptions): Promise<LinkTable> {
     table,
     want(peerId) {
       connector.want(peerId, 'shared')
-      puncher?.want(peerId)
+      puncher?.want(peerId, 'shared')
     },
     attemptSettled: (peerId, signal) => connector.attemptSettled(peerId, signal),
     lastErrorOf: (peerId) => puncher?.lastErrorOf(peerId),
@@ -111,12 +119,11 @@ function watchRelays({ host, paths, tasks, links, logger }: LinksOptions, table:
 }
 
 async function startPuncher(
-  { host, book, tasks, links, onNetworkChange, interfaceAddresses, logger }: LinksOptions,
+  { host, book, tasks, links, news, mapped, wantDirect, interfaceAddresses, logger }: LinksOptions,
   table: LinkTable,
 ): Promise<Puncher> {
-  const servers = () =>
-    links.flatMap(({ isUp, peerId }) => (isUp && peerId !== undefined ? toServer(host, peerId) : []))
-  const appearance = new AppearanceWatch({ host, servers, interfaceAddresses })
+  const servers = () => connectedServers(host, links)
+  const appearance = new AppearanceWatch({ host, servers, interfaceAddresses, mapped })
   const puncher = new Puncher({
     host,
     table,
@@ -125,14 +132,26 @@ async function startPuncher(
       const connections = host.connectionsTo(peerId)
       return connections.some(isDirect) ? undefined : connections.at(-1)
     },
-    appearance: (signal) => appearance.current(signal),
+    appearance: (signal, port) => (port === undefined ? appearance.current(signal) : appearance.ofPort(port, signal)),
     nameOf: (peerId) => book.nameOf(peerId),
+    wantDirect(peerId) {
+      const name = book.nameOf(peerId)
+      if (name !== undefined) wantDirect(name)
+    },
     logger,
   })
   tasks.signal.addEventListener('abort', () => puncher[Symbol.dispose](), { once: true })
-  onNetworkChange(() => puncher.changed())
+  news.onNetworkChange(() => puncher.changed())
+  news.onPeers((names) => {
+    for (const { peerId } of names.flatMap((name) => book.recordOf(name)?.record ?? [])) puncher.retry(peerId)
+  })
   await puncher.serve()
   return puncher
+}
+
+/** Connections to the servers that stand now. */
+export function connectedServers(host: Host, links: readonly ServerLink[]): PeerConnection[] {
+  return links.flatMap(({ isUp, peerId }) => (isUp && peerId !== undefined ? toServer(host, peerId) : []))
 }
 
 /** The connection to a server that shows its address. */

@@ -1,18 +1,16 @@
-import { createDirectDatagramDialer } from '../../net/index.ts'
+import type { SocketAddress } from '../../net/index.ts'
 import type { Logger } from '../../observability/index.ts'
-import { TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import { TaskGroup } from '../../runtime/index.ts'
 import { Neighbours } from '../directory/neighbours.ts'
-import { flowProtocol } from '../flows/carrier.ts'
-import { FlowAcceptor } from '../flows/flow-acceptor.ts'
 import { createFlowDialer } from '../flows/flow-dialer.ts'
 import { FlowCounter } from '../flows/flow-limits.ts'
-import { createTargetCheck } from '../flows/target-check.ts'
 import { createHost, type Host } from '../host/host.ts'
-import type { PeerConnection } from '../host/peer-connection.ts'
+import { tcpMultiaddressOf } from '../host/server-address.ts'
 import { deriveIdentity } from '../identity/derived-key.ts'
 import { derivedNameOf, type Membership as LoadedMembership, loadMembership } from '../identity/load-membership.ts'
 import { GoPeers } from '../legacy/go-peers.ts'
 import type { LinkTable } from '../links/link-table.ts'
+import type { PortMapper } from '../nat/port-mapper.ts'
 import { announcedAddressesOf, ownMultiaddressesOf } from '../paths/announced-addresses.ts'
 import { DirectConnector } from '../paths/direct-connector.ts'
 import { type PathPolicy, pathPolicyOf } from '../paths/path-policy.ts'
@@ -21,22 +19,19 @@ import { admissionRulesOf, mayRelayOf } from '../records/admission.ts'
 import { RecordBook } from '../records/record-book.ts'
 import { createSpliceBook } from '../relay/serve-relay.ts'
 import type { Membership, Tunnel, TunnelOptions, TunnelStatus } from '../tunnel.ts'
+import { createAcceptor, flowTimeoutMs, handleFlows, patienceMs } from './accept-flows.ts'
 import { endStale } from './end-stale.ts'
 import { tunnelLimitsOf } from './limits.ts'
+import { News } from './news.ts'
 import { followOwnNetwork, type NetworkChange } from './own-network.ts'
 import { OwnRecord } from './own-record.ts'
 import { OwnRelay } from './own-relay.ts'
+import { startPortMapping } from './port-mapping.ts'
 import { proxyChoiceOf } from './proxy-choice.ts'
 import { isRelayNode, type MeshServers, relaysWithoutAddress, serverEntriesOf } from './relay-nodes.ts'
 import type { ServerLink } from './server-link.ts'
 import { ServerLinks } from './server-links.ts'
-import { startLinks } from './start-links.ts'
-
-const flowTimeoutMs = 10_000
-const targetDialTimeoutMs = 5000
-
-/** How long what propagates may take: a record to its readers, a new endpoint to the far end. */
-const patienceMs = 1000
+import { connectedServers, startLinks } from './start-links.ts'
 
 /** The parts of a running tunnel. */
 interface Parts {
@@ -52,8 +47,7 @@ interface Parts {
   readonly paths: PeerPaths
   /** Absent unless identities are derived. */
   readonly goPeers: GoPeers | undefined
-  /** Told when the network of this node has changed. */
-  readonly networkListeners: Set<() => void>
+  readonly news: News
   readonly inbound: FlowCounter
   readonly outbound: FlowCounter
 }
@@ -72,21 +66,23 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   await handleFlows(parts, acceptor)
   await host.listen()
   if (goPeers !== undefined) starting.use(goPeers.meetFound())
+  const mapper = mapPort(parts)
   const ownRecord = await createOwnRecord(parts)
   let table: LinkTable | undefined
   if (options.config.links) {
     const { logger, metrics } = options
     const interfaceAddresses = () => announcedAddressesOf(options.interfaceAddresses(), options.config)
     const resumeMs = options.config.resumeSeconds * 1000
-    const onNetworkChange = (listener: () => void) => void parts.networkListeners.add(listener)
-    const linked = { acceptor, ownRecord, onNetworkChange, interfaceAddresses, resumeMs, logger, metrics }
+    const mapped = () => mapper?.mapped
+    const wantDirect = (name: string) => (parts.policy.seeksDirect ? direct.want(name) : undefined)
+    const linked = { acceptor, ownRecord, interfaceAddresses, resumeMs, mapped, wantDirect, logger, metrics }
     table = starting.use(await startLinks({ ...parts, ...linked }))
   }
   starting.use(host.onConnection(() => paths.changed()))
   starting.use(
     book.onAccepted(({ name }) => {
       paths.changed()
-      direct.retry([name])
+      parts.news.tellPeers([name])
     }),
   )
   await serveNeighbours(parts, ownRecord)
@@ -98,8 +94,8 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   await reload(options.config)
   if (parts.policy.seeksDirect) tasks.run('direct connections', (signal) => direct.run(signal))
   if (keyRing !== undefined) tasks.run('pre-shared keys', (signal) => keyRing.follow(options.logger, signal))
-  parts.networkListeners.add(() => servers.retryAll())
-  tasks.run('own network', (signal) => followNetwork(parts, { ownRecord, table }, signal))
+  parts.news.onNetworkChange(() => servers.retryAll())
+  tasks.run('own network', (signal) => followNetwork(parts, { ownRecord, table, mapper }, signal))
   options.logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'tunnel listens')
   observe(parts)
   return tunnelOf(parts, reload, starting.move())
@@ -187,57 +183,13 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
     logger,
     patienceMs,
   })
+  const news = new News()
+  news.onPeers((names) => direct.retry(names))
   const inbound = new FlowCounter(limits.inbound)
   const outbound = new FlowCounter(limits.outbound)
   const peers = { direct, paths, policy, goPeers }
   const flows = { inbound, outbound }
-  return { options, membership, book, host, tasks, links, ownRelay, ...peers, ...flows, networkListeners: new Set() }
-}
-
-function createAcceptor(parts: Parts): FlowAcceptor {
-  const { options, tasks, inbound, book, goPeers } = parts
-  const { nodeName, catalog, forbiddenNetworks = [], localDialer, config, logger, metrics } = options
-  return new FlowAcceptor({
-    nodeName,
-    tasks,
-    open: inbound,
-    localDialer,
-    localDatagrams: options.localDatagrams ?? createDirectDatagramDialer(),
-    nodeAddress: options.nodeAddress,
-    checkTarget: createTargetCheck({
-      nodeName,
-      catalog,
-      allowNodePorts: config.allowNodePorts,
-      forbiddenNetworks,
-      holdMs: patienceMs,
-    }),
-    // Nodes of a mesh of derived identities may have met no directory that holds records.
-    nameOf: async (peerId, signal) =>
-      goPeers === undefined
-        ? await nameOf(book, peerId, signal)
-        : (book.nameOf(peerId) ?? goPeers.nameOf(peerId) ?? peerId),
-    isStopping: () => options.signal?.aborted ?? false,
-    dialTimeoutMs: targetDialTimeoutMs,
-    handshakeTimeoutMs: flowTimeoutMs,
-    logger,
-    metrics,
-  })
-}
-
-async function handleFlows({ options, host, paths, policy, goPeers }: Parts, acceptor: FlowAcceptor): Promise<void> {
-  const maxStreams = tunnelLimitsOf(options.config).streamsPerConnection
-  const describe = (connection: PeerConnection) => paths.describe(connection)
-  await host.handle({
-    protocol: flowProtocol,
-    maxStreams,
-    onStream(stream, from) {
-      const path = describe(from)
-      if (from.relayPeerId === undefined || policy.allows(path))
-        acceptor.acceptStream(stream, { peerId: from.peerId, path })
-      else stream.destroy()
-    },
-  })
-  await goPeers?.handle({ acceptor, maxStreams, describe })
+  return { options, membership, book, host, tasks, links, ownRelay, ...peers, ...flows, news }
 }
 
 /** Also where derived identities let nodes find each other by mDNS: that tells no names that are signed. */
@@ -249,7 +201,7 @@ async function serveNeighbours({ options, host, book, tasks, links }: Parts, own
 }
 
 function createServerLinks(parts: Parts, ownRecord: OwnRecord): ServerLinks {
-  const { options, host, book, paths, direct, membership, tasks, links } = parts
+  const { options, host, book, paths, membership, tasks, links } = parts
   return new ServerLinks({
     host,
     book,
@@ -258,7 +210,7 @@ function createServerLinks(parts: Parts, ownRecord: OwnRecord): ServerLinks {
     isDirectoryOptional: options.config.identity === 'derived',
     proxyOf: proxyChoiceOf(options.config.proxy, options.env ?? {}),
     onChange: () => paths.changed(),
-    onSeen: (names) => direct.retry(names),
+    onSeen: (names) => parts.news.tellPeers(names),
     logger: options.logger,
     tasks,
     links,
@@ -294,45 +246,48 @@ async function createOwnRecord(parts: Parts): Promise<OwnRecord> {
   return await OwnRecord.create({ name, role, identity, formerIdentity, book, logger }, ownAddressesOf(parts))
 }
 
+/** Has the router open a port, where there may be one in between. */
+function mapPort({ options, host, links, policy, tasks }: Parts): PortMapper | undefined {
+  const { config, defaultGateways: gateways, logger } = options
+  if (!policy.mapsPorts || gateways === undefined) return undefined
+  const interfaceAddresses = () => announcedAddressesOf(options.interfaceAddresses(), config)
+  const servers = () => connectedServers(host, links)
+  return startPortMapping({ host, servers, interfaceAddresses, gateways, tasks, logger })
+}
+
+/** Who takes part in what becomes of the network. */
+interface Followers {
+  readonly ownRecord: OwnRecord
+  readonly table: LinkTable | undefined
+  readonly mapper: PortMapper | undefined
+}
+
 async function followNetwork(
   parts: Parts,
-  { ownRecord, table }: { readonly ownRecord: OwnRecord; readonly table: LinkTable | undefined },
+  { ownRecord, table, mapper }: Followers,
   signal: AbortSignal,
 ): Promise<void> {
-  const { options, host, direct, networkListeners } = parts
+  const { options, host, direct, news } = parts
   const { interfaceAddresses, defaultRoutes = () => '', logger } = options
   const onChange = (what: NetworkChange) => {
     logger.info({ reason: what }, 'network changed: paths are sought anew')
     const links = [...(table?.all ?? [])].flatMap((peer) => [...peer.links])
     endStale({ connections: host.connections(), links }, interfaceAddresses())
-    for (const listener of networkListeners) listener()
+    news.tellNetworkChange()
     direct.retryAll()
   }
-  const onLook = () => ownRecord.update(ownAddressesOf(parts))
+  const onLook = () => ownRecord.update(ownAddressesOf(parts, mapper?.mapped))
   // Some container networks have an address for each Service.
   const announced = () => announcedAddressesOf(interfaceAddresses(), options.config)
   await followOwnNetwork({ interfaceAddresses: announced, defaultRoutes, onLook, onChange }, signal)
 }
 
-function ownAddressesOf({ options, host, policy }: Parts): string[] {
+function ownAddressesOf({ options, host, policy }: Parts, mapped?: SocketAddress): string[] {
   if (!policy.seeksDirect) return []
   const { config, interfaceAddresses } = options
   const announced = announcedAddressesOf(interfaceAddresses(), config)
-  return ownMultiaddressesOf(config.advertiseAddress, announced, host.listeningPort())
-}
-
-/** The name behind an identity; its record may arrive a moment after its first flow. */
-async function nameOf(book: RecordBook, peerId: string, signal: AbortSignal): Promise<string | undefined> {
-  const known = book.nameOf(peerId)
-  if (known !== undefined) return known
-  const { promise, resolve } = Promise.withResolvers<void>()
-  using patience = new TimeLimit(patienceMs, signal)
-  patience.signal.addEventListener('abort', () => resolve(), { once: true })
-  using _subscription = book.onAccepted((record) => {
-    if (record.peerId === peerId) resolve()
-  })
-  await promise
-  return book.nameOf(peerId)
+  const own = ownMultiaddressesOf(config.advertiseAddress, announced, host.listeningPort())
+  return mapped === undefined ? own : [...own, tcpMultiaddressOf(mapped.address, mapped.port)]
 }
 
 function tunnelOf(parts: Parts, reload: Tunnel['reload'], running: AsyncDisposableStack): Tunnel {

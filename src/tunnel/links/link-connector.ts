@@ -44,7 +44,7 @@ const strandedRetryMs = 1000
 const aliveMs = 2000
 
 /** Links of each kind that are made for one peer. */
-const wantedLinks: Readonly<Record<LinkKind, number>> = { shared: 2, bulk: 4, datagram: 1 }
+export const wantedLinks: Readonly<Record<LinkKind, number>> = { shared: 2, bulk: 4, datagram: 1 }
 const maxAsksPerConnection = 16
 
 /** New flows wait this long for the first link: what begins on a slower carrier stays there. */

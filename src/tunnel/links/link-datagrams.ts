@@ -32,6 +32,11 @@ export class LinkDatagrams implements DatagramChannel {
     this.#settle = resolve
   }
 
+  /** The link that it belongs to, and ends with. */
+  get link(): Link {
+    return this.#link
+  }
+
   uses(link: Link): boolean {
     return this.#link === link
   }

@@ -4,6 +4,7 @@ import { encodeError, type OpenRequest, parseError, parseOpenRequest, requestMes
 import { decodeJson, decodeOffsets, frameType, LinkProtocolError } from './frame.ts'
 import type { LinkKind } from './hello.ts'
 import type { Link, LinkOwner } from './link.ts'
+import { bestLink, datagramLinkOf, usableLinks } from './link-choice.ts'
 import { type DatagramOwner, LinkDatagrams } from './link-datagrams.ts'
 import { type FlowOwner, LinkFlow } from './link-flow.ts'
 import { LostFlows } from './lost-flows.ts'
@@ -57,6 +58,7 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
   readonly #incoming = new Map<number, IncomingOpen>()
   /** Links that get no new flows, because one of the two ends wants to close them. */
   readonly #retiring = new WeakSet<Link>()
+  readonly #isRetiring = (link: Link) => this.#retiring.has(link)
   /** Those that the peer wants to close: it does not use them any more, so we may. */
   readonly #released = new WeakSet<Link>()
   readonly #handlers: Readonly<Record<number, (link: Link, id: number, payload: Buffer) => void>> = {
@@ -126,26 +128,16 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
 
   /** Links of a kind that new flows may use, best first: direct before relayed, then the one with the fewest flows. */
   usable(kind: LinkKind): Link[] {
-    const links = [...this.links].filter((link) => link.kind === kind && link.isOpen && !this.#retiring.has(link))
-    return links.sort((left, right) => Number(right.isDirect) - Number(left.isDirect) || left.flows - right.flows)
+    return usableLinks(this.links, kind, this.#isRetiring)
   }
 
   /** The link that the next flow begins on. */
   best(): Link | undefined {
-    let best: Link | undefined
-    for (const link of this.links) {
-      if (link.kind !== 'shared' || !link.isOpen || this.#retiring.has(link)) continue
-      const isBetter =
-        best === undefined ||
-        (link.isDirect === best.isDirect ? link.flows < best.flows : link.isDirect && !best.isDirect)
-      if (isBetter) best = link
-    }
-    return best
+    return bestLink(this.links, this.#isRetiring)
   }
 
   datagramLink(): Link | undefined {
-    for (const link of this.links) if (link.kind === 'datagram' && link.isOpen) return link
-    return undefined
+    return datagramLinkOf(this.links)
   }
 
   /** Asks the far end for a byte stream; rejects with its `DialError`, with a `PathLostError`, or the signal's reason. */
@@ -258,7 +250,13 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
   /** A direct path has come up: what is on relayed links goes on there. */
   #moveFromRelay(link: Link): void {
     if (!link.has('move')) return
-    for (const flow of this.#flows.values()) if (flow instanceof LinkFlow && !flow.link.isDirect) flow.moveTo(link)
+    for (const flow of this.#flows.values()) {
+      if (flow.link.isDirect) continue
+      if (flow instanceof LinkFlow) flow.moveTo(link)
+      else if (link.has('resume')) flow.resumeOn(link)
+    }
+    const hasDatagrams = [...this.#flows.values()].some((flow) => flow instanceof LinkDatagrams)
+    if (hasDatagrams && this.datagramLink() === undefined) this.#options.onWant('datagram')
   }
 
   async #open(request: OpenRequest, signal: AbortSignal): Promise<LinkFlow | LinkDatagrams> {

@@ -41,7 +41,7 @@ function directAddressOf(multiaddress: string, interfaces: readonly InterfaceAdd
   if (kind === 'dns') return [{ multiaddress, isOnLink: false }]
   if (ipv4ToNumber(host) === undefined) return []
   const isOnLink = interfaces.some((entry) => isInSubnetOf(host, entry))
-  return isOnLink || isPublic(host) ? [{ multiaddress, isOnLink }] : []
+  return isOnLink || isPublicAddress(host) ? [{ multiaddress, isOnLink }] : []
 }
 
 /** True when the host is in the subnet of this interface address. */
@@ -53,6 +53,7 @@ export function isInSubnetOf(host: string, { address, prefixLength }: InterfaceA
   return isInIpv4Network(host, { base: own - (own % size), prefixLength })
 }
 
-function isPublic(host: string): boolean {
+/** True for an IPv4 address that is none of a private or special network. */
+export function isPublicAddress(host: string): boolean {
   return !privateNetworks.some((network) => isInIpv4Network(host, network))
 }

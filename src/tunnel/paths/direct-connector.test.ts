@@ -10,7 +10,7 @@ const neighbour = '/ip4/192.0.2.9/tcp/20006'
 const faraway = '/ip4/198.51.100.9/tcp/20006'
 
 /** A connector that knows `edge-b`, which never answers, and when it was dialled, in seconds. */
-async function startConnector(t: TestContext, address: string, ownPeerId = 'a') {
+async function startConnector(t: TestContext, address: string, ownPeerId = 'a', answering?: string) {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'] })
   const dialledAt: number[] = []
   const host: Pick<Host, 'peerId' | 'connectionsTo' | 'dial'> = {
@@ -18,6 +18,7 @@ async function startConnector(t: TestContext, address: string, ownPeerId = 'a') 
     connectionsTo: () => [],
     dial: async () => {
       dialledAt.push(Date.now() / 1000)
+      if (answering !== undefined) return { peerId: answering, abort: () => {} } as never
       throw new Error('nobody answers')
     },
   }
@@ -43,9 +44,9 @@ async function startConnector(t: TestContext, address: string, ownPeerId = 'a') 
   return {
     connector,
     dialledAt,
-    async pass(seconds: number) {
-      for (let passed = 0; passed < seconds * 10; passed++) {
-        t.mock.timers.tick(100)
+    async pass(seconds: number, stepMs = 100) {
+      for (let passed = 0; passed < seconds * 1000; passed += stepMs) {
+        t.mock.timers.tick(stepMs)
         for (let turn = 0; turn < 5; turn++) await new Promise<void>((resolve) => setImmediate(resolve))
       }
     },
@@ -61,6 +62,33 @@ test('a neighbour that does not answer is tried four times a minute and more', a
   await pass(60)
   const count = dials()
   assert.ok(count >= 3 && count <= 5, `${count} dials`)
+})
+
+test('a neighbour that has not answered for long is tried every few minutes, and soon again with traffic', async (t) => {
+  const { connector, pass, dials } = await startConnector(t, neighbour)
+  await pass(3600, 1000)
+  dials()
+  await pass(3600, 1000)
+  const count = dials()
+  assert.ok(count >= 10 && count <= 18, `${count} dials an hour`)
+  connector.want('edge-b')
+  await pass(30)
+  assert.ok(dials() >= 4)
+})
+
+test('where another node answers is not asked again for a minute, and ever less often', async (t) => {
+  const { connector, pass, dials } = await startConnector(t, neighbour, 'a', 'somebody else')
+  await pass(40)
+  assert.equal(dials(), 1)
+  connector.want('edge-b')
+  await pass(10)
+  assert.equal(dials(), 0, 'traffic changes nothing about it')
+  await pass(7200, 1000)
+  const count = dials()
+  assert.ok(count >= 5 && count <= 9, `${count} dials`)
+  connector.retryAll()
+  await pass(1)
+  assert.equal(dials(), 1, 'in another network somebody else may be there')
 })
 
 test('a node beyond the LAN is tried while flows go there, and seldom after that', async (t) => {

@@ -35,11 +35,23 @@ interface Attempts {
   addresses: string
 }
 
+/** Another node has answered at an address of a peer. */
+interface Taken {
+  readonly times: number
+  readonly untilMs: number
+}
+
 const reconcileIntervalMs = 1000
 const retryPolicy: BackoffPolicy = { firstMs: 1000, maxMs: 60_000, jitter: 0.3 }
 
-/** For neighbours, and for whoever has traffic: nobody may tell that a line is there again. */
+/** For whoever has traffic: nobody may tell that a line is there again. */
 const soonPolicy: BackoffPolicy = { firstMs: 1000, maxMs: 15_000, jitter: 0.3 }
+
+/** For neighbours without traffic: sites reuse private networks, and then most of them are none. */
+const nearPolicy: BackoffPolicy = { ...soonPolicy, patience: { afterAttempts: 20, maxMs: 300_000 } }
+
+/** Where another node answers, ours is not: that is a handshake for nothing each time. */
+const takenPolicy: BackoffPolicy = { firstMs: 60_000, maxMs: 3_600_000, jitter: 0.3 }
 
 /** Traffic after so much silence is new, and does not wait for what failed before it. */
 const quietMs = 15_000
@@ -65,6 +77,8 @@ export class DirectConnector {
   readonly #options: DirectConnectorOptions
   readonly #attempts = new Map<string, Attempts>()
   readonly #wanted = new Map<string, number>()
+  /** By peer and address. */
+  readonly #taken = new Map<string, Taken>()
   #wake: () => void = () => {}
 
   constructor(options: DirectConnectorOptions) {
@@ -90,6 +104,7 @@ export class DirectConnector {
 
   /** The same for all nodes: the network of this one has changed. */
   retryAll(): void {
+    this.#taken.clear()
     this.retry([...this.#attempts.keys()])
   }
 
@@ -104,7 +119,7 @@ export class DirectConnector {
 
   /** Tries all direct addresses of a node now; joins an attempt under way. Undefined when it has none. */
   connect(record: NameRecord): Promise<PeerConnection> | undefined {
-    const addresses = this.#addressesOf(record)
+    const addresses = this.#addressesOf(record).filter((address) => !this.#isTaken(record, address))
     return addresses.length === 0 ? undefined : this.#attempt(record, addresses)
   }
 
@@ -142,7 +157,12 @@ export class DirectConnector {
     const addresses = this.#addressesOf(record).filter(({ isOnLink }) => isOnLink || this.#wanted.has(record.name))
     if (addresses.length === 0 || host.connectionsTo(record.peerId).some(isDirect)) return []
     const attempts = this.#attemptsOf(record, addresses)
-    return attempts.running === undefined && now >= attempts.nextAt ? addresses : []
+    const isDue = attempts.running === undefined && now >= attempts.nextAt
+    return isDue ? addresses.filter((address) => !this.#isTaken(record, address)) : []
+  }
+
+  #isTaken(record: NameRecord, address: DirectAddress): boolean {
+    return Date.now() < (this.#taken.get(keyOf(record, address))?.untilMs ?? 0)
   }
 
   #addressesOf(record: NameRecord): DirectAddress[] {
@@ -197,7 +217,8 @@ export class DirectConnector {
     { error, isNear }: { readonly error: unknown; readonly isNear: boolean },
   ): void {
     const isBusy = Date.now() - (this.#wanted.get(name) ?? 0) < busyMs
-    const policy = isNear || isBusy ? soonPolicy : retryPolicy
+    const idlePolicy = isNear ? nearPolicy : retryPolicy
+    const policy = isBusy ? soonPolicy : idlePolicy
     attempts.failed += 1
     attempts.step += 1
     attempts.nextAt = Date.now() + backoffDelayMs(policy, attempts.step, this.#options.random ?? Math.random)
@@ -222,14 +243,25 @@ export class DirectConnector {
     throw new AggregateError(failures, `Cannot connect to ${record.name} directly`)
   }
 
-  async #dial({ name, peerId }: NameRecord, address: DirectAddress, signal: AbortSignal): Promise<PeerConnection> {
+  async #dial(record: NameRecord, address: DirectAddress, signal: AbortSignal): Promise<PeerConnection> {
     using limit = new TimeLimit(address.isOnLink ? onLinkTimeoutMs : publicTimeoutMs, signal)
     const connection = await this.#options.host.dial(address.multiaddress, limit.signal)
-    if (connection.peerId === peerId) return connection
-    const error = new Error(`${address.multiaddress} is ${connection.peerId}, not ${name}`)
+    const key = keyOf(record, address)
+    if (connection.peerId === record.peerId) {
+      this.#taken.delete(key)
+      return connection
+    }
+    const times = (this.#taken.get(key)?.times ?? 0) + 1
+    const delayMs = backoffDelayMs(takenPolicy, times, this.#options.random ?? Math.random)
+    this.#taken.set(key, { times, untilMs: Date.now() + delayMs })
+    const error = new Error(`${address.multiaddress} is ${connection.peerId}, not ${record.name}`)
     connection.abort(error)
     throw error
   }
+}
+
+function keyOf({ peerId }: NameRecord, { multiaddress }: DirectAddress): string {
+  return `${peerId} ${multiaddress}`
 }
 
 /** True when no relay is in between. */

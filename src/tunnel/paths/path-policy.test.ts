@@ -22,6 +22,11 @@ test('a node that only relays seeks nothing else', () => {
   const policyOf = (paths: object) => pathPolicyOf(tunnelSchemaOf(20006).parse({ paths }).paths)
   assert.deepEqual([policyOf({ relayOnly: true }).seeksDirect, policyOf({ relayOnly: true }).punches], [false, false])
   assert.deepEqual([policyOf({ noPunch: true }).seeksDirect, policyOf({ noPunch: true }).punches], [true, false])
+  const mapping = [{}, { noPunch: true }, { relayOnly: true }, { noPortMapping: true }]
+  assert.deepEqual(
+    mapping.map((paths) => policyOf(paths).mapsPorts),
+    [true, true, false, false],
+  )
 })
 
 test('switches that leave no path are an error', () => {

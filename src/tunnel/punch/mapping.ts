@@ -3,7 +3,7 @@ import type { SocketAddress } from '../../net/index.ts'
 /**
  * What lies between this node's listening port and its servers:
  *
- * - `open`: nothing, or what changes no addresses;
+ * - `open`: nothing, what changes no addresses, or a router that has opened a port;
  * - `preserving`: a NAT that keeps the port;
  * - `stable`: a NAT that shows another port, and the same one to everybody;
  * - `unknown`: a NAT that shows another port to the only server asked;

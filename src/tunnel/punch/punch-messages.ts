@@ -1,16 +1,18 @@
 import * as z from 'zod'
+import { linkKinds } from '../links/hello.ts'
 import { mappings } from './mapping.ts'
 
 /*
  *  lower identity                         higher identity
- *    | <- want ------------------------------- |     a stream of its own; only when the higher one has traffic
+ *    | <- want, kind of link ----------------- |     a stream of its own; only when the higher one has traffic
  *    | -- punch token, how we are seen ------> |
  *    | <- how we are seen -------------------- |     or an error
  *    | -- ping ------------------------------> |
  *    | <- pong ------------------------------- |     measures the round trip
  *    | -- go --------------------------------> |
  *   half a round trip later                 at once
- *    | == dial <===========================> dial ==    from and to the listening ports, for 5 s
+ *    | == dial <===========================> dial ==    from and to the listening ports, for 5 s; for links after the
+ *    |                                         |        first one, the lower one has a port made for it alone
  *    | == magic, token <=====> magic, token == |     on the TCP connection; then TLS, the lower one is its client
  */
 
@@ -34,10 +36,15 @@ const appearance = z.object({
     .max(4),
 })
 
+const offerSchema = z.object({ type: z.literal('punch'), token: z.base64url().length(22), seen: appearance })
+
+/** What the lower identity begins with. */
+export type PunchOffer = z.infer<typeof offerSchema>
+
 /** The first message on a stream. */
 export const openingSchema = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('want') }),
-  z.object({ type: z.literal('punch'), token: z.base64url().length(22), seen: appearance }),
+  z.object({ type: z.literal('want'), kind: z.enum(linkKinds).default('shared') }),
+  offerSchema,
 ])
 
 /** What a `punch` is answered. */

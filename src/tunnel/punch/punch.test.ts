@@ -186,6 +186,19 @@ suite('how a node is seen', () => {
   })
 })
 
+test('a node whose router has opened a port is seen there, and nobody is asked', async () => {
+  await using here = await openPort()
+  const mapped = { address: '203.0.113.9', port: 41_000 }
+  const watch = new AppearanceWatch({
+    host: here,
+    servers: () => [],
+    interfaceAddresses: () => [],
+    mapped: () => mapped,
+  })
+  assert.deepEqual(await watch.current(never), { mapping: 'open', candidates: [mapped] })
+  await assert.rejects(watch.ofPort(here, never), 'another port is not open')
+})
+
 test('how a node is seen cannot be told by servers that are reached through a proxy', async () => {
   await using here = await openPort()
   await using server = await openPort()
@@ -204,22 +217,25 @@ test('how a node is seen cannot be told by servers that are reached through a pr
 /** A node with a puncher, links that are only counted, and a relayed connection to one other node. */
 interface Node extends AsyncDisposable {
   readonly puncher: Puncher
-  readonly links: { path: string; side: 'client' | 'server'; socket: TcpSocket }[]
+  readonly links: { path: string; side: 'client' | 'server'; kind: string; socket: TcpSocket }[]
   readonly linked: Promise<void>
   meetPeer(other: Node): void
   onStream(stream: ByteStream): void
   streams: number
+  /** Peers that have traffic to this node. */
+  readonly wantedDirect: readonly string[]
 }
 
 async function startNode(peerId: string, mapping: Mapping | Error): Promise<Node> {
   const port = await openPort()
   const tasks = new TaskGroup(() => {})
+  const wantedDirect: string[] = []
   const links: Node['links'] = []
   const { promise: linked, resolve } = Promise.withResolvers<void>()
   let peer: Node | undefined
   let handler: ((stream: ByteStream, from: never) => void) | undefined
-  const add = (path: string, side: 'client' | 'server', socket: TcpSocket) => {
-    links.push({ path, side, socket })
+  const add = (link: Node['links'][number]) => {
+    links.push(link)
     resolve()
   }
   const appearance: Appearance = { mapping: mapping as Mapping, candidates: [port.address] }
@@ -232,9 +248,14 @@ async function startNode(peerId: string, mapping: Mapping | Error): Promise<Node
       },
     },
     table: {
-      peer: () => ({ best: () => links[0] && { isDirect: true }, flowCount: 0 }) as never,
-      dial: async ({ socket, path }) => add(path, 'client', socket) as never,
-      accept: ({ socket, path }) => add(path, 'server', socket),
+      peer: () =>
+        ({
+          best: () => links[0] && { isDirect: true },
+          usable: (kind: string) => links.filter((link) => link.kind === kind).map(() => ({ isDirect: true })),
+          flowCount: 0,
+        }) as never,
+      dial: async ({ socket, path }, _, kind) => add({ path, side: 'client', kind, socket }) as never,
+      accept: ({ socket, path }) => add({ path, side: 'server', kind: 'shared', socket }),
     },
     tasks,
     relayedConnection: () =>
@@ -246,8 +267,13 @@ async function startNode(peerId: string, mapping: Mapping | Error): Promise<Node
           return near
         },
       }) as never,
-    appearance: async () => (mapping instanceof Error ? await Promise.reject(mapping) : appearance),
+    appearance: async (_, from) => {
+      if (mapping instanceof Error) throw mapping
+      if (from === undefined) return appearance
+      return { mapping, candidates: [{ address: '127.0.0.1', port: from.listeningPort() }] }
+    },
     nameOf: (id) => `node ${id}`,
+    wantDirect: (id) => void wantedDirect.push(id),
     logger: silentLogger,
   })
   await puncher.serve()
@@ -256,6 +282,7 @@ async function startNode(peerId: string, mapping: Mapping | Error): Promise<Node
     links,
     linked,
     streams: 0,
+    wantedDirect,
     meetPeer: (other) => {
       peer = other
     },
@@ -292,7 +319,7 @@ suite('punching', () => {
       const pair = await startPair('preserving', 'preserving')
       await using a = pair.a
       await using b = pair.b
-      pair[starter].puncher.want(starter === 'a' ? 'b' : 'a')
+      pair[starter].puncher.want(starter === 'a' ? 'b' : 'a', 'shared')
       await Promise.all([a.linked, b.linked])
       assert.deepEqual(
         a.links.map(({ path, side }) => `${path} ${side}`),
@@ -310,9 +337,10 @@ suite('punching', () => {
     const pair = await startPair('randomising', 'open')
     await using a = pair.a
     await using b = pair.b
-    a.puncher.want('b')
+    a.puncher.want('b', 'shared')
     await Promise.all([a.linked, b.linked])
     assert.equal(a.links[0]?.path, 'direct')
+    assert.deepEqual(b.wantedDirect, ['a'], 'who is asked may be able to dial')
     assert.equal(b.links[0]?.path, 'direct')
   })
 
@@ -320,7 +348,7 @@ suite('punching', () => {
     const pair = await startPair('preserving', 'randomising')
     await using a = pair.a
     await using b = pair.b
-    a.puncher.want('b')
+    a.puncher.want('b', 'shared')
     assert.match(await failureOf(a, 'b'), /NAT of the other side changes ports/)
     assert.match(await failureOf(b, 'a'), /NAT of this side changes ports/)
     assert.deepEqual([a.links.length, b.links.length], [0, 0])
@@ -330,7 +358,7 @@ suite('punching', () => {
     const pair = await startPair('preserving', new Error('no server can tell'))
     await using a = pair.a
     await using _b = pair.b
-    a.puncher.want('b')
+    a.puncher.want('b', 'shared')
     assert.match(await failureOf(a, 'b'), /the other side: no server can tell/)
   })
 
@@ -338,11 +366,11 @@ suite('punching', () => {
     const pair = await startPair('preserving', 'preserving')
     await using a = pair.a
     await using b = pair.b
-    a.puncher.want('b')
+    a.puncher.want('b', 'shared')
     await Promise.all([a.linked, b.linked])
     const { streams } = a
-    a.puncher.want('b')
-    b.puncher.want('a')
+    a.puncher.want('b', 'shared')
+    b.puncher.want('a', 'shared')
     await new Promise((resolve) => setImmediate(resolve))
     assert.equal(a.streams, streams)
     assert.equal(b.streams, 0)
@@ -352,9 +380,9 @@ suite('punching', () => {
     const pair = await startPair('preserving', 'randomising')
     await using a = pair.a
     await using _b = pair.b
-    a.puncher.want('b')
+    a.puncher.want('b', 'shared')
     await failureOf(a, 'b')
-    a.puncher.want('b')
+    a.puncher.want('b', 'shared')
     await new Promise((resolve) => setImmediate(resolve))
     assert.equal(a.streams, 1)
     while (a.streams === 1) {
@@ -362,5 +390,33 @@ suite('punching', () => {
       await new Promise((resolve) => setImmediate(resolve))
     }
     assert.equal(a.streams, 2)
+  })
+
+  for (const starter of ['a', 'b'] as const) {
+    test(`a further link that ${starter} wants runs from a port of its own at the lower identity`, async () => {
+      const pair = await startPair('preserving', 'preserving')
+      await using a = pair.a
+      await using b = pair.b
+      a.puncher.want('b', 'shared')
+      await Promise.all([a.linked, b.linked])
+      pair[starter].puncher.want(starter === 'a' ? 'b' : 'a', 'bulk')
+      while (a.links.length < 2 || b.links.length < 2) await new Promise((resolve) => setImmediate(resolve))
+      assert.deepEqual(
+        a.links.map(({ path, side, kind }) => `${path} ${side} ${kind}`),
+        ['punched client shared', 'punched client bulk'],
+      )
+      const [first, second] = a.links
+      assert.notEqual(second?.socket.localPort, first?.socket.localPort)
+      assert.equal(second?.socket.remotePort, first?.socket.remotePort)
+    })
+  }
+
+  test('a further link is not sought while the first one does not stand', async () => {
+    const pair = await startPair('preserving', 'preserving')
+    await using a = pair.a
+    await using _b = pair.b
+    a.puncher.want('b', 'datagram')
+    await new Promise((resolve) => setImmediate(resolve))
+    assert.equal(a.streams, 0)
   })
 })

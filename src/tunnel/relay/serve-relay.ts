@@ -2,6 +2,7 @@ import type { Logger, Metrics } from '../../observability/index.ts'
 import type { TunnelConfig } from '../config.ts'
 import { type ServedDirectory, serveDirectory } from '../directory/serve-directory.ts'
 import type { Host } from '../host/host.ts'
+import { serveDialBacks } from '../nat/dial-back.ts'
 import { serveObservations } from '../punch/observation.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import { SpliceBook, type SpliceLimits, spliceLimits } from './splice-book.ts'
@@ -36,7 +37,7 @@ export function spliceLimitsOf(relay: TunnelConfig['relay']): Pick<SpliceLimits,
 
 /** Serves the directory, joins links, and tells agents how they are seen and who has used up what this relay carries. */
 export async function serveRelay(options: RelayOptions): Promise<ServedRelay> {
-  const { host, book } = options
+  const { host, book, logger } = options
   await using starting = new AsyncDisposableStack()
   const directory = starting.use(await serveDirectory(options))
   const nameOf = (peerId: string) => book.nameOf(peerId) ?? peerId
@@ -44,6 +45,7 @@ export async function serveRelay(options: RelayOptions): Promise<ServedRelay> {
     directory.setCapped(new Map([...capped].map(([peerId, reason]) => [nameOf(peerId), reason])))
   starting.use(await serveSplices({ ...options, nameOf, onCapped }))
   starting.use(serveObservations(host))
+  starting.use(await serveDialBacks(host, logger))
   const running = starting.move()
   return { directory, [Symbol.asyncDispose]: () => running.disposeAsync() }
 }

@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { bestLink, type ChosenLink, datagramLinkOf, usableLinks } from './link-choice.ts'
+
+const linkOf = (kind: ChosenLink['kind'], more: Partial<ChosenLink> = {}): ChosenLink => ({
+  kind,
+  isOpen: true,
+  isDirect: false,
+  flows: 0,
+  ...more,
+})
+const never = () => false
+
+test('flows begin on a direct link, however many there are on it, and on the one with the fewest of its like', () => {
+  const relayed = linkOf('shared')
+  const busy = linkOf('shared', { isDirect: true, flows: 9 })
+  const calm = linkOf('shared', { isDirect: true, flows: 2 })
+  const all = [relayed, busy, calm, linkOf('bulk', { isDirect: true })]
+  assert.equal(bestLink(all, never), calm)
+  assert.deepEqual(usableLinks(all, 'shared', never), [calm, busy, relayed])
+})
+
+test('links that end, or that one side wants to close, get no new flows', () => {
+  const closed = linkOf('shared', { isDirect: true, isOpen: false })
+  const retiring = linkOf('shared', { isDirect: true })
+  const relayed = linkOf('shared', { flows: 3 })
+  const isRetiring = (link: ChosenLink) => link === retiring
+  assert.equal(bestLink([closed, retiring, relayed], isRetiring), relayed)
+  assert.deepEqual(usableLinks([closed, retiring, relayed], 'shared', isRetiring), [relayed])
+  assert.equal(bestLink([closed, retiring], isRetiring), undefined)
+})
+
+test('datagrams take their own link, and none rather than a relayed one while others go directly', () => {
+  const relayed = linkOf('datagram')
+  const direct = linkOf('datagram', { isDirect: true })
+  const shared = linkOf('shared', { isDirect: true })
+  assert.equal(datagramLinkOf([linkOf('shared'), relayed]), relayed)
+  assert.equal(datagramLinkOf([relayed, shared]), undefined)
+  assert.equal(datagramLinkOf([relayed, shared, direct]), direct)
+  assert.equal(datagramLinkOf([linkOf('datagram', { isOpen: false })]), undefined)
+})
