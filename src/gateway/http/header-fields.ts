@@ -53,13 +53,6 @@ export class HeaderFields {
     })
   }
 
-  /** Replaces the fields that another message has by its own. */
-  setAll(others: HeaderFields): void {
-    others.forEach((name, lowerName, value) => {
-      this.set(name, lowerName, value)
-    })
-  }
-
   /** Replaces all fields of that name by one. */
   set(name: string, lowerName: string, value: string): void {
     this.delete(lowerName)

@@ -43,6 +43,15 @@ function exposedFields({ exposeHeaders }: CorsPolicy): [string, string][] {
   return exposeHeaders.length === 0 ? [] : [['access-control-expose-headers', exposeHeaders.join(',')]]
 }
 
+/** Adds what pages may read to an answer; what else it depends on stays said. */
+export function addCorsFields(fields: HeaderFields, decision: CorsDecision): void {
+  if (decision.kind !== 'allow') return
+  decision.headers.forEach((name, lowerName, value) => {
+    if (lowerName === 'vary') fields.add(name, lowerName, value)
+    else fields.set(name, lowerName, value)
+  })
+}
+
 const compiled = new WeakMap<CorsPolicy, readonly TextTest[]>()
 
 /** Throws `PatternError` for a regex that is none; such rules are broken before they are asked. */

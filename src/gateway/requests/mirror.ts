@@ -4,7 +4,7 @@ import type { HeaderFields } from '../http/header-fields.ts'
 import type { OutgoingRequest, UpstreamListener, UpstreamRequest } from '../http/upstream.ts'
 import type { RequestCopy } from './forward.ts'
 
-/** What a copy may wait with while its connection is made; a longer one is given up. */
+/** What a copy may wait with for its connection, or for a backend that takes it slowly; a longer one is given up. */
 const mostWaiting = 262_144
 
 /** Sends a copy of a request to a backend of the group. Its answer is read and dropped, its failures are nobody's. */
@@ -23,24 +23,47 @@ class MirroredRequest implements RequestCopy, UpstreamListener {
   #waitingBytes = 0
   #upstream: UpstreamRequest | undefined
   #end: { readonly trailers: HeaderFields | undefined } | undefined
+  #isFull = false
   #isOver = false
 
   constructor(group: BackendGroup, outgoing: OutgoingRequest, pool: ConnectionPool, dialTimeoutMs: number) {
     void this.#begin(group, outgoing, pool, dialTimeoutMs)
   }
 
+  /** Never asks the client to wait: that would make the copy's destination somebody whom it waits for. */
   write(chunk: Buffer): boolean {
     if (this.#isOver) return true
-    if (this.#upstream !== undefined) return this.#upstream.write(chunk)
-    this.#waitingBytes += chunk.length
-    if (this.#waitingBytes > mostWaiting) this.#isOver = true
-    else this.#waiting.push(chunk)
+    if (this.#upstream !== undefined && !this.#isFull) this.#isFull = !this.#upstream.write(chunk)
+    else if (this.#waitingBytes + chunk.length > mostWaiting) this.#giveUp()
+    else {
+      this.#waiting.push(chunk)
+      this.#waitingBytes += chunk.length
+    }
     return true
   }
 
   end(trailers?: HeaderFields): void {
     this.#end = { trailers }
-    this.#upstream?.end(trailers)
+    this.#sendWaiting()
+  }
+
+  #sendWaiting(): void {
+    const upstream = this.#upstream
+    while (upstream !== undefined && !this.#isFull) {
+      const chunk = this.#waiting.shift()
+      if (chunk === undefined) {
+        if (this.#end !== undefined) upstream.end(this.#end.trailers)
+        return
+      }
+      this.#waitingBytes -= chunk.length
+      this.#isFull = !upstream.write(chunk)
+    }
+  }
+
+  #giveUp(): void {
+    this.#isOver = true
+    this.#waiting.length = 0
+    this.#upstream?.cancel()
   }
 
   async #begin(
@@ -59,10 +82,8 @@ class MirroredRequest implements RequestCopy, UpstreamListener {
         connection.release()
         return
       }
-      const upstream = connection.send(outgoing, this)
-      this.#upstream = upstream
-      for (const chunk of this.#waiting.splice(0)) upstream.write(chunk)
-      if (this.#end !== undefined) upstream.end(this.#end.trailers)
+      this.#upstream = connection.send(outgoing, this)
+      this.#sendWaiting()
     } catch {
       // Nobody waits for a copy: the request itself tells how the destination fares.
       this.#isOver = true
@@ -72,7 +93,11 @@ class MirroredRequest implements RequestCopy, UpstreamListener {
   onInformational(): void {}
   onHead(): void {}
   onData(): void {}
-  onDrain(): void {}
+
+  onDrain(): void {
+    this.#isFull = false
+    this.#sendWaiting()
+  }
 
   onEnd(): void {
     this.#isOver = true

@@ -189,4 +189,24 @@ suite('rules of a request', () => {
     assert.match(await site.ask(get('/', 'Origin: https://a.test')), /x-backend: one[\s\S]*access-control-allow-origin/)
     assert.doesNotMatch(await site.ask(get('/', 'Origin: https://b.test')), /access-control/)
   })
+
+  test('leave caches what backends say that answers depend on', async () => {
+    const cors = {
+      origins: [{ kind: 'exact', value: 'https://a.test' }] as const,
+      methods: [],
+      headers: [],
+      exposeHeaders: [],
+      allowCredentials: false,
+      unmatchedPreflights: 'forward' as const,
+    }
+    const fields = 'Vary: Accept-Encoding\r\nAccess-Control-Allow-Origin: *\r\n'
+    using site = new SampleSite({
+      http: [sampleRule('all', undefined, { cors })],
+      backends: { '10.0.0.1': answering(() => `HTTP/1.1 200 OK\r\n${fields}content-length: 0\r\n\r\n`) },
+    })
+    const answer = await site.ask(get('/', 'Origin: https://a.test'))
+    assert.match(answer, /Vary: Accept-Encoding\r\n/)
+    assert.match(answer, /\r\nvary: origin\r\n/)
+    assert.deepEqual(answer.match(/access-control-allow-origin: .*/gi), ['access-control-allow-origin: https://a.test'])
+  })
 })

@@ -10,7 +10,7 @@ import { hostOf } from '../routing/host-pattern.ts'
 import type { RoutableRequest } from '../routing/http-matcher.ts'
 import { parseRequestPath, type RequestPath } from '../routing/request-path.ts'
 import type { HttpHosts, HttpRoute } from '../routing/route-table.ts'
-import { type CorsDecision, decideCors } from './cors.ts'
+import { addCorsFields, type CorsDecision, decideCors } from './cors.ts'
 import { Forward, type ForwardEnd, type RequestCopy } from './forward.ts'
 import { changeHeaders, changesHeaders, endToEndFields } from './header-changes.ts'
 import { answerGrpc, answerLocally, type LocalAnswer } from './local-answer.ts'
@@ -219,7 +219,7 @@ class RoutedRequest implements RoutableRequest {
 
   #shape(headers: HeaderFields, rule: HttpRule, cors: CorsDecision): void {
     changeHeaders(headers, rule.headers.response)
-    if (cors.kind === 'allow') headers.setAll(cors.headers)
+    addCorsFields(headers, cors)
   }
 
   #forward(action: ForwardAction, step: Step): void {
@@ -308,7 +308,7 @@ function answerFieldsOf(came: HeaderFields, changes: readonly HeaderChanges[], c
   if (cors.kind !== 'allow' && !changes.some(({ response }) => changesHeaders(response))) return came.forwarded
   const fields = came.forwarded.copy()
   for (const { response } of changes) changeHeaders(fields, response)
-  if (cors.kind === 'allow') fields.setAll(cors.headers)
+  addCorsFields(fields, cors)
   return fields
 }
 

@@ -1,5 +1,5 @@
 import { type Gateway, type GatewayServer, keyOf, type ObjectKey, type VirtualService } from '../../model/index.ts'
-import { intersectHosts } from './host-pattern.ts'
+import { covers, intersectHosts } from './host-pattern.ts'
 import { compileHttpMatch } from './http-matcher.ts'
 import type { ObjectProblem } from './route-table.ts'
 import { PatternError } from './string-matcher.ts'
@@ -32,18 +32,22 @@ export function bindVirtualServices(gateways: readonly Gateway[], services: Iter
   const all = new Set<VirtualService>()
   const problems: ObjectProblem[] = []
   for (const service of [...services].sort(byAge)) {
-    for (const reference of new Set(service.gateways.map((name) => gatewayKeyOf(name, service)))) {
-      const gateway = known.get(reference)
-      if (gateway === undefined) continue
+    for (const gateway of namedBy(service, known)) {
       problems.push(...bindingProblemsOf(service, gateway))
       if (!isExported(service, gateway)) continue
-      const list = byGateway.get(reference) ?? []
+      const list = byGateway.get(keyOf(gateway)) ?? []
       list.push(service)
-      byGateway.set(reference, list)
+      byGateway.set(keyOf(gateway), list)
       all.add(service)
     }
   }
   return { byGateway, all, problems: [...problems, ...[...all].flatMap(wordsOf)] }
+}
+
+/** The Gateways that a VirtualService names, each once. */
+function namedBy(service: VirtualService, known: ReadonlyMap<ObjectKey, Gateway>): ReadonlySet<Gateway> {
+  const keys = service.gateways.flatMap((name) => gatewayKeyOf(name, service) ?? [])
+  return new Set(keys.flatMap((key) => known.get(key) ?? []))
 }
 
 function bindingProblemsOf(service: VirtualService, gateway: Gateway): ObjectProblem[] {
@@ -55,23 +59,24 @@ function bindingProblemsOf(service: VirtualService, gateway: Gateway): ObjectPro
 }
 
 /** The VirtualServices that a server's hosts may be about, oldest first. */
-export function servicesOf({ byGateway }: BoundServices, gateway: Gateway, { hosts }: GatewayServer): VirtualService[] {
-  return (byGateway.get(keyOf(gateway)) ?? []).filter((service) => {
-    return hosts.some(({ namespace, host }) => {
-      return (
-        mayServe(namespace, gateway, service) && service.hosts.some((own) => intersectHosts(host, own) !== undefined)
-      )
-    })
-  })
+export function servicesOf({ byGateway }: BoundServices, gateway: Gateway, server: GatewayServer): VirtualService[] {
+  return (byGateway.get(keyOf(gateway)) ?? []).filter((service) => commonHosts(service, gateway, server).length > 0)
 }
 
-/** Whether VirtualServices of that namespace may serve a host of a server. */
-export function mayServe(namespace: string, gateway: Gateway, service: VirtualService): boolean {
+/** The host patterns that a VirtualService and a server have in common, as far as its namespace may serve them. */
+export function commonHosts(service: VirtualService, gateway: Gateway, { hosts }: GatewayServer): string[] {
+  return hosts
+    .filter(({ namespace }) => mayServe(namespace, gateway, service))
+    .flatMap(({ host }) => service.hosts.flatMap((own) => intersectHosts(host, own) ?? []))
+}
+
+function mayServe(namespace: string, gateway: Gateway, service: VirtualService): boolean {
   return namespace === '*' || service.namespace === (namespace === '.' ? gateway.namespace : namespace)
 }
 
-/** The key of a Gateway as a VirtualService names it. */
-export function gatewayKeyOf(name: string, service: VirtualService): ObjectKey {
+/** The key of a Gateway as a VirtualService names it; undefined for `mesh`, which is all that is no gateway. */
+export function gatewayKeyOf(name: string, service: VirtualService): ObjectKey | undefined {
+  if (name === 'mesh') return undefined
   return name.includes('/') ? name.replace(/^\.\//, `${service.namespace}/`) : `${service.namespace}/${name}`
 }
 
@@ -82,11 +87,7 @@ function isExported({ exportTo, namespace }: VirtualService, gateway: Gateway): 
 
 function reachesHosts(service: VirtualService, gateway: Gateway): boolean {
   return (
-    gateway.servers.length === 0 ||
-    gateway.servers.some((server) => {
-      const bound = { byGateway: new Map([[keyOf(gateway), [service]]]), all: new Set<VirtualService>(), problems: [] }
-      return servicesOf(bound, gateway, server).length > 0
-    })
+    gateway.servers.length === 0 || gateway.servers.some((server) => commonHosts(service, gateway, server).length > 0)
   )
 }
 
@@ -95,7 +96,18 @@ function wordsOf(service: VirtualService): ObjectProblem[] {
     ...service.problems.map((message) => errorOf(service, message)),
     ...service.ignored.map((message) => ({ ...errorOf(service, message), severity: 'notice' as const })),
     ...patternProblemsOf(service),
+    ...sniProblemsOf(service),
   ]
+}
+
+function sniProblemsOf(service: VirtualService): ObjectProblem[] {
+  return service.tls.flatMap(({ match }, index) => {
+    const names = match.flatMap(({ sniHosts }) => sniHosts)
+    const foreign = names.filter((name) => !service.hosts.some((own) => covers(own, name)))
+    return foreign.map((name) =>
+      errorOf(service, `tls rule #${index}: ${name} counts only as far as spec.hosts has it`),
+    )
+  })
 }
 
 function patternProblemsOf(service: VirtualService): ObjectProblem[] {

@@ -1,7 +1,7 @@
 import { type Gateway, type GatewayServer, keyOf, type ObjectKey, type VirtualService } from '../../model/index.ts'
-import { type BoundServices, bindVirtualServices, byAge, mayServe, servicesOf } from './bind.ts'
+import { type BoundServices, bindVirtualServices, byAge, commonHosts, servicesOf } from './bind.ts'
 import { compileHttpRoutes, compileSniRules, compileStreamRules } from './compile-rules.ts'
-import { HostMap, intersectHosts } from './host-pattern.ts'
+import { HostMap } from './host-pattern.ts'
 import type {
   HttpListenerPlan,
   HttpRoute,
@@ -116,7 +116,7 @@ class ListenerBuilder {
   #tlsPlanOf(gateway: Gateway, server: GatewayServer): TlsServerPlan {
     const key = keyOf(gateway)
     if (server.tls?.mode !== 'terminate') {
-      const rules = compileSniRules(servicesOf(this.#bound, gateway, server), { gateway, port: server.port })
+      const rules = compileSniRules(servicesOf(this.#bound, gateway, server), gateway, server)
       return { mode: 'passthrough', gateway: key, rules }
     }
     const { mode: _mode, ...tls } = server.tls
@@ -172,10 +172,7 @@ class HttpHostsBuilder {
     const place = { gateway, port: server.port }
     for (const service of servicesOf(bound, gateway, server)) {
       const rules = compileHttpRoutes(service, place)
-      for (const { namespace, host: allowed } of server.hosts) {
-        if (!mayServe(namespace, gateway, service)) continue
-        for (const host of service.hosts) this.#addRules(intersectHosts(allowed, host), service, rules, redirects)
-      }
+      for (const host of commonHosts(service, gateway, server)) this.#addRules(host, service, rules, redirects)
     }
   }
 
@@ -189,13 +186,7 @@ class HttpHostsBuilder {
     return hosts
   }
 
-  #addRules(
-    pattern: string | undefined,
-    service: VirtualService,
-    rules: readonly HttpRoute[],
-    redirectsToHttps: boolean,
-  ): void {
-    if (pattern === undefined) return
+  #addRules(pattern: string, service: VirtualService, rules: readonly HttpRoute[], redirectsToHttps: boolean): void {
     const draft = this.#draftOf(pattern)
     draft.redirectsToHttps ||= redirectsToHttps
     if (draft.from.has(service)) return

@@ -1,5 +1,6 @@
-import { type Gateway, type HttpMatch, keyOf, type VirtualService } from '../../model/index.ts'
-import { gatewayKeyOf } from './bind.ts'
+import { type Gateway, type GatewayServer, type HttpMatch, keyOf, type VirtualService } from '../../model/index.ts'
+import { commonHosts, gatewayKeyOf } from './bind.ts'
+import { intersectHosts } from './host-pattern.ts'
 import { compileHttpMatch, type HttpMatcher } from './http-matcher.ts'
 import type { HttpRoute, SniRule, StreamRule } from './route-table.ts'
 import { PatternError } from './string-matcher.ts'
@@ -30,11 +31,18 @@ export function compileStreamRules(services: readonly VirtualService[], place: P
   })
 }
 
-/** The tls rules of objects that can hold at a place, in their order. */
-export function compileSniRules(services: readonly VirtualService[], place: Place): SniRule[] {
+/** The tls rules of objects that can hold at a server, in their order; for names that the object is about as a whole. */
+export function compileSniRules(
+  services: readonly VirtualService[],
+  gateway: Gateway,
+  server: GatewayServer,
+): SniRule[] {
+  const place = { gateway, port: server.port }
   return services.flatMap((service) => {
+    const hosts = commonHosts(service, gateway, server)
     return service.tls.flatMap((rule, index) => {
-      const sniHosts = rule.match.filter((match) => isAt(match, service, place)).flatMap((match) => match.sniHosts)
+      const named = rule.match.filter((match) => isAt(match, service, place)).flatMap((match) => match.sniHosts)
+      const sniHosts = named.flatMap((name) => hosts.flatMap((host) => intersectHosts(host, name) ?? []))
       return sniHosts.length === 0
         ? []
         : [{ id: `${keyOf(service)}/tls#${index}`, virtualService: service, rule, sniHosts }]

@@ -295,6 +295,23 @@ suite('a VirtualService is bound', () => {
     ],
     ['not to mesh', sampleGateway(), service({ gateways: ['mesh'] }), 'h/', 'no-rule'],
     [
+      'not to a Gateway that is called mesh',
+      sampleGateway({ name: 'mesh' }),
+      service({ gateways: ['mesh'] }),
+      'h/',
+      'no-rule',
+    ],
+    ['to a Gateway beside the mesh', sampleGateway(), service({ gateways: ['mesh', 'front'] }), 'h/', 'shop/web/r'],
+    [
+      'to a Gateway of its namespace with a dot',
+      sampleGateway(),
+      service({ gateways: ['./front'] }),
+      'h/',
+      'shop/web/r',
+    ],
+    ['not when nobody may see it', sampleGateway(), service({ exportTo: ['~'] }), 'h/', 'no-rule'],
+    ['when everybody may see it', sampleGateway(), service({ exportTo: ['x', '*'] }), 'h/', 'shop/web/r'],
+    [
       'when it is exported there',
       sampleGateway(),
       service({ namespace: 'b', gateways: ['shop/front'], exportTo: ['shop'] }),
@@ -360,6 +377,38 @@ suite('a VirtualService is bound', () => {
         'shop/x: no host is one of Gateway shop/front',
       ],
     )
+  })
+})
+
+suite('names that TLS clients ask for', () => {
+  const tlsTo = (namespace: string, hosts: readonly string[], ...sniHosts: readonly string[]) => {
+    const destinations = [{ host: 'web', port: 443, weight: 1 }]
+    const tls = [{ match: [{ sniHosts, gateways: [] }], destinations }]
+    return sampleVirtualService({ namespace, gateways: ['shop/front'], hosts, tls })
+  }
+  /** The rule that takes a connection for a name on a port that passes TLS through. */
+  const chosen = (allowed: readonly string[], services: readonly VirtualService[], name: string) => {
+    const server = { ...serverFor(...allowed), protocol: 'tls', tls: { mode: 'passthrough' } } as const
+    const [plan] = build([sampleGateway({ servers: [server] })], services).listeners
+    assert.equal(plan?.kind, 'tls')
+    const found = plan.servers.find(name)
+    return found?.mode === 'passthrough' ? chooseSniRule(found.rules, name)?.id : 'nobody'
+  }
+
+  test('are those of the object and of the server', () => {
+    const service = tlsTo('shop', ['*.a.test'], 'x.a.test', '*.deep.a.test')
+    const names = { 'x.a.test': 'shop/web/tls#0', 'y.deep.a.test': 'shop/web/tls#0', 'y.a.test': undefined }
+    for (const [name, rule] of Object.entries(names)) assert.equal(chosen(['*.test'], [service], name), rule, name)
+    assert.equal(chosen(['*.b.test'], [service], 'x.a.test'), 'nobody')
+  })
+
+  test('are not taken from others by naming them in a match only', () => {
+    const mine = tlsTo('shop', ['a.shop.test'], 'a.shop.test')
+    const theirs = { ...tlsTo('evil', ['a.evil.test'], '*', 'a.shop.test'), createdAt: '2000-01-01' }
+    const allowed = ['evil/*.evil.test', 'shop/*.shop.test']
+    assert.equal(chosen(allowed, [mine, theirs], 'a.shop.test'), 'shop/web/tls#0')
+    assert.equal(chosen(allowed, [mine, theirs], 'a.evil.test'), 'evil/web/tls#0')
+    assert.equal(chosen(allowed, [mine, theirs], 'b.evil.test'), undefined)
   })
 })
 
