@@ -84,6 +84,54 @@ suite('a destination', () => {
     assert.equal(speaks({ name: 'grpc', appProtocol: 'http' }), 'http1')
   })
 
+  test('is counted anew for each subset and for bytes, but once for all who ask for it', () => {
+    const { destinations } = createFixture([sampleService('web')], [sampleSlice('web', '10.0.0.2')], [rule])
+    const group = (subset: string | undefined, isHttp = true) => {
+      return destinations.resolve({ host: 'web', ...(subset !== undefined && { subset }) }, 'shop', isHttp)
+    }
+    assert.equal(group(undefined), group(undefined))
+    assert.notEqual(group(undefined), group('v2'))
+    assert.notEqual(group(undefined), group(undefined, false))
+    const ids = [group(undefined), group('v2')].map((found) => ('problem' in found ? '' : found.id))
+    assert.deepEqual(ids, ['shop/web:http/tcp', 'shop/web:http/tcp/v2'])
+  })
+
+  test('is looked up where the VirtualService is, unless it says where', () => {
+    const other = sampleService('web', { namespace: 'other', ports: [{ name: 'x', protocol: 'tcp', port: 1 }] })
+    const { destinations } = createFixture([sampleService('web'), other], [])
+    const serviceOf = (host: string, namespace: string) => {
+      const group = destinations.resolve({ host }, namespace, true)
+      return 'problem' in group ? group.problem : `${group.service.namespace}/${group.service.name}`
+    }
+    assert.equal(serviceOf('web', 'shop'), 'shop/web')
+    assert.equal(serviceOf('web', 'other'), 'other/web')
+    assert.equal(serviceOf('web.other', 'shop'), 'other/web')
+    assert.equal(serviceOf('web', 'third'), 'there is no Service third/web')
+  })
+
+  test('takes TCP ports only, and follows a port that changes its mind', () => {
+    const dns = sampleService('dns', {
+      ports: [
+        { name: 'dns', protocol: 'udp', port: 53 },
+        { name: 'dns-tcp', protocol: 'tcp', port: 53 },
+      ],
+    })
+    const { catalog, destinations } = createFixture([dns], [])
+    const found = () => destinations.resolve({ host: 'dns' }, 'shop', true)
+    const first = found()
+    assert.equal('problem' in first || first.id, 'shop/dns:dns-tcp/tcp')
+    assert.equal('problem' in first || first.protocol, 'http1')
+    catalog.put('services', { ...dns, ports: [{ name: 'dns-tcp', protocol: 'tcp', port: 53, appProtocol: 'h2c' }] })
+    const second = found()
+    assert.equal('problem' in second || second.protocol, 'http2')
+  })
+
+  test('says for status why it leads nowhere, and nothing where it leads somewhere', () => {
+    const { destinations } = createFixture([sampleService('web')], [])
+    assert.equal(destinations.problemOf({ host: 'web' }, 'shop'), undefined)
+    assert.match(destinations.problemOf({ host: 'web', port: 9 }, 'shop') ?? '', /has no TCP port 9/)
+  })
+
   test('is forgotten with its Service', () => {
     const { catalog, destinations, backendsOf } = createFixture(
       [sampleService('web')],

@@ -148,6 +148,100 @@ suite('a request that goes to a backend', () => {
     assert.match(await site.ask(post('x')), /^HTTP\/1\.1 502 /)
   })
 
+  test('by HEAD is told the length of what it lacks', async () => {
+    for (const fields of ['content-length: 5\r\n', '', 'transfer-encoding: chunked\r\n']) {
+      using site = new SampleSite({
+        http: [forwarding()],
+        backends: { '10.0.0.1': answering(() => `HTTP/1.1 200 OK\r\n${fields}x-a: 1\r\n\r\n`) },
+      })
+      const { client, received } = site.connect()
+      client.write(get().replace('GET', 'HEAD') + get().replace('GET', 'HEAD'))
+      await until(() => site.records.length === 2)
+      await until(() => received().split('\r\n\r\n').length === 3)
+      const length = fields.startsWith('content-length') ? fields : ''
+      assert.equal(received(), `HTTP/1.1 200 OK\r\nx-a: 1\r\n${length}\r\n`.repeat(2))
+      assert.deepEqual(site.dialled, ['10.0.0.1'])
+    }
+  })
+
+  test('gets an answer without a body as one, whatever the backend says about its length', async () => {
+    for (const status of [204, 304]) {
+      using site = new SampleSite({
+        http: [forwarding()],
+        backends: { '10.0.0.1': answering(() => `HTTP/1.1 ${status} No\r\ncontent-length: 0\r\n\r\n`) },
+      })
+      const { client, received } = site.connect()
+      client.write(get() + get())
+      await until(() => site.records.length === 2)
+      await until(() => received().split('\r\n\r\n').length === 3)
+      assert.doesNotMatch(received(), /transfer-encoding/)
+      assert.deepEqual(site.dialled, ['10.0.0.1'])
+    }
+  })
+
+  test('gets an answer that ends with its connection in chunks', async () => {
+    const backend = answering((_request, stream) => {
+      stream.end('HTTP/1.0 200 OK\r\n\r\nall there is')
+      return undefined
+    })
+    using site = new SampleSite({ http: [forwarding()], backends: { '10.0.0.1': backend } })
+    const { client, received } = site.connect()
+    client.write(get())
+    await until(() => received().endsWith('all there is\r\n0\r\n\r\n'))
+    assert.match(received(), /^HTTP\/1\.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n/)
+    assert.equal(site.pool.size, 0)
+  })
+
+  test('takes a new connection after an answer that ends the last one', async () => {
+    const closing = 'HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok'
+    using site = new SampleSite({ http: [forwarding()], backends: { '10.0.0.1': answering(() => closing) } })
+    const { client, received } = site.connect()
+    client.write(get() + get())
+    await until(() => received().split('ok').length === 3)
+    assert.deepEqual(site.dialled, ['10.0.0.1', '10.0.0.1'])
+    assert.doesNotMatch(received(), /connection: close/)
+  })
+
+  test('is answered before its body is complete, and the rest of it is carried all the same', async () => {
+    let seen = ''
+    const backend = answering((text) => {
+      const isFirst = seen === ''
+      seen += text
+      return isFirst ? 'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nearly\r\n' : undefined
+    })
+    using site = new SampleSite({ http: [forwarding()], backends: { '10.0.0.1': backend } })
+    const { client, received } = site.connect()
+    client.write('POST / HTTP/1.1\r\nHost: shop.test\r\nTransfer-Encoding: chunked\r\n\r\n')
+    await until(() => received().includes('early'))
+    client.write('4\r\nlate\r\n0\r\n\r\n')
+    await until(() => seen.endsWith('4\r\nlate\r\n0\r\n\r\n'))
+    assert.equal(site.records.length, 0)
+  })
+
+  test('stays an ordinary one when the backend does not become a WebSocket', async () => {
+    using site = new SampleSite({
+      http: [forwarding()],
+      backends: { '10.0.0.1': answering(() => 'HTTP/1.1 403 No\r\ncontent-length: 2\r\n\r\nno') },
+    })
+    const { client, received } = site.connect()
+    client.write(get('/', 'Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Key: x'))
+    await until(() => received().endsWith('no'))
+    client.write(get())
+    await until(() => received().split('403 No').length === 3)
+    assert.equal(site.records.length, 2)
+  })
+
+  test('asks for no other protocol than WebSocket', async () => {
+    let seen = ''
+    const backend = answering((text) => {
+      seen += text
+      return ok
+    })
+    using site = new SampleSite({ http: [forwarding()], backends: { '10.0.0.1': backend } })
+    await site.ask(get('/', 'Connection: Upgrade, HTTP2-Settings', 'Upgrade: h2c', 'HTTP2-Settings: AAMAAABk'))
+    assert.doesNotMatch(seen, /upgrade|http2-settings/i)
+  })
+
   test('is broken off when its answer breaks off', async () => {
     const backend = answering((_request, stream) => {
       stream.write('HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf')
@@ -260,6 +354,74 @@ suite('a rule with retries', () => {
     assert.equal(site.records[0]?.tries, 3)
   })
 
+  test('asks another backend when there is one', async () => {
+    const backends = { '10.0.0.1': answering(() => failure), '10.0.0.2': named('two') }
+    using site = new SampleSite({ http: [forwarding({ retries: { conditions: ['5xx'] } })], backends })
+    for (let times = 0; times < 4; times++) assert.match(await site.ask(get()), /x-backend: two/)
+    assert.ok(site.records.some(({ tries, backend }) => tries === 2 && backend === 'edge/10.0.0.2:8080'))
+  })
+
+  test('with no attempts asks once', async () => {
+    using site = new SampleSite({
+      http: [forwarding({ retries: { attempts: 0, conditions: ['5xx'] } })],
+      backends: { '10.0.0.1': answering(() => failure) },
+    })
+    assert.match(await site.ask(get()), /^HTTP\/1\.1 503 No/)
+    assert.equal(site.records[0]?.tries, 1)
+  })
+
+  test('never asks again once the answer has begun', async () => {
+    const backend = answering((_request, stream) => {
+      stream.write('HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf')
+      setImmediate(() => setImmediate(() => stream.destroy()))
+      return undefined
+    })
+    using site = new SampleSite({
+      http: [forwarding({ retries: { conditions: ['5xx', 'reset'] } })],
+      backends: { '10.0.0.1': backend },
+    })
+    const { client } = site.connect()
+    client.write(get())
+    await until(() => client.destroyed)
+    assert.equal(site.dialled.length, 1)
+  })
+
+  test('does not ask again for a WebSocket that was refused', async () => {
+    using site = new SampleSite({
+      http: [forwarding({ retries: { conditions: ['5xx'] } })],
+      backends: { '10.0.0.1': answering(() => failure) },
+    })
+    assert.match(await site.ask(get('/', 'Connection: Upgrade', 'Upgrade: websocket')), /^HTTP\/1\.1 503 No/)
+    assert.equal(site.records[0]?.tries, 1)
+  })
+
+  test('stops when its client goes away between two attempts', async () => {
+    let asked = 0
+    const backend = answering(() => {
+      asked += 1
+      return failure
+    })
+    using site = new SampleSite({
+      http: [forwarding({ retries: { attempts: 50, conditions: ['5xx'] } })],
+      backends: { '10.0.0.1': backend },
+    })
+    const { client } = site.connect()
+    client.write(get())
+    await until(() => asked === 1)
+    client.destroy()
+    await until(() => site.records.length === 1)
+    assert.equal(site.records[0]?.status, 499)
+    assert.equal(asked, 1)
+  })
+
+  test('has no more time in all than the rule allows', async () => {
+    using site = new SampleSite({
+      http: [forwarding({ timeoutMs: 60, retries: { attempts: 1000, conditions: ['5xx'] } })],
+      backends: { '10.0.0.1': answering(() => failure) },
+    })
+    assert.match(await site.ask(get()), /^HTTP\/1\.1 504 [\s\S]*within 60 ms/)
+  })
+
   test('does not repeat a body that was too long to keep', async () => {
     let length = 0
     const backend = answering((text) => {
@@ -287,6 +449,19 @@ suite('a rule with retries', () => {
     assert.match(await site.ask(get()), / 200 OK/)
     assert.equal(asked, 2)
   })
+})
+
+test('an answer that takes longer than its rule allows is broken off', async () => {
+  const backend = answering(() => 'HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf')
+  using site = new SampleSite({ http: [forwarding({ timeoutMs: 60 })], backends: { '10.0.0.1': backend } })
+  const { client, received } = site.connect()
+  client.write(get())
+  await until(() => client.destroyed)
+  assert.match(received(), /half$/)
+  assert.deepEqual(
+    site.records.map(({ status, problem }) => [status, problem]),
+    [[200, 'edge/10.0.0.1:8080: the answer was not complete within 60 ms']],
+  )
 })
 
 test('a request that takes longer than its rule allows is answered 504', async () => {

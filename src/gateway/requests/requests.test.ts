@@ -1,20 +1,18 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
-import type { CorsPolicy, RedirectAction, RetryPolicy, Rewrite } from '../../model/index.ts'
+import type { CorsPolicy, RedirectAction, Rewrite } from '../../model/index.ts'
 import type { ByteStream } from '../../net/index.ts'
 import type { ClientInfo, Exchange } from '../http/exchange.ts'
-import type { RequestHead, ResponseHead } from '../http/head.ts'
+import type { RequestHead } from '../http/head.ts'
 import { HeaderFields } from '../http/header-fields.ts'
-import { UpstreamError, type UpstreamFailure } from '../http/upstream.ts'
 import { parseRequestPath } from '../routing/request-path.ts'
 import { decideCors } from './cors.ts'
 import { balancedClientOf } from './hash-key.ts'
-import { changeHeaders, endToEndFields } from './header-changes.ts'
+import { changeHeaders, changesHeaders, endToEndFields } from './header-changes.ts'
 import { answerLocally } from './local-answer.ts'
 import { outgoingRequestOf } from './outgoing-request.ts'
 import { locationOf } from './redirect.ts'
 import { ReplayBuffer } from './replay-buffer.ts'
-import { isIdempotent, retryPauseMs, wantsRetry } from './retry.ts'
 
 const client: ClientInfo = { address: '192.0.2.1', port: 5000, localAddress: '10.0.0.1', localPort: 8080, isTls: false }
 
@@ -123,6 +121,12 @@ suite('a request goes on', () => {
     ['/a/b', '/a', { uri: 'c' }, '/c/b'],
     ['/u/7/x?q', undefined, { uriRegex: { match: '^/u/([0-9]+)/(.*)$', rewrite: '/\\2/$\\1' } }, '/x/$7?q'],
     ['/u', undefined, { uriRegex: { match: '^/', rewrite: 'no path ' } }, '/u'],
+    ['/a/a', undefined, { uriRegex: { match: 'a', rewrite: 'b' } }, '/b/b'],
+    ['/x', undefined, { uriRegex: { match: '^/none', rewrite: '/y' } }, '/x'],
+    ['/api/v1/x', '/api/v1', { uri: '/' }, '/x'],
+    ['/api//x', '/api', { uri: '/' }, '//x'],
+    ['/Api/x', '/aPI', { uri: '/v1' }, '/v1/x'],
+    ['/apix', '/api', { uri: '/v1' }, '/v1x'],
   ]
   for (const [path, prefix, rewrite, expected] of rewrites) {
     test(`to ${expected} from ${path} with ${JSON.stringify(rewrite)}`, () => {
@@ -140,6 +144,36 @@ test('headers are set, then added, then removed', () => {
   const headers = HeaderFields.of({ A: '1', B: '2', C: '3' })
   changeHeaders(headers, { set: { a: 'x', b: 'y' }, add: { c: '4' }, remove: ['b'] })
   assert.deepEqual([headers.joined('a'), headers.has('b'), headers.joined('c')], ['x', false, '3, 4'])
+})
+
+test('headers of several lines are replaced by one, and those that are not there are no trouble', () => {
+  const headers = new HeaderFields()
+  for (const value of ['1', '2']) headers.add('X-Many', 'x-many', value)
+  changeHeaders(headers, { set: { 'x-many': '3' }, add: { 'x-new': '4' }, remove: ['x-absent'] })
+  assert.equal(headers.render(), 'x-many: 3\r\nx-new: 4\r\n')
+  changeHeaders(headers, { set: {}, add: { 'x-many': '5' }, remove: [] })
+  assert.equal(headers.joined('x-many'), '3, 5')
+  changeHeaders(headers, { set: { 'x-gone': '1' }, add: {}, remove: ['x-gone', 'x-many'] })
+  assert.equal(headers.render(), 'x-new: 4\r\n')
+})
+
+test('only what changes something counts as a change', () => {
+  const none = { set: {}, add: {}, remove: [] }
+  assert.equal(changesHeaders(none), false)
+  for (const change of [{ set: { a: '' } }, { add: { a: '' } }, { remove: ['a'] }]) {
+    assert.equal(changesHeaders({ ...none, ...change }), true)
+  }
+})
+
+test('what Connection names goes, unless a message needs it', () => {
+  const kept = (connection: string, ...names: readonly string[]) => {
+    const fields = Object.fromEntries(names.map((name) => [name, '1']))
+    return endToEndFields(HeaderFields.of({ Connection: connection, ...fields }), () => false).lowerNames
+  }
+  assert.deepEqual(kept('keep-alive', 'X-A'), ['x-a'])
+  assert.deepEqual(kept('close, x-a ,X-B', 'X-A', 'X-B', 'X-C'), ['x-c'])
+  assert.deepEqual(kept('authorization, cookie, host', 'Authorization', 'Cookie'), ['authorization', 'cookie'])
+  assert.deepEqual(kept('content-length', 'Content-Length', 'X-A'), ['x-a'])
 })
 
 test('an answer loses what is about one connection', () => {
@@ -160,6 +194,13 @@ suite('a redirect leads', () => {
     [{ scheme: 'https', port: 443 }, 'https://shop.test/a?b=c'],
     [{ derivePort: 'request' }, 'http://shop.test:8080/a?b=c'],
     [{ derivePort: 'protocol' }, 'http://shop.test/a?b=c'],
+    [{ authority: 'other', derivePort: 'request' }, 'http://other:8080/a?b=c'],
+    [{ authority: 'other:81', port: 82 }, 'http://other:82/a?b=c'],
+    [{ authority: '[::1]:81' }, 'http://[::1]:81/a?b=c'],
+    [{ authority: '[::1]' }, 'http://[::1]/a?b=c'],
+    [{ scheme: 'https', authority: 'other', uri: '/' }, 'https://other/?b=c'],
+    [{ port: 80 }, 'http://shop.test/a?b=c'],
+    [{ uri: '%PREFIX()%/new' }, 'http://shop.test:8080/newa?b=c'],
   ]
   for (const [action, location] of cases) {
     test(`to ${location} with ${JSON.stringify(action)}`, () => {
@@ -167,6 +208,26 @@ suite('a redirect leads', () => {
       assert.equal(locationOf({ ...base, ...action }, new FakeExchange(), target, '/'), location)
     })
   }
+})
+
+test('a redirect may keep what follows the matched prefix', () => {
+  const action = { kind: 'redirect', status: 302, uri: '%PREFIX()%/new' } as const
+  const at = (path: string, prefix: string | undefined) => {
+    return locationOf(action, new FakeExchange(), { path, query: '' }, prefix).replace('http://shop.test:8080', '')
+  }
+  assert.equal(at('/old/x', '/old'), '/new/x')
+  assert.equal(at('/old', '/old'), '/new')
+  assert.equal(at('/old', undefined), '/new/old')
+})
+
+test('a redirect of a request for the usual port names no port', () => {
+  const at = (authority: string, scheme: 'http' | 'https') => {
+    const exchange = new FakeExchange({}, { authority, scheme })
+    return locationOf({ kind: 'redirect', status: 301 }, exchange, { path: '/', query: '' }, '/')
+  }
+  assert.equal(at('a.test:80', 'http'), 'http://a.test/')
+  assert.equal(at('a.test:443', 'https'), 'https://a.test/')
+  assert.equal(at('a.test:443', 'http'), 'http://a.test:443/')
 })
 
 suite('pages of other origins', () => {
@@ -211,69 +272,8 @@ suite('pages of other origins', () => {
   })
 })
 
-suite('another attempt', () => {
-  const policy = (...conditions: RetryPolicy['conditions']): RetryPolicy => ({
-    attempts: 1,
-    conditions,
-    statuses: [418],
-  })
-  const failed = (failure: UpstreamFailure) => ({ kind: 'error', error: new UpstreamError(failure, '') }) as const
-  const answered = (status: number, fields: Readonly<Record<string, string>> = {}) => {
-    const head: ResponseHead = {
-      status,
-      reason: '',
-      headers: HeaderFields.of(fields),
-      body: { kind: 'none' },
-      closes: false,
-    }
-    return { kind: 'head', head } as const
-  }
-  const cases: readonly (readonly [string, RetryPolicy | undefined, Parameters<typeof wantsRetry>[1], boolean])[] = [
-    ['without a policy', undefined, { kind: 'unreachable' }, false],
-    ['after a failed connection', policy('connect-failure'), { kind: 'unreachable' }, true],
-    ['not after a reset when only connections count', policy('connect-failure'), failed('reset-before-answer'), false],
-    ['after a reset', policy('reset'), failed('reset-before-answer'), true],
-    ['after a refused stream', policy('refused-stream'), failed('refused'), true],
-    ['after any failure with 5xx', policy('5xx'), failed('bad-answer'), true],
-    ['after a timeout', policy('gateway-error'), { kind: 'timeout' }, true],
-    ['not after a timeout when only 409 counts', policy('retriable-4xx'), { kind: 'timeout' }, false],
-    ['after 500', policy('5xx'), answered(500), true],
-    ['not after 500 when only gateways count', policy('gateway-error'), answered(500), false],
-    ['after 503', policy('gateway-error'), answered(503), true],
-    ['after 409', policy('retriable-4xx'), answered(409), true],
-    ['after a listed status', policy('retriable-status-codes'), answered(418), true],
-    ['not after one that is not listed', policy('retriable-status-codes'), answered(404), false],
-    ['after a gRPC status', policy('unavailable'), answered(200, { 'grpc-status': '14' }), true],
-    ['not after another gRPC status', policy('unavailable'), answered(200, { 'grpc-status': '13' }), false],
-    ['not after success', policy('5xx', 'reset'), answered(200), false],
-  ]
-  for (const [name, retries, outcome, expected] of cases) {
-    test(name, () => assert.equal(wantsRetry(retries, outcome), expected))
-  }
-
-  test('waits longer each time, up to a limit', () => {
-    assert.deepEqual(
-      [1, 2, 3, 4, 5].map((attempt) => retryPauseMs(attempt, () => 1)),
-      [25, 50, 100, 200, 250],
-    )
-    assert.equal(
-      retryPauseMs(1, () => 0),
-      12.5,
-    )
-  })
-
-  test('is safe for some methods without being asked for', () => {
-    assert.deepEqual(['GET', 'HEAD', 'PUT', 'DELETE', 'POST', 'PATCH'].map(isIdempotent), [
-      true,
-      true,
-      true,
-      true,
-      false,
-      false,
-    ])
-  })
-
-  test('repeats a body as long as it is short', () => {
+suite('a body that may be sent again', () => {
+  test('is kept as long as it is short', () => {
     const buffer = new ReplayBuffer()
     buffer.hold(Buffer.alloc(60_000))
     assert.deepEqual([buffer.isWhole, buffer.isFull], [true, false])
@@ -281,6 +281,23 @@ suite('another attempt', () => {
     assert.deepEqual([buffer.isWhole, buffer.chunks.length], [false, 0])
     buffer.keep(Buffer.alloc(1))
     assert.equal(buffer.chunks.length, 0)
+  })
+
+  test('is held however long it is while nobody took it, and cannot be repeated afterwards', () => {
+    const buffer = new ReplayBuffer()
+    for (let chunks = 0; chunks < 3; chunks++) buffer.hold(Buffer.alloc(40_000))
+    assert.deepEqual([buffer.isWhole, buffer.isFull, buffer.chunks.length], [true, true, 3])
+    buffer.drop()
+    assert.deepEqual([buffer.isWhole, buffer.isFull, buffer.chunks.length], [false, false, 0])
+  })
+
+  test('is whole as long as there is none', () => {
+    const buffer = new ReplayBuffer()
+    buffer.drop()
+    assert.equal(buffer.isWhole, true)
+    buffer.keep(Buffer.from('a'))
+    buffer.keep(Buffer.from('b'))
+    assert.equal(Buffer.concat(buffer.chunks).toString(), 'ab')
   })
 })
 
@@ -290,6 +307,53 @@ suite('answers of the gateway', () => {
     answerLocally(exchange, { status: 404, reason: 'no rule' })
     assert.equal(exchange.answer?.body, 'edgemesh gateway: 404 Not Found: no rule\n')
     assert.equal(exchange.answer?.headers.get('content-type'), 'text/plain; charset=utf-8')
+  })
+
+  test('are those of the rule where it has some', () => {
+    const exchange = new FakeExchange()
+    const headers = HeaderFields.of({ 'content-type': 'application/json' })
+    answerLocally(exchange, { status: 503, reason: 'direct', headers, body: Buffer.from('{}') })
+    assert.deepEqual(
+      [exchange.answer?.status, exchange.answer?.body, exchange.answer?.headers.get('content-type')],
+      [503, '{}', 'application/json'],
+    )
+  })
+
+  test('without a body have no type', () => {
+    const exchange = new FakeExchange()
+    answerLocally(exchange, { status: 301, reason: 'redirect', headers: HeaderFields.of({ location: '/x' }) })
+    assert.deepEqual([exchange.answer?.body, exchange.answer?.headers.has('content-type')], ['', false])
+    assert.match(exchange.answer?.headers.get('date') ?? '', /GMT$/)
+  })
+
+  const grpcStatuses: readonly (readonly [number, string])[] = [
+    [400, '13'],
+    [401, '16'],
+    [403, '7'],
+    [404, '12'],
+    [421, '2'],
+    [429, '14'],
+    [502, '14'],
+    [503, '14'],
+    [504, '4'],
+  ]
+  for (const [status, grpcStatus] of grpcStatuses) {
+    test(`are gRPC's ${grpcStatus} for ${status}`, () => {
+      const exchange = new FakeExchange({ 'Content-Type': 'application/grpc' }, { version: '2' })
+      answerLocally(exchange, { status, reason: 'x' })
+      assert.equal(exchange.answer?.headers.get('grpc-status'), grpcStatus)
+    })
+  }
+
+  test('are HTTP for gRPC-Web, and for redirects of a call', () => {
+    for (const [type, status] of [
+      ['application/grpc-web+proto', 503],
+      ['application/grpc', 301],
+    ] as const) {
+      const exchange = new FakeExchange({ 'Content-Type': type }, { version: '2' })
+      answerLocally(exchange, { status, reason: 'x' })
+      assert.deepEqual([exchange.answer?.status, exchange.answer?.headers.has('grpc-status')], [status, false])
+    }
   })
 
   test('have the words of gRPC for those who speak it', () => {

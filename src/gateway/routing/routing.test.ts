@@ -199,6 +199,82 @@ suite('a match holds', () => {
       { headers: { x: '2' } },
       true,
     ],
+    ['for its prefix in any case', { uri: { kind: 'prefix', value: '/A' }, ignoreUriCase: true }, 'h/ab', {}, true],
+    ['for a regex of its path, without the query', { uri: { kind: 'regex', value: '/a.' } }, 'h/ab?x', {}, true],
+    ['not for a part of its path', { uri: { kind: 'regex', value: '/a' } }, 'h/ab', {}, false],
+    ['for a prefix of its authority', { authority: { kind: 'prefix', value: 'A.' } }, 'a.org/', {}, true],
+    ['for a regex of its authority', { authority: { kind: 'regex', value: 'a.org:80.*' } }, 'a.org:8080/', {}, true],
+    ['for a method in its own case only', { method: exact('get') }, 'h/', {}, false],
+    [
+      'for a header that begins so',
+      { headers: [{ name: 'x', match: { kind: 'prefix', value: 'a' } }] },
+      'h/',
+      { headers: { x: 'ab' } },
+      true,
+    ],
+    [
+      'for a header by regex, as a whole',
+      { headers: [{ name: 'x', match: { kind: 'regex', value: 'a|b' } }] },
+      'h/',
+      { headers: { x: 'ab' } },
+      false,
+    ],
+    [
+      'not when a header is missing that must be there',
+      { headers: [{ name: 'x', match: { kind: 'present' } }] },
+      'h/',
+      {},
+      false,
+    ],
+    [
+      'not when a header is there that must not be',
+      { withoutHeaders: [{ name: 'x', match: { kind: 'present' } }] },
+      'h/',
+      { headers: { x: '' } },
+      false,
+    ],
+    [
+      'when a header that is not there must not be so',
+      { withoutHeaders: [{ name: 'x', match: exact('1') }] },
+      'h/',
+      {},
+      true,
+    ],
+    [
+      'not when a header begins as it must not',
+      { withoutHeaders: [{ name: 'x', match: { kind: 'prefix', value: 'a' } }] },
+      'h/',
+      { headers: { x: 'ab' } },
+      false,
+    ],
+    ['for a parameter that is there', { queryParams: [{ name: 'q', match: { kind: 'present' } }] }, 'h/?q', {}, true],
+    [
+      'for a parameter that begins so',
+      { queryParams: [{ name: 'q', match: { kind: 'prefix', value: 'a' } }] },
+      'h/?q=ab',
+      {},
+      true,
+    ],
+    [
+      'for a parameter in its own case only',
+      { queryParams: [{ name: 'Q', match: { kind: 'present' } }] },
+      'h/?q',
+      {},
+      false,
+    ],
+    ['for the first of several values', { queryParams: [{ name: 'q', match: exact('b') }] }, 'h/?q=a&q=b', {}, false],
+    [
+      'for all of its parameters',
+      {
+        queryParams: [
+          { name: 'q', match: exact('a') },
+          { name: 'r', match: exact('b') },
+        ],
+      },
+      'h/?q=a',
+      {},
+      false,
+    ],
     ['for its parameter', { queryParams: [{ name: 'q', match: exact('a b') }] }, 'h/?q=a%20b', {}, true],
     ['not for another value', { queryParams: [{ name: 'q', match: exact('a') }] }, 'h/?q=b', {}, false],
     ['not without its parameter', { queryParams: [{ name: 'q', match: exact('a') }] }, 'h/', {}, false],
@@ -271,6 +347,57 @@ suite('a request takes', () => {
       sampleRule('here', { port: 80, gateways: ['shop/front'] }),
     ]
     assert.equal(routed(build([sampleGateway()], [sampleVirtualService({ http })]), 'h/'), 'shop/web/here')
+  })
+
+  test('a rule whose first match does not hold by another one', () => {
+    const match = [prefix('/a'), { method: { kind: 'exact', value: 'PUT' } as const }].map((fields) =>
+      sampleMatch(fields),
+    )
+    const table = build([sampleGateway()], [sampleVirtualService({ http: [{ ...sampleRule('r'), match }] })])
+    assert.equal(routed(table, 'h/b'), 'no-rule')
+    assert.equal(routed(table, 'h/b', { method: 'PUT' }), 'shop/web/r')
+    assert.equal(routed(table, 'h/ab'), 'shop/web/r')
+  })
+
+  test('the part of its path that its rule matched', () => {
+    const http = [
+      sampleRule('prefix', prefix('/api')),
+      sampleRule('exact', { uri: { kind: 'exact', value: '/x' } }),
+      sampleRule('method', { method: { kind: 'exact', value: 'PUT' } }),
+      sampleRule('all'),
+    ]
+    const hosts = hostsOf(build([sampleGateway()], [sampleVirtualService({ http })]).listeners[0])
+    const matched = (address: string, asked?: Asked) => {
+      const choice = chooseRoute(hosts, requestOf(address, asked))
+      return choice.kind === 'route' ? choice.matchedPrefix : choice.kind
+    }
+    assert.equal(matched('h/api/x'), '/api')
+    assert.equal(matched('h/x'), undefined)
+    assert.equal(matched('h/y', { method: 'PUT' }), '/')
+    assert.equal(matched('h/y'), '/')
+  })
+
+  test('no host of an address that nobody named, and any host where everybody is meant', () => {
+    const table = build(
+      [sampleGateway({ servers: [serverFor('a.org')] })],
+      [sampleVirtualService({ http: [sampleRule('r')] })],
+    )
+    for (const host of ['a.org', 'A.ORG', 'a.org:80', 'a.org.'])
+      assert.equal(routed(table, `${host}/`), 'shop/web/r', host)
+    for (const host of ['b.org', 'aa.org', 'x.a.org', 'org', ''])
+      assert.equal(routed(table, `${host}/`), 'unknown-host', host)
+  })
+
+  test('rules of one object once, also where two of its hosts come to the same', () => {
+    const table = build(
+      [sampleGateway({ servers: [serverFor('*.org', 'a.org')] })],
+      [sampleVirtualService({ hosts: ['a.org', '*'], http: [sampleRule('r')] })],
+    )
+    const host = hostsOf(table.listeners[0]).find('a.org')
+    assert.deepEqual(
+      host?.rules.map(({ id }) => id),
+      ['shop/web/r'],
+    )
   })
 
   test('no rule whose regex is none, while the others go on', () => {
@@ -561,6 +688,37 @@ suite('TLS', () => {
       ['shop/web/tcp#0'],
     )
   })
+})
+
+test('the same objects in any order make the same table', () => {
+  const gateways = ['a', 'b', 'c'].map((name) => sampleGateway({ name, servers: [serverFor(`${name}.org`, '*.net')] }))
+  const services = gateways.map(({ name }) => {
+    return sampleVirtualService({
+      name,
+      gateways: ['a', 'b', 'c'],
+      hosts: ['*'],
+      http: [sampleRule(name, { port: 80 })],
+    })
+  })
+  const textOf = ({ listeners, problems, counts }: RouteTable) => {
+    const hosts = [...hostsOf(listeners[0]).entries()].map(([pattern, { rules }]) => [
+      pattern,
+      rules.map(({ id }) => id),
+    ])
+    return JSON.stringify([listeners.map(({ port, gateways: names }) => [port, names]), hosts, problems, counts])
+  }
+  const expected = textOf(build(gateways, services))
+  assert.equal(textOf(build(gateways.toReversed(), services.toReversed())), expected)
+  assert.equal(textOf(build([...gateways.slice(1), ...gateways.slice(0, 1)], services)), expected)
+})
+
+test('an object that is bound twice is counted once, and one that is bound to nobody not at all', () => {
+  const services = [
+    sampleVirtualService({ gateways: ['front', './front', 'shop/front'], http: [sampleRule('a'), sampleRule('b')] }),
+    sampleVirtualService({ name: 'away', gateways: ['elsewhere'], http: [sampleRule('c')] }),
+  ]
+  const { counts, problems } = build([sampleGateway()], services)
+  assert.deepEqual([counts, problems], [{ gateways: 1, virtualServices: 1, rules: 2 }, []])
 })
 
 test('tcp rules hold for their port', () => {

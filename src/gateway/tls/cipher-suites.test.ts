@@ -29,3 +29,25 @@ test('old versions get the security level that has them', () => {
   assert.equal(chooseCiphers([], true).ciphers, 'DEFAULT@SECLEVEL=0')
   assert.equal(chooseCiphers(['AES128-SHA'], true).ciphers, `${tls13}:AES128-SHA:@SECLEVEL=0`)
 })
+
+test('every suite that the example of the Go system lists is known', () => {
+  const listed = [
+    ['TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA', 'ECDHE-ECDSA-AES256-SHA'],
+    ['TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384', 'ECDHE-ECDSA-AES256-GCM-SHA384'],
+    ['TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256', 'ECDHE-ECDSA-AES128-SHA256'],
+    ['TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384', 'ECDHE-RSA-AES256-GCM-SHA384'],
+    ['TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA', 'ECDHE-RSA-AES128-SHA'],
+    ['TLS_RSA_WITH_AES_128_GCM_SHA256', 'AES128-GCM-SHA256'],
+    ['ecdhe-rsa-aes128-gcm-sha256', 'ECDHE-RSA-AES128-GCM-SHA256'],
+  ] as const
+  for (const [suite, name] of listed) {
+    assert.deepEqual(chooseCiphers([suite], false), { ciphers: `${tls13}:${name}`, unknown: [] })
+  }
+})
+
+test('one that is not known takes nothing from the others', () => {
+  assert.deepEqual(chooseCiphers(['NULL-NOTHING', 'AES128-SHA', 'TLS_FALLBACK_SCSV'], false), {
+    ciphers: `${tls13}:AES128-SHA`,
+    unknown: ['NULL-NOTHING', 'TLS_FALLBACK_SCSV'],
+  })
+})
