@@ -7,7 +7,7 @@
  *    router-a            router-b
  *     edge-a1 ours        edge-b1 Go kind, reserves at cloud-1
  *     edge-a2 Go kind,    edge-b2 Go kind, reserves at cloud-2
- *       found by mDNS
+ *       found by mDNS     edge-b3 ours, found at cloud-2
  */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
@@ -16,10 +16,12 @@ import { after, before, test } from 'node:test'
 import { createLab, type Lab, type LabProcess, startTestServer } from '../lab/index.ts'
 import type { GoPeerSettings } from './support/go-peer.ts'
 import { bodyFrom, eventually, fetchFrom, statusOf, writeService } from './support/site.ts'
+import { startSteadyFlow } from './support/steady-flow.ts'
 
 const script = join(import.meta.dirname, 'support', 'go-peer.ts')
 const tunnelPort = 20_006
 const podPort = 8080
+const echoPort = 8082
 const clusterIPs = {
   'cloud-1': '10.96.0.1',
   'edge-a1': '10.96.0.2',
@@ -31,12 +33,13 @@ const rendezvous = 'EDGEMESH_PLAYGOUND'
 
 let lab: Lab
 let across: LabProcess
+const processes = new Map<string, LabProcess>()
 before(async () => {
   lab = await createLab({
     cloud: { 'cloud-1': { pods: ['web-cloud-1'] }, 'cloud-2': {} },
     lans: {
       a: { nodes: { 'edge-a1': { pods: ['web-edge-a1'] }, 'edge-a2': { pods: ['web-edge-a2'] } } },
-      b: { nodes: { 'edge-b1': { pods: ['web-edge-b1'] }, 'edge-b2': { pods: ['web-edge-b2'] } } },
+      b: { nodes: { 'edge-b1': { pods: ['web-edge-b1'] }, 'edge-b2': { pods: ['web-edge-b2'] }, 'edge-b3': {} } },
     },
   })
   for (const [node, clusterIP] of Object.entries(clusterIPs)) {
@@ -45,7 +48,7 @@ before(async () => {
     await writeService(lab, `web-${node}`, clusterIP, [{ node, host: pod, port: podPort }])
   }
   await startGoPeer('cloud-1', { isRelay: true })
-  await Promise.all(['cloud-2', 'edge-a1'].map(startAgent))
+  await Promise.all(['cloud-2', 'edge-a1', 'edge-b3'].map(startAgent))
   const relayOf = (name: string) => ({ name, address: `${lab.node(name).address}/tcp/${tunnelPort}` })
   const { address } = lab.pod('web-edge-a1')
   const requests = [
@@ -64,6 +67,7 @@ async function startGoPeer(name: string, changes: Partial<GoPeerSettings>): Prom
   const settings: GoPeerSettings = { name, psk, listenPort: tunnelPort, isRelay: false, requests: [], ...changes }
   const started = host.spawn([process.execPath, script, JSON.stringify(settings)])
   await started.waitForLine(/^ready$/m, 30_000)
+  processes.set(name, started)
   return started
 }
 
@@ -71,9 +75,10 @@ async function startAgent(name: string): Promise<void> {
   const relayNodes = ['cloud-1', 'cloud-2'].map((nodeName) => {
     return { nodeName, advertiseAddress: [lab.node(nodeName).address] }
   })
-  await lab.startAgent(name, {
+  const started = await lab.startAgent(name, {
     modules: { edgeTunnel: { enable: true, identity: 'derived', servers: [], relayNodes } },
   })
+  processes.set(name, started)
 }
 
 test('a node of the Go kind behind another NAT is reached through the relay named in relayNodes', async () => {
@@ -112,4 +117,30 @@ test('a target that the far agent cannot reach is a reset, not an empty answer',
     const { code, stderr } = await fetchFrom(lab.node('edge-a1'), 'http://10.96.0.9/')
     assert.equal(code, 56, stderr)
   })
+})
+
+test('nodes that no multicast reaches find each other at the relay, and tell their names', async () => {
+  for (const [name, other] of [
+    ['edge-a1', 'edge-b3'],
+    ['edge-b3', 'edge-a1'],
+  ] as const) {
+    await processes.get(name)?.waitForLine(new RegExp(`"peer":"${other}".*peer has told its name`), 30_000)
+  }
+})
+
+test('a flow ends soon after the only relay has fallen silent, though nobody else is heard', async (t) => {
+  const echo = lab.pod('web-edge-b1')
+  await startTestServer(echo, 'echo', { port: echoPort })
+  await writeService(lab, 'echo', '10.96.0.8', [{ node: 'edge-b1', host: echo, port: echoPort }])
+  for (const other of ['cloud-2', 'edge-a2', 'edge-b3']) await processes.get(other)?.stop('SIGKILL')
+  await eventually(20_000, async () => {
+    const servers = (await statusOf(lab.node('edge-a1'))).tunnel?.servers ?? []
+    assert.equal(servers.filter(({ connected }) => connected).length, 1)
+  })
+  await using flow = await startSteadyFlow(lab.node('edge-a1'), '10.96.0.8', 80)
+  processes.get('cloud-1')?.kill('SIGSTOP')
+  const start = performance.now()
+  await flow.ended(10_000)
+  t.diagnostic(`the flow ended ${(performance.now() - start).toFixed(0)} ms after the relay had fallen silent`)
+  processes.get('cloud-1')?.kill('SIGCONT')
 })

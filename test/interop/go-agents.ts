@@ -1,10 +1,11 @@
 /**
  * Our agents and agents of the Go system in one mesh, run by hand, because building the Go system takes its sources:
  *
- *     EDGEMESH_GO_AGENT=/path/to/edgemesh-agent scripts/isolated node test/interop/go-agents.ts [--relay ours|go] [--open] [--quick]
+ *     EDGEMESH_GO_AGENT=/path/to/edgemesh-agent scripts/isolated node test/interop/go-agents.ts [--relay ours|go] [--open] [--quick|--rendezvous]
  *
  * Each node runs one of the two kinds; every pair is asked for a page and for datagrams both ways, in the LAN and across
- * NATs. `--quick` asks for pages only.
+ * NATs. `--quick` asks for pages only. `--rendezvous` asks nothing, but waits until the nodes of different LANs know each
+ * other by name, which they can only learn from the relay.
  *
  *            cloud-1 relay, kube-apiserver
  *        ┌────────┴─────────┐
@@ -21,7 +22,15 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { stringify } from 'yaml'
 import { admin, ControlPlane } from '../envtest/index.ts'
-import { createLab, type Host, type Lab, type ManifestPort, serviceManifest, startTestServer } from '../lab/index.ts'
+import {
+  createLab,
+  type Host,
+  type Lab,
+  type LabProcess,
+  type ManifestPort,
+  serviceManifest,
+  startTestServer,
+} from '../lab/index.ts'
 import type { DatagramReport } from './datagram-client.ts'
 
 const { values } = parseArgs({
@@ -29,6 +38,7 @@ const { values } = parseArgs({
     relay: { type: 'string', default: 'go' },
     open: { type: 'boolean', default: false },
     quick: { type: 'boolean', default: false },
+    rendezvous: { type: 'boolean', default: false },
     verbose: { type: 'boolean', default: false },
   },
 })
@@ -49,6 +59,12 @@ const podPort = 8080
 const echoPort = 9053
 const patienceMs = 60_000
 
+/** Agents of the Go system that find no relay in their table tell of themselves again after two minutes. */
+const rendezvousPatienceMs = 240_000
+
+/** The Go system's tables take public addresses and private ones, but none of those that are for examples. */
+const listedAddress = '10.99.0.100'
+
 await using lab = await createLab({
   cloud: { 'cloud-1': { pods: ['web-cloud-1'] } },
   lans: {
@@ -59,8 +75,10 @@ await using lab = await createLab({
 await using plane = await ControlPlane.start({ host: lab.node('cloud-1') })
 const kubeConfig = await plane.writeKubeconfig('go', { token: admin.token })
 for (const [at, name] of names.entries()) await publish(lab, name, `10.96.7.${at + 1}`)
+if (values.rendezvous) await giveListedAddress(lab)
+const agents = new Map<string, LabProcess>()
 for (const name of names) await (kinds[name] === 'ours' ? startOurs(name) : startGo(name))
-const failed = await askAll()
+const failed = await (values.rendezvous ? askWhoIsKnown() : askAll())
 process.exitCode = failed === 0 ? 0 : 1
 
 async function publish(on: Lab, name: string, clusterIP: string): Promise<void> {
@@ -87,7 +105,8 @@ async function publish(on: Lab, name: string, clusterIP: string): Promise<void> 
 }
 
 function tunnelOf(host: Host) {
-  const relay = { nodeName: 'cloud-1', advertiseAddress: [lab.node('cloud-1').address] }
+  const relayAddress = values.rendezvous ? listedAddress : lab.node('cloud-1').address
+  const relay = { nodeName: 'cloud-1', advertiseAddress: [relayAddress] }
   return {
     enable: true,
     listenPort: tunnelPort,
@@ -98,7 +117,10 @@ function tunnelOf(host: Host) {
 
 async function startOurs(name: string): Promise<void> {
   const host = lab.node(name)
-  await lab.startAgent(name, { modules: { edgeTunnel: { ...tunnelOf(host), identity: 'derived', servers: [] } } })
+  const started = await lab.startAgent(name, {
+    modules: { edgeTunnel: { ...tunnelOf(host), identity: 'derived', servers: [] } },
+  })
+  agents.set(name, started)
 }
 
 async function startGo(name: string): Promise<void> {
@@ -110,6 +132,7 @@ async function startGo(name: string): Promise<void> {
   await writeFile(file, stringify({ kubeAPIConfig: { kubeConfig, contentType: 'application/json' }, modules }))
   const command = `cd ${folder} && exec ${goAgent} --config-file ${file} --v 4`
   const started = host.spawn(['sh', '-c', command], { env: { NODE_NAME: name, NAMESPACE: 'kubeedge' } })
+  agents.set(name, started)
   await delay(3000)
   if (started.exit !== undefined) throw new Error(started.output())
   if (values.verbose) setTimeout(() => console.log(started.output()), patienceMs).unref()
@@ -154,4 +177,40 @@ async function askDatagrams(from: string, to: string): Promise<string> {
   const who = name === to ? '' : ` from ${name}`
   const rest = `${afterPause ? '' : ', none after a pause'}${strange === 0 ? '' : `, ${strange} others`}`
   return `; datagrams${who}: ${whole.join(', ')} bytes, ${ofMany} of 30${rest}`
+}
+
+async function giveListedAddress(on: Lab): Promise<void> {
+  await on.node('cloud-1').exec(['ip', 'address', 'add', `${listedAddress}/32`, 'dev', 'eth0'])
+  for (const lan of ['a', 'b']) {
+    await on.router(lan).exec(['ip', 'route', 'add', listedAddress, 'via', on.node('cloud-1').address])
+  }
+}
+
+/** Prints who knows whom across LANs; gives the number of pairs with one of ours that do not know each other. */
+async function askWhoIsKnown(): Promise<number> {
+  const startedMs = performance.now()
+  const lanOf = (name: string) => name.replace(/\d$/, '')
+  const edges = names.filter((name) => name.startsWith('edge-'))
+  const pairs = edges.flatMap((from) => edges.filter((to) => lanOf(to) !== lanOf(from)).map((to) => ({ from, to })))
+  const waiting = new Set(pairs)
+  const isOurs = ({ from, to }: { readonly from: string; readonly to: string }) =>
+    kinds[from] === 'ours' || kinds[to] === 'ours'
+  while ([...waiting].some(isOurs) && performance.now() - startedMs < rendezvousPatienceMs) {
+    for (const pair of waiting) {
+      if (!namesKnownTo(pair.from).has(pair.to)) continue
+      waiting.delete(pair)
+      const took = ((performance.now() - startedMs) / 1000).toFixed(0)
+      console.log(`${pair.from} (${kinds[pair.from]}) knows ${pair.to} (${kinds[pair.to]}) after ${took} s`)
+    }
+    await delay(1000)
+  }
+  for (const { from, to } of waiting) console.log(`${from} (${kinds[from]}) does not know ${to} (${kinds[to]})`)
+  // Two of the Go system look for each other only once, when they start.
+  return [...waiting].filter(isOurs).length
+}
+
+/** As the agent's log says: its status lists also those that it was asked for. */
+function namesKnownTo(name: string): ReadonlySet<string> {
+  const told = /Discovery (?:to|from) ([\w-]+) :|"peer":"([\w-]+)"[^\n]*has told its name/g
+  return new Set([...(agents.get(name)?.output() ?? '').matchAll(told)].map(([, go, ours]) => go ?? ours ?? ''))
 }

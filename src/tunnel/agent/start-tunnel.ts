@@ -22,6 +22,7 @@ import type { Membership, Tunnel, TunnelOptions, TunnelStatus } from '../tunnel.
 import { createAcceptor, flowTimeoutMs, handleFlows, patienceMs } from './accept-flows.ts'
 import { endStale } from './end-stale.ts'
 import { tunnelLimitsOf } from './limits.ts'
+import { meetFound, rendezvousOf } from './meet-found.ts'
 import { News } from './news.ts'
 import { followOwnNetwork, type NetworkChange } from './own-network.ts'
 import { OwnRecord } from './own-record.ts'
@@ -65,7 +66,7 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   const acceptor = createAcceptor(parts)
   await handleFlows(parts, acceptor)
   await host.listen()
-  if (goPeers !== undefined) starting.use(goPeers.meetFound())
+  if (goPeers !== undefined) starting.use(meetFound({ ...parts, ...options, goPeers }))
   const mapper = mapPort(parts)
   const ownRecord = await createOwnRecord(parts)
   let table: LinkTable | undefined
@@ -140,6 +141,7 @@ function warnOfItself({ options, membership }: Parts, { peers, revoked }: Pick<M
 async function createParts(options: TunnelOptions, starting: AsyncDisposableStack): Promise<Parts> {
   const { config, stateDir, nodeName, role = 'agent', logger, metrics } = options
   const limits = tunnelLimitsOf(config)
+  const rendezvous = rendezvousOf(config)
   const membership = await loadMembership({ stateDir, nodeName, role }, config, logger)
   const ownPeerId = membership.identity.peerId
   const admission = await admissionRulesOf(config)
@@ -158,19 +160,18 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
       isShutOut: (peerId) => book.revoked.has(peerId),
       mayRelay,
       relayMeter: splices,
-      rendezvous: config.identity === 'derived' ? config.rendezvous : undefined,
+      rendezvous,
       logger,
     }),
   )
   const tasks = starting.use(createTaskGroup(logger))
-  const ownRelay = starting.use(new OwnRelay({ host, book, splices, mayRelay, logger, metrics }))
+  const ownRelay = starting.use(new OwnRelay({ host, book, splices, mayRelay, rendezvous, logger, metrics }))
   const links: ServerLink[] = []
   const ownName = nodeName
   const interfaceAddresses = () => announcedAddressesOf(options.interfaceAddresses(), config)
   const direct = new DirectConnector({ ownName, host, book, tasks, interfaceAddresses, logger })
-  const ownDerivedName = derivedNameOf({ nodeName, role })
-  const goPeers =
-    config.identity === 'derived' ? new GoPeers({ ownName: ownDerivedName, host, tasks, logger }) : undefined
+  const met = { ownName: derivedNameOf({ nodeName, role }), host, tasks, interfaceAddresses, logger }
+  const goPeers = rendezvous === undefined ? undefined : new GoPeers(met)
   const policy = pathPolicyOf(config.paths)
   const paths = new PeerPaths({
     host,

@@ -49,6 +49,8 @@ export interface Host extends AsyncDisposable {
   listen(): Promise<void>
   /** Multiaddresses of the listening sockets. */
   listening(): readonly string[]
+  /** Multiaddresses that peers are told by the library; none unless others must find us. */
+  announced(): readonly string[]
   /** The TCP port peers connect to; the chosen one when the configured port is 0. */
   listeningPort(): number
   /** Connects to exactly this multiaddress, whatever other connections there are. */
@@ -99,10 +101,12 @@ type ProxiedAddresses = Map<string, HttpProxy>
 
 type SilenceListeners = Set<(connection: PeerConnection) => void>
 
+/** What watching connections needs besides them. */
 interface WatchParts {
   readonly relays: ReadonlySet<string>
   readonly silent: SilenceListeners
   readonly peerIdOf: (text: string) => PeerId
+  readonly proxied: ProxiedAddresses
 }
 
 function hostOf(created: CreatedNode, { isRelay, port, keyRing }: NodeOptions): Host {
@@ -127,12 +131,15 @@ function hostOf(created: CreatedNode, { isRelay, port, keyRing }: NodeOptions): 
     async listen() {
       try {
         await node.start()
-        watching.use(watchConnections(created, isRelay ? serverSilence : agentSilence, { relays, silent, peerIdOf }))
+        watching.use(
+          watchConnections(created, isRelay ? serverSilence : agentSilence, { relays, silent, peerIdOf, proxied }),
+        )
       } catch (error) {
         throw listenFailureOf(error)
       }
     },
     listening,
+    announced: () => node.getMultiaddrs().map((address) => address.toString().replace(/\/p2p\/[^/]+$/, '')),
     listeningPort: () => Number(/\/tcp\/(\d+)/.exec(listening()[0] ?? '')?.[1] ?? 0),
     dial(multiaddress, signal, proxy) {
       if (proxy !== undefined) proxied.set(multiaddress, proxy)
@@ -177,7 +184,7 @@ async function handle(node: Libp2p, { protocol, maxStreams, onStream }: Protocol
 function watchConnections(
   { node, relay }: CreatedNode,
   policy: SilencePolicy,
-  { relays, silent, peerIdOf }: WatchParts,
+  { relays, silent, peerIdOf, proxied }: WatchParts,
 ): Disposable {
   const connections = () => openConnections(node)
   const onSilent = (connection: PeerConnection) => {
@@ -185,7 +192,19 @@ function watchConnections(
   }
   const servedOrIdle = (peer: PeerId) => (relay.reservations.has(peer) ? 'served' : 'idle')
   const restingUseOf = (peerId: string) => (relays.has(peerId) ? 'kept' : servedOrIdle(peerIdOf(peerId)))
-  return watchSilence({ policy, connections, restingUseOf, onSilent })
+  const isReachable = (connection: PeerConnection, signal: AbortSignal) => knock(connection, proxied, signal)
+  return watchSilence({ policy, connections, restingUseOf, isReachable, onSilent })
+}
+
+/** Whether a machine takes connections, or refuses them, where we have dialled this one. */
+async function knock(connection: PeerConnection, proxied: ProxiedAddresses, signal: AbortSignal): Promise<boolean> {
+  try {
+    const socket = await dialAgain(connection, proxied, signal)
+    socket.resetAndDestroy()
+    return true
+  } catch (error) {
+    return Reflect.get(Object(error), 'code') === 'ECONNREFUSED'
+  }
 }
 
 function onFound(node: Libp2p, listener: FoundListener): Disposable {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { type TestContext, test } from 'node:test'
+import { suite, type TestContext, test } from 'node:test'
 import type { PeerConnection } from './peer-connection.ts'
-import { agentSilence, serverSilence, watchSilence } from './silence.ts'
+import { agentSilence, type SilenceWatchOptions, serverSilence, watchSilence } from './silence.ts'
 
 /** A connection that a test plays: what it is used for, and what is done to it. */
 class PlayedConnection implements PeerConnection {
@@ -56,13 +56,19 @@ class PlayedConnection implements PeerConnection {
 }
 
 /** A clock, and connections under watch; the peer `relay` is a relay of ours, `client` is reached through us. */
-function watch(t: TestContext, connections: readonly PlayedConnection[], policy = agentSilence) {
+function watch(
+  t: TestContext,
+  connections: readonly PlayedConnection[],
+  policy = agentSilence,
+  isReachable?: SilenceWatchOptions['isReachable'],
+) {
   t.mock.timers.enable({ apis: ['setInterval', 'setTimeout'] })
   let nowMs = 100_000
   for (const connection of connections) connection.clock = () => nowMs
   const silent: string[] = []
   const watching = watchSilence({
     policy,
+    ...(isReachable !== undefined && { isReachable }),
     onSilent: ({ peerId }) => void silent.push(peerId),
     connections: () => connections.filter(({ aborted }) => aborted === ''),
     restingUseOf: (peerId) => (peerId === 'relay' ? 'kept' : peerId === 'client' ? 'served' : 'idle'),
@@ -247,4 +253,55 @@ test('flows through a silent relay end as soon when others are heard, else the l
   other.lastHeardMs = 108_000
   await pass(0.5)
   assert.equal(relay.aborted, 'nothing was heard for 9 s')
+})
+
+suite('a single relay with flows that says nothing', () => {
+  function silentRelay(t: TestContext, isReachable: SilenceWatchOptions['isReachable']) {
+    const relay = new PlayedConnection('relay')
+    const flows = new PlayedConnection('peer', 'relay')
+    flows.isBusy = true
+    flows.askedSinceMs = 100_100
+    return { relay, flows, ...watch(t, [relay, flows], agentSilence, isReachable) }
+  }
+
+  test('is given up within 5 s when its machine takes a new connection', async (t) => {
+    const knocks: string[] = []
+    const { relay, pass, silent } = silentRelay(t, ({ peerId }) => {
+      knocks.push(peerId)
+      return Promise.resolve(true)
+    })
+    await pass(2)
+    assert.deepEqual(knocks, [], 'it is asked first')
+    await pass(2)
+    assert.deepEqual([knocks, relay.aborted], [['relay'], ''])
+    await pass(0.5)
+    assert.deepEqual([silent, relay.aborted], [['relay'], 'nothing was heard for 5 s'])
+  })
+
+  test('keeps its flows for 12 s when that is not answered either: our own line may be away', async (t) => {
+    let knocks = 0
+    const { relay, pass } = silentRelay(t, (_connection, signal) => {
+      knocks += 1
+      return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+    })
+    await pass(11.5)
+    assert.equal(relay.aborted, '')
+    assert.ok(knocks >= 4 && knocks <= 7, `${knocks} knocks`)
+    await pass(0.5)
+    assert.equal(relay.aborted, 'nothing was heard for 12 s')
+  })
+
+  test('keeps them when it speaks again', async (t) => {
+    const { relay, pass } = silentRelay(t, () => Promise.resolve(true))
+    await pass(3)
+    relay.lastHeardMs = 103_000
+    await pass(8)
+    assert.equal(relay.aborted, '')
+  })
+
+  test('is not knocked at while nothing is sent', async (t) => {
+    const { flows, pass } = silentRelay(t, () => assert.fail('nobody waits'))
+    flows.askedSinceMs = 0
+    await pass(11)
+  })
 })

@@ -56,6 +56,8 @@ export interface SilenceWatchOptions {
   readonly connections: () => readonly PeerConnection[]
   /** What a connection to the peer is for while nothing is open on it. */
   readonly restingUseOf: (peerId: string) => 'idle' | 'kept' | 'served'
+  /** Whether the peer's machine takes a new connection on the same way; rejects when nothing tells. */
+  isReachable?(connection: PeerConnection, signal: AbortSignal): Promise<boolean>
   /** Told of each connection that is given up. */
   readonly onSilent?: (connection: PeerConnection) => void
   /** Time that never jumps; default `performance.now`. */
@@ -63,6 +65,10 @@ export interface SilenceWatchOptions {
 }
 
 const tickMs = 500
+
+/** A silent relay with flows gets a new connection after this long, and again while that is not answered. */
+const knockAfterMs = 2000
+const knockTimeoutMs = 1500
 
 /** Who is heard this long after a relay was asked in vain shows that the line is there. */
 const elsewhereMs = 1000
@@ -74,6 +80,9 @@ const elsewhereMs = 1000
 export function watchSilence(options: SilenceWatchOptions): Disposable {
   const { policy, connections, nowMs = () => performance.now() } = options
   const probing = new WeakSet<PeerConnection>()
+  const knocking = new WeakSet<PeerConnection>()
+  const answeredMs = new WeakMap<PeerConnection, number>()
+  const isLineThere = (connection: PeerConnection, askedMs: number) => (answeredMs.get(connection) ?? 0) > askedMs
   let lastTickMs = nowMs()
   let awakeSinceMs = lastTickMs
   const timer = setInterval(() => {
@@ -88,13 +97,26 @@ export function watchSilence(options: SilenceWatchOptions): Disposable {
   return { [Symbol.dispose]: () => clearInterval(timer) }
 
   function look(connection: PeerConnection, others: Others, now: number): void {
-    const { use, sinceMs } = useOf(connection, others, options)
+    const { use, sinceMs, doubtedSinceMs = now } = useOf(connection, others, { ...options, isLineThere })
     const { probeAfterMs = Number.POSITIVE_INFINITY, limitMs } = policy[use]
     const silentMs = now - Math.max(sinceMs, awakeSinceMs)
     if (silentMs >= limitMs) {
       connection.abort(new Error(`nothing was heard for ${Math.round((now - connection.lastHeardMs) / 1000)} s`))
       options.onSilent?.(connection)
-    } else if (silentMs >= probeAfterMs) probe(connection, limitMs)
+      return
+    }
+    if (silentMs >= probeAfterMs) probe(connection, limitMs)
+    if (now - Math.max(doubtedSinceMs, awakeSinceMs) >= knockAfterMs) knock(connection)
+  }
+
+  /** A machine that answers while its relay does not shows that it is the relay that is silent, not our own line. */
+  function knock(connection: PeerConnection): void {
+    if (options.isReachable === undefined || knocking.has(connection)) return
+    knocking.add(connection)
+    void isAnswered(options.isReachable, connection).then((isThere) => {
+      knocking.delete(connection)
+      if (isThere) answeredMs.set(connection, nowMs())
+    })
   }
 
   function probe(connection: PeerConnection, limitMs: number): void {
@@ -122,20 +144,27 @@ function relayedOf(all: readonly PeerConnection[]): Others['relayed'] {
   return relayed
 }
 
-/** What a connection is used for, and since when that has met with silence. */
+/**
+ * What a connection is used for, and since when that has met with silence; and since when it is in doubt whether the peer
+ * is silent or our own line.
+ */
 function useOf(
   connection: PeerConnection,
   { all, relayed }: Others,
-  { restingUseOf }: SilenceWatchOptions,
-): { readonly use: keyof SilencePolicy; readonly sinceMs: number } {
+  { restingUseOf, isLineThere }: SilenceWatchOptions & { isLineThere(of: PeerConnection, sinceMs: number): boolean },
+): { readonly use: keyof SilencePolicy; readonly sinceMs: number; readonly doubtedSinceMs?: number } {
   const { lastHeardMs, peerId } = connection
   const users = [connection, ...(relayed.get(peerId) ?? [])]
   const restingUse = restingUseOf(peerId)
   const sinceMs = longestWaitOf(users, lastHeardMs)
   const isBusy = users.some((user) => user.isBusy)
   // Flows on it would be lost for nothing when it is our own line that is away.
-  const mayEnd = (askedMs: number) => !isBusy || isOtherHeard(all, peerId, askedMs + elsewhereMs)
-  if (sinceMs !== undefined && restingUse === 'kept' && mayEnd(sinceMs)) return { use: 'relaying', sinceMs }
+  const mayEnd = (askedMs: number) =>
+    !isBusy || isOtherHeard(all, peerId, askedMs + elsewhereMs) || isLineThere(connection, askedMs)
+  if (sinceMs !== undefined && restingUse === 'kept') {
+    if (mayEnd(sinceMs)) return { use: 'relaying', sinceMs }
+    return { use: 'busy', sinceMs: lastHeardMs, doubtedSinceMs: sinceMs }
+  }
   if (isBusy) return { use: 'busy', sinceMs: lastHeardMs }
   if (sinceMs !== undefined) return { use: 'waiting', sinceMs }
   return { use: restingUse, sinceMs: lastHeardMs }
@@ -160,4 +189,12 @@ function isOtherHeard(all: readonly PeerConnection[], peerId: string, sinceMs: n
 async function ask(connection: PeerConnection, timeoutMs: number): Promise<void> {
   using limit = new TimeLimit(timeoutMs)
   await connection.probe(limit.signal).catch(() => {})
+}
+
+async function isAnswered(
+  isReachable: NonNullable<SilenceWatchOptions['isReachable']>,
+  connection: PeerConnection,
+): Promise<boolean> {
+  using limit = new TimeLimit(knockTimeoutMs)
+  return await isReachable(connection, limit.signal).catch(() => false)
 }

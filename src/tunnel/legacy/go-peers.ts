@@ -1,11 +1,14 @@
+import type { InterfaceAddress } from '../../linux/index.ts'
 import { type ByteStream, resetStream } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
-import { type TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import { sleep, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import type { FlowAcceptor } from '../flows/flow-acceptor.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import { deriveIdentity } from '../identity/derived-key.ts'
-import { answerNames, discoveryProtocol, exchangeNames } from './discovery.ts'
+import { directAddressesOf } from '../paths/direct-addresses.ts'
+import type { DhtPeer } from './dht-messages.ts'
+import { answerNames, discoveryProtocol, exchangeNames, type FoundBy } from './discovery.ts'
 import { proxyMessages, proxyProtocol } from './proxy-handshake.ts'
 
 /** What meeting nodes of the Go system needs. */
@@ -14,7 +17,17 @@ export interface GoPeersOptions {
   readonly ownName: string
   readonly host: Host
   readonly tasks: TaskGroup
+  /** Of this node and its LAN neighbours. */
+  readonly interfaceAddresses: () => readonly InterfaceAddress[]
   readonly logger: Logger
+}
+
+/** A peer to be met. */
+interface Found {
+  readonly peerId: string
+  readonly foundBy: FoundBy
+  /** Multiaddresses to be tried one after the other, with the peer's identity at the end. */
+  readonly ways: readonly string[]
 }
 
 /** Who serves the flows of nodes of the Go system. */
@@ -28,6 +41,12 @@ export interface FlowService {
 
 const handshakeTimeoutMs = 5000
 const dialTimeoutMs = 3000
+
+/** Peers that are met at the same time; a relay may know hundreds. */
+const maxMeeting = 4
+
+/** A connection through a relay that is made for the names alone ends after this, unless it is used. */
+const lingerMs = 1000
 
 /** Of its protocol, for people. */
 const limits =
@@ -49,6 +68,7 @@ export class GoPeers {
   readonly #identities = new Map<string, string>()
   readonly #names = new Map<string, string>()
   readonly #meeting = new Set<string>()
+  readonly #waiting = new Map<string, Found>()
   readonly #spoken = new Set<string>()
 
   constructor(options: GoPeersOptions) {
@@ -75,7 +95,22 @@ export class GoPeers {
 
   /** Meets the peers that are found in the LAN, until disposed. */
   meetFound(): Disposable {
-    return this.#options.host.onFound((peerId, addresses) => this.#meet(peerId, addresses))
+    return this.#options.host.onFound((peerId, addresses) => {
+      if (this.#isDirect(peerId)) return
+      this.#meet({ peerId, foundBy: 'MDNS', ways: addresses.map((address) => `${address}/p2p/${peerId}`) })
+    })
+  }
+
+  /** Meets a node that a relay knows: directly where one of its addresses promises that, else once through the relay. */
+  meetThrough({ peerId, addresses }: DhtPeer, relayPeerId: string): void {
+    const { host, interfaceAddresses } = this.#options
+    const direct = this.#isDirect(peerId) ? [] : directAddressesOf(addresses, interfaceAddresses(), host.announced())
+    const ways = direct.map(({ multiaddress }) => `${multiaddress}/p2p/${peerId}`)
+    const [relay] = host.connectionsTo(relayPeerId)
+    if (!this.#names.has(peerId) && relay !== undefined) {
+      ways.push(`${relay.address.replace(/\/p2p\/.*/, '')}/p2p/${relayPeerId}/p2p-circuit/p2p/${peerId}`)
+    }
+    if (ways.length > 0) this.#meet({ peerId, foundBy: 'DHT', ways })
   }
 
   /** The identity that a node of this name has. */
@@ -122,31 +157,48 @@ export class GoPeers {
     })
   }
 
-  #meet(peerId: string, addresses: readonly string[]): void {
-    const { host, tasks, logger } = this.#options
-    if (this.#meeting.has(peerId) || peerId === host.peerId) return
-    if (host.connectionsTo(peerId).some(({ relayPeerId }) => relayPeerId === undefined)) return
+  #isDirect(peerId: string): boolean {
+    return this.#options.host.connectionsTo(peerId).some(({ relayPeerId }) => relayPeerId === undefined)
+  }
+
+  #meet(found: Found): void {
+    const { peerId } = found
+    if (peerId === this.#options.host.peerId || this.#meeting.has(peerId)) return
+    if (this.#meeting.size >= maxMeeting) {
+      if (this.#waiting.size < maxKnown) this.#waiting.set(peerId, found)
+      return
+    }
     this.#meeting.add(peerId)
-    tasks.run('peer found in the LAN', async (stopping) => {
+    this.#options.tasks.run('peer that was found', async (stopping) => {
       try {
-        await this.#connect(peerId, addresses, stopping)
+        await this.#connect(found, stopping)
       } catch (error) {
-        logger.debug({ peer: peerId, error }, 'found peer not met')
+        this.#options.logger.debug({ peer: peerId, error }, 'found peer not met')
       } finally {
         this.#meeting.delete(peerId)
+        this.#meetNext()
       }
     })
   }
 
-  async #connect(peerId: string, addresses: readonly string[], stopping: AbortSignal): Promise<void> {
+  #meetNext(): void {
+    for (const [peerId, next] of this.#waiting) {
+      this.#waiting.delete(peerId)
+      this.#meet(next)
+      return
+    }
+  }
+
+  async #connect({ peerId, foundBy, ways }: Found, stopping: AbortSignal): Promise<void> {
     const { host, ownName } = this.#options
     const failures: string[] = []
-    for (const address of addresses) {
+    for (const way of ways) {
       using limit = new TimeLimit(dialTimeoutMs, stopping)
       try {
-        const connection = await host.dial(`${address}/p2p/${peerId}`, limit.signal)
+        const connection = await host.dial(way, limit.signal)
         const stream = await connection.openStream(discoveryProtocol, limit.signal)
-        await this.#learn(await exchangeNames(stream, 'MDNS', ownName, limit.signal), connection)
+        await this.#learn(await exchangeNames(stream, foundBy, ownName, limit.signal), connection)
+        this.#endUnused(connection)
         return
       } catch (error) {
         stopping.throwIfAborted()
@@ -156,13 +208,22 @@ export class GoPeers {
     throw new Error(`Cannot connect to ${peerId}: ${failures.join('; ')}`)
   }
 
+  /** Flows find their way through relays by themselves, and a hundred idle connections would be of no use. */
+  #endUnused(connection: PeerConnection): void {
+    if (connection.relayPeerId === undefined) return
+    this.#options.tasks.run('connection for names', async (stopping) => {
+      await sleep(lingerMs, stopping)
+      if (!connection.isBusy) connection.abort(new Error('names are exchanged'))
+    })
+  }
+
   async #learn(name: string, { peerId, address }: PeerConnection): Promise<void> {
     const { logger } = this.#options
     if ((await this.identityOf(name)) !== peerId) {
       logger.warn({ peer: peerId, node: name }, 'peer ignored: its identity does not follow from the name it gives')
       return
     }
-    if (this.#names.get(peerId) !== name) logger.info({ peer: name, address }, 'node of the Go system met')
+    if (this.#names.get(peerId) !== name) logger.info({ peer: name, address }, 'peer has told its name')
     if (this.#names.size >= maxKnown) this.#names.clear()
     this.#names.set(peerId, name)
   }

@@ -72,10 +72,36 @@ for (const isStranded of [true, false]) {
   })
 }
 
-test('an attempt that takes long is waited for no more than a moment', async (t) => {
-  const { connector } = createConnector(t)
+/** How long flows wait for an attempt that neither succeeds nor fails, to the nearest step. */
+async function waitFor(t: TestContext, connector: LinkConnector): Promise<number> {
+  let isOver = false
+  const waiting = connector.attemptSettled('peer', never).then(() => {
+    isOver = true
+  })
+  for (let stepMs = 50; stepMs <= 5000; stepMs += 50) {
+    t.mock.timers.tick(50)
+    await new Promise((resolve) => setImmediate(resolve))
+    if (!isOver) continue
+    await waiting
+    return stepMs
+  }
+  return assert.fail('flows wait for ever')
+}
+
+test('flows wait for the first link as long as a long line needs, for a moment when the last attempt failed', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1000 })
+  const { connector, fail } = createConnector(t)
   connector.want('peer', 'shared')
-  await connector.attemptSettled('peer', never)
+  const firstMs = await waitFor(t, connector)
+  assert.ok(firstMs >= 1000 && firstMs <= 1500, `${firstMs} ms`)
+  const settled = connector.attemptSettled('peer', never)
+  fail()
+  await settled
+  await new Promise((resolve) => setImmediate(resolve))
+  t.mock.timers.tick(10_000)
+  connector.want('peer', 'shared')
+  const nextMs = await waitFor(t, connector)
+  assert.ok(nextMs <= 100, `${nextMs} ms`)
 })
 
 test('other kinds of links are not waited for', async (t) => {

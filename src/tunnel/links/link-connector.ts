@@ -47,8 +47,12 @@ const aliveMs = 2000
 export const wantedLinks: Readonly<Record<LinkKind, number>> = { shared: 2, bulk: 4, datagram: 1 }
 const maxAsksPerConnection = 16
 
-/** New flows wait this long for the first link: what begins on a slower carrier stays there. */
-const hopeMs = 100
+/**
+ * New flows wait this long for the first link: what begins on a slower carrier stays there. A line of 100 ms needs it.
+ * Where the last attempt failed, they wait for a moment only.
+ */
+const hopeMs = 1500
+const faintHopeMs = 100
 
 interface Attempts {
   failed: number
@@ -102,12 +106,14 @@ export class LinkConnector {
   }
 
   /**
-   * Resolves when the shared link that is being made stands or fails, and in any case a moment after it was begun; at
+   * Resolves when the shared link that is being made stands or fails, and in any case some time after it was begun; at
    * once when none is being made. Rejects with the signal's reason.
    */
   async attemptSettled(peerId: string, signal: AbortSignal): Promise<void> {
-    const attempt = this.#attempts.get(peerId)?.running.get('shared')
-    const leftMs = attempt === undefined ? 0 : attempt.startedMs + hopeMs - performance.now()
+    const attempts = this.#attempts.get(peerId)
+    const attempt = attempts?.running.get('shared')
+    const limitMs = attempts?.failed === 0 ? hopeMs : faintHopeMs
+    const leftMs = attempt === undefined ? 0 : attempt.startedMs + limitMs - performance.now()
     if (attempt === undefined || leftMs <= 0) return
     using limit = new TimeLimit(leftMs, signal)
     await Promise.race([attempt.settled, aborted(limit.signal)])

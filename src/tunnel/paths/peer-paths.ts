@@ -53,6 +53,9 @@ const suspectMs = 10_000
 const enoughLinks = 2
 const relayTimeoutMs = 5000
 
+/** A link through a relay takes as many round trips as a connection; flows do not wait for one that takes longer. */
+const linkPatienceMs = 1500
+
 /** Where relays carry no flows, these wait for a hole to be punched. */
 const directPatienceMs = 7000
 
@@ -109,9 +112,10 @@ export class PeerPaths implements CarrierSource {
     }
   }
 
-  /** The first link along a connection when that comes within a moment, else the connection: a flow stays where it begins. */
+  /** The first link along a connection when that comes soon, else the connection: a flow stays where it begins. */
   async #alongWith(connection: PeerConnection, nodeName: string, signal: AbortSignal): Promise<Carrier> {
-    await this.#links?.attemptSettled(connection.peerId, signal)
+    const isNear = this.#relays.patienceMs(connection.relayPeerId) <= linkPatienceMs
+    if (isNear) await this.#links?.attemptSettled(connection.peerId, signal)
     const linked = this.#linkedTo(nodeName)
     if (linked !== undefined) return linked
     // Agreeing on a protocol takes an answer, which is a sign of life.

@@ -2,6 +2,7 @@ import type { Logger, Metrics } from '../../observability/index.ts'
 import type { TunnelConfig } from '../config.ts'
 import { type ServedDirectory, serveDirectory } from '../directory/serve-directory.ts'
 import type { Host } from '../host/host.ts'
+import { serveRendezvous } from '../legacy/serve-rendezvous.ts'
 import { serveDialBacks } from '../nat/dial-back.ts'
 import { serveObservations } from '../punch/observation.ts'
 import type { RecordBook } from '../records/record-book.ts'
@@ -16,6 +17,8 @@ export interface RelayOptions {
   readonly splices: SpliceBook
   /** Peers that may be joined to others. */
   readonly mayRelay: (peerId: string) => boolean
+  /** Under which nodes of a mesh of derived identities find each other here; absent without such nodes. */
+  readonly rendezvous?: string | undefined
   readonly logger: Logger
   readonly metrics: Metrics
 }
@@ -37,7 +40,7 @@ export function spliceLimitsOf(relay: TunnelConfig['relay']): Pick<SpliceLimits,
 
 /** Serves the directory, joins links, and tells agents how they are seen and who has used up what this relay carries. */
 export async function serveRelay(options: RelayOptions): Promise<ServedRelay> {
-  const { host, book, logger } = options
+  const { host, book, rendezvous, logger } = options
   await using starting = new AsyncDisposableStack()
   const directory = starting.use(await serveDirectory(options))
   const nameOf = (peerId: string) => book.nameOf(peerId) ?? peerId
@@ -46,6 +49,7 @@ export async function serveRelay(options: RelayOptions): Promise<ServedRelay> {
   starting.use(await serveSplices({ ...options, nameOf, onCapped }))
   starting.use(serveObservations(host))
   starting.use(await serveDialBacks(host, logger))
+  if (rendezvous !== undefined) starting.use(await serveRendezvous({ host, rendezvous, logger }))
   const running = starting.move()
   return { directory, [Symbol.asyncDispose]: () => running.disposeAsync() }
 }

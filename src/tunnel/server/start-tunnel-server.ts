@@ -1,5 +1,6 @@
 import type { Logger } from '../../observability/index.ts'
 import { TaskGroup } from '../../runtime/index.ts'
+import { rendezvousOf } from '../agent/meet-found.ts'
 import type { ServedDirectory } from '../directory/serve-directory.ts'
 import { createHost, type Host } from '../host/host.ts'
 import type { KeyRing } from '../identity/key-ring.ts'
@@ -54,7 +55,9 @@ export async function startTunnelServer(options: TunnelServerOptions): Promise<T
       logger,
     }),
   )
-  const { directory } = starting.use(await serveRelay({ host, book, splices, mayRelay, logger, metrics }))
+  const rendezvous = rendezvousOf(config)
+  const served = { host, book, splices, mayRelay, rendezvous, logger, metrics }
+  const { directory } = starting.use(await serveRelay(served))
   starting.use(endRevoked(host, book))
   if (keyRing !== undefined) starting.use(followKeys(keyRing, logger))
   await host.listen()
