@@ -77,7 +77,8 @@ export async function untilStopped<R extends Role>(base: Boot<R>): Promise<void>
   const { native, serviceManager, signal, loggerOf } = base
   const logger = loggerOf(base.loaded.role)
   const collect = lastResortCollection()
-  await using _trim = startMemoryTrim({ native, collect, busyPart: createBusyMeter(), logger })
+  const seen = { busyPart: createBusyMeter(), heldBytes: () => process.memoryUsage.rss() }
+  await using _trim = startMemoryTrim({ native, collect, ...seen, logger })
   serviceManager.ready()
   await aborted(signal)
   serviceManager.stopping()

@@ -5,14 +5,14 @@ import { aborted } from '../runtime/index.ts'
 import { createBusyMeter, lastResortCollection, startMemoryTrim } from './trim-memory.ts'
 
 /** Runs a trim whose waits pass at once; `busy` is what it finds at each look, the first of which begins to measure. */
-async function stepsWith(busy: readonly number[]): Promise<readonly string[]> {
+async function stepsWith(busy: readonly number[], heldBytes = 90e6): Promise<readonly string[]> {
   const steps: string[] = []
   const parts = [...busy]
   const { promise: done, resolve } = Promise.withResolvers<void>()
   await using _trim = startMemoryTrim({
     native: {
       releaseMemory() {
-        resolve()
+        if (parts.length === 0) resolve()
         return steps.push('released')
       },
     },
@@ -22,6 +22,7 @@ async function stepsWith(busy: readonly number[]): Promise<readonly string[]> {
       steps.push(`busy ${part}`)
       return part
     },
+    heldBytes: () => heldBytes,
     wait: async (durationMs) => void steps.push(`waited ${durationMs}`),
     logger: silentLogger,
   })
@@ -30,8 +31,14 @@ async function stepsWith(busy: readonly number[]): Promise<readonly string[]> {
 }
 
 test('an idle process collects its garbage and then gives memory back, once, after it has settled', async () => {
-  const expected = ['waited 10000', 'busy 1', 'waited 5000', 'busy 0.01', 'collected', 'released']
+  const expected = ['waited 500', 'waited 10000', 'busy 1', 'waited 5000', 'busy 0.01', 'collected', 'released']
   assert.deepEqual(await stepsWith([1, 0.01]), expected)
+})
+
+test('a start that took much gives back at once, and what was left when the process is idle', async () => {
+  const steps = await stepsWith([1, 0.01], 180e6)
+  assert.deepEqual(steps.slice(0, 4), ['waited 500', 'collected', 'released', 'waited 10000'])
+  assert.deepEqual(steps.slice(-3), ['busy 0.01', 'collected', 'released'])
 })
 
 test('a busy process is left alone until it is idle', async () => {
@@ -47,6 +54,7 @@ test('a process that ends before is not trimmed', async () => {
     native: { releaseMemory: () => steps.push('released') },
     collect: () => void steps.push('collected'),
     busyPart: () => 0,
+    heldBytes: () => 180e6,
     async wait(_durationMs, signal) {
       resolve()
       await aborted(signal)

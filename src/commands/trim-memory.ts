@@ -11,10 +11,16 @@ export interface MemoryTrimOptions {
   readonly collect: (() => void) | undefined
   /** The part of the time, 0 to 1, that this process was busy since the last call. */
   readonly busyPart: () => number
+  /** What the process holds now. */
+  readonly heldBytes: () => number
   /** Default `sleep`. */
   readonly wait?: (durationMs: number, signal: AbortSignal) => Promise<void>
 }
 
+/** The start is over, and only its first clients wait. */
+const startedMs = 500
+/** Twice what an agent of a small cluster holds: the rest is mostly garbage of the first lists. */
+const muchBytes = 130e6
 /** Servers and peers are met, the first records exchanged. */
 const settleMs = 10_000
 const lookMs = 5_000
@@ -24,12 +30,15 @@ const idlePart = 0.05
 /**
  * Gives back, once, the memory that only the start needed: its garbage, and the pages of code that ran once. That is a
  * third of what an idle agent holds. It stops the process for a tenth of a second, so it waits for quiet after the
- * start; and it is not repeated, because whatever runs later is what is needed.
+ * start; and it is not repeated, because whatever runs later is what is needed. Only a start that took much gives back
+ * at once as well: other processes of a small machine start now too.
  */
 export function startMemoryTrim(options: MemoryTrimOptions): AsyncDisposable {
   const { logger, wait = sleep } = options
   const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
   tasks.run('memory trim', async (signal) => {
+    await wait(startedMs, signal)
+    if (options.heldBytes() > muchBytes) trim(options)
     await wait(settleMs, signal)
     options.busyPart()
     do await wait(lookMs, signal)

@@ -1,18 +1,18 @@
 import type { Snapshot } from '../catalog/index.ts'
-import { type NetworkView, readBridgeNetfilter } from '../linux/index.ts'
+import { readBridgeNetfilter } from '../linux/index.ts'
 import { type Endpoint, type Ipv4Network, parseIpv4Network, type Service } from '../model/index.ts'
 import type { ByteStream } from '../net/index.ts'
 import { describeError } from '../observability/index.ts'
-import { backoffDelayMs, type ShardedMap, sleep, TaskGroup } from '../runtime/index.ts'
+import { backoffDelayMs, sleep, TaskGroup } from '../runtime/index.ts'
 import { type Addressing, createAddressing, createFarAddressing, type FarAddressing } from './addressed-entries.ts'
 import { createDepartedDestinations } from './departed-destinations.ts'
 import { bothOf, createDesiredStateMaker, createRouteMaker, hasLostRoutes } from './desired-state.ts'
 import { createDirectEvidence, type DirectEvidence } from './direct-evidence.ts'
-import { createFarEndpointPlanner, createFarServicePorts, type FarEndpoint, farEndpointIdOf } from './endpoint-plan.ts'
+import { createFarEndpointPlanner, createFarServicePorts, farEndpointIdOf } from './endpoint-plan.ts'
 import { sweepFormerAgent } from './former-agent.ts'
 import { createHealthChecks, type HealthChecks } from './health-checks.ts'
 import { type NetworkFacts, networkFactsOf } from './kernel/network-facts.ts'
-import { createKernelReconciler, type DesiredKernelState, type KernelReconciler } from './kernel/reconciler.ts'
+import { createKernelReconciler, type KernelReconciler } from './kernel/reconciler.ts'
 import { createEndpointProbe, createSuspectingDialer, type EndpointProbe } from './l4/endpoint-probe.ts'
 import { listenOnFreePort, listenOnOneMore } from './listen-on-free-port.ts'
 import { createNearNodes, type NearNodes } from './near-nodes.ts'
@@ -22,10 +22,11 @@ import { createAskedServicePort } from './reach/asked-service-port.ts'
 import type { Reachability } from './reach/reachability.ts'
 import { createReachingDialer } from './reach/reaching-dialer.ts'
 import { reachabilityFor } from './reachability-for.ts'
-import { createServicePlanner, type PlannedServicePort, type PlanOptions, type ServicePlan } from './service-plan.ts'
+import { createServicePlanner, type PlanOptions } from './service-plan.ts'
 import type { ServiceProxy, ServiceProxyOptions, ServiceProxyStatus } from './service-proxy-options.ts'
 import { createSyntheticPools, type SyntheticAddresses } from './synthetic-addresses.ts'
-import type { UserspaceProxy, UserspaceRoute } from './userspace/userspace-proxy.ts'
+import type { UserspaceProxy } from './userspace/userspace-proxy.ts'
+import type { KnownNetwork, PlannedState, WantedState } from './wanted-state.ts'
 
 const checkIntervalMs = 500
 const burstMs = 20
@@ -65,31 +66,6 @@ const deviceOf = ({ common, config }: ServiceProxyOptions) => ({
   address: common.bridgeDeviceIP,
   syntheticRange: config.syntheticRange,
 })
-
-/** What follows from a snapshot and the state of the node. */
-interface WantedState {
-  readonly snapshot: Snapshot
-  readonly facts: NetworkFacts
-  readonly isDraining: boolean
-  readonly options: PlanOptions
-  readonly plan: ServicePlan
-  readonly far: readonly FarEndpoint[]
-  readonly departed: readonly PlannedServicePort[]
-  readonly asked: readonly PlannedServicePort[]
-  readonly others: readonly PlannedServicePort[]
-  readonly kernel: DesiredKernelState
-  readonly routes: ShardedMap<UserspaceRoute>
-  /** How many ServicePorts, and endpoints of headless Services, found the synthetic range full. */
-  readonly missing: number
-  readonly farMissing: number
-}
-
-/** The network of this node, and what it was read from. */
-interface KnownNetwork {
-  readonly basis: string
-  readonly view: NetworkView
-  readonly facts: NetworkFacts
-}
 
 /** What the proxy owns from the start. */
 interface CarryingParts {
@@ -310,20 +286,19 @@ class RunningServiceProxy implements ServiceProxy {
   async #wantedWithRoom(snapshot: Snapshot, facts: NetworkFacts): Promise<WantedState> {
     const { config, logger } = this.#options
     for (;;) {
-      const wanted = this.#wantedFor(snapshot, facts)
-      const isFull = wanted.missing > 0 && wanted !== this.#current
+      const planned = this.#plannedFor(snapshot, facts)
+      const isFull = planned.missing > 0 && planned !== this.#current
       if (!isFull || !(await listenOnOneMore(this.#userspace, config.listenPort, logger))) {
-        this.#rangeFull.tell(wanted.missing + wanted.farMissing)
-        return wanted
+        this.#rangeFull.tell(planned.missing + planned.farMissing)
+        return this.#wantedFrom(planned)
       }
       this.#wanted = undefined
     }
   }
 
-  /** The same object as long as nothing changed that it depends on. */
-  #wantedFor(snapshot: Snapshot, facts: NetworkFacts): WantedState {
+  /** The last wanted state as long as nothing changed that it depends on. */
+  #plannedFor(snapshot: Snapshot, facts: NetworkFacts): PlannedState | WantedState {
     const isDraining = this.#isDraining
-    const { config, common, dnsPort } = this.#options
     const options = this.#currentPlanOptions()
     const last = this.#wanted
     const isSameNode = last?.facts === facts && last.isDraining === isDraining
@@ -338,6 +313,16 @@ class RunningServiceProxy implements ServiceProxy {
     const addressed = this.#farAddressing(far)
     const { synthetic, missing } = this.#addressing(plan.servicePorts, addressed.addresses)
     const others = [...departed, ...this.#farServicePorts(far, addressed.addresses, options.reached), ...asked]
+    const full = { missing, farMissing: addressed.missing }
+    return { snapshot, facts, isDraining, options, plan, far, departed, asked, others, synthetic, ...full }
+  }
+
+  /** Only where all have their addresses: rules and routes of ten thousand ServicePorts are not made twice. */
+  #wantedFrom(planned: PlannedState | WantedState): WantedState {
+    const last = this.#wanted
+    if (last !== undefined && planned === last) return last
+    const { plan, others, synthetic, facts, isDraining, far } = planned
+    const { config, common, dnsPort } = this.#options
     const kernel = this.#desiredState({
       plan,
       others,
@@ -352,8 +337,7 @@ class RunningServiceProxy implements ServiceProxy {
     })
     const routes = this.#routesOf({ entries: [...plan.servicePorts, ...others], synthetic })
     this.#holdsUnused ||= last === undefined || last.far !== far || hasLostRoutes(last.routes, routes)
-    const full = { missing, farMissing: addressed.missing }
-    this.#wanted = { snapshot, facts, isDraining, options, plan, far, departed, asked, others, kernel, routes, ...full }
+    this.#wanted = { ...planned, kernel, routes }
     return this.#wanted
   }
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createCatalog } from '../../catalog/index.ts'
 import type { EndpointSlice } from '../../model/index.ts'
-import { createPlaces } from './places.ts'
+import { createPlaces, remotePlacesOf } from './places.ts'
 
 type Endpoints = readonly (readonly [node: string | undefined, address: string])[]
 
@@ -108,4 +108,27 @@ test('parts that did not change are the same objects', async () => {
   const moved = follow(catalog.current)
   assert.deepEqual([...moved.local].sort(), ['10.1.0.1', '10.1.0.2'])
   assert.equal(moved.remote, before.remote)
+})
+
+test('all places on other nodes are told once, for who only counts them', () => {
+  const { catalog } = setUp(
+    sliceOf('web', [
+      ['edge-a', '10.1.0.1'],
+      ['edge-b', '10.2.0.1'],
+      ['edge-b', '10.99.0.1'],
+      ['edge-b', '169.254.1.1'],
+      [undefined, '192.0.2.7'],
+    ]),
+    sliceOf('api', [
+      ['edge-b', '10.2.0.1'],
+      ['edge-c', '10.2.0.1'],
+    ]),
+  )
+  const isUsable = (address: string) => !address.startsWith('169.254.')
+  const places = [...remotePlacesOf(catalog.current, { nodeName: 'edge-a', isUsable })]
+  assert.deepEqual(places.map(({ nodeName, address }) => `${nodeName} ${address}`).sort(), [
+    'edge-b 10.2.0.1',
+    'edge-b 10.99.0.1',
+    'edge-c 10.2.0.1',
+  ])
 })

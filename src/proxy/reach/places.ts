@@ -37,8 +37,24 @@ export function createPlaces(options: PlacesOptions): (snapshot: Snapshot) => Pl
   }
 }
 
+/** Addresses of endpoints on other nodes, each once, for who looks at all of them and then forgets them. */
+export function* remotePlacesOf(
+  { slicesByService }: Pick<Snapshot, 'slicesByService'>,
+  { nodeName, isUsable }: Omit<PlacesOptions, 'isWanted'>,
+): Generator<AskedPlace> {
+  const seen = new Set<string>()
+  for (const slices of slicesByService.values()) {
+    for (const endpoint of endpointsOf(slices)) {
+      const id = placeIdOf(endpoint)
+      if (endpoint.nodeName === nodeName || seen.has(id) || !isUsable(endpoint.address)) continue
+      seen.add(id)
+      yield endpoint
+    }
+  }
+}
+
 /** An address that leads to one node or another. */
-export const placeIdOf = ({ nodeName, address }: AskedPlace): string => `${nodeName} ${address}`
+export const placeIdOf = ({ nodeName, address }: AskedPlace): string => [nodeName, address].join(' ')
 
 type Slices = (Snapshot['slicesByService'] extends { get(key: string): infer V } ? V : never) | undefined
 type Endpoint = AskedPlace & { readonly tcpPorts: readonly number[] }

@@ -7,8 +7,8 @@ import type { Logger } from '../../observability/index.ts'
 import type { ProxyConfig } from '../config.ts'
 import type { NetworkFacts } from '../kernel/network-facts.ts'
 import { type ReachAnswerer, startReachAnswerer } from './answerer.ts'
-import { type Confirmations, createConfirmations, type Place } from './confirmations.ts'
-import { createPlaces, type Places, placeIdOf } from './places.ts'
+import { type Confirmations, createConfirmations } from './confirmations.ts'
+import { createPlaces, type Places, placeIdOf, remotePlacesOf } from './places.ts'
 import { type AskedPlace, createQuestioner, type Questioner } from './questioner.ts'
 import { everythingReached, type ReachedEndpoints } from './reached-endpoints.ts'
 import { type RouteFacts, reasonAgainstRoute, routeFactsOf } from './routes.ts'
@@ -180,10 +180,8 @@ class RunningReachability implements Reachability {
   status(): readonly NodeReach[] {
     const known = new Map(this.#confirmations.status().map((place) => [placeIdOf(place), place]))
     const nodes = new Map<string, { direct: number; tunnelled: number; reason?: string }>()
-    const followed = this.#followed
-    const all =
-      followed === undefined ? [] : createPlaces({ ...this.#options, isWanted: () => true })(followed.snapshot).remote
-    for (const place of all) {
+    const snapshot = this.#followed?.snapshot
+    for (const place of snapshot === undefined ? [] : remotePlacesOf(snapshot, this.#options)) {
       const entry = nodes.get(place.nodeName) ?? { direct: 0, tunnelled: 0 }
       nodes.set(place.nodeName, entry)
       const reason = this.#reasonOf(place, known.get(placeIdOf(place)))
@@ -256,7 +254,7 @@ class RunningReachability implements Reachability {
     return this.#neighbours.names
   }
 
-  #reasonOf(place: Place, known: { readonly reason?: string } | undefined): string | undefined {
+  #reasonOf(place: AskedPlace, known: { readonly reason?: string } | undefined): string | undefined {
     const { mode, peers } = this.#options
     if (mode === 'direct') return undefined
     if (mode === 'tunnel') return 'edgeProxy.reachability is tunnel'
