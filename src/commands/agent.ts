@@ -67,6 +67,8 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const { excludedAddresses } = running.use(startAgentReload(base, context.env, tunnel))
   const peers = tunnel && reachPeersOf(tunnel)
   const proxied = { kernel, catalog, dialer, datagramDialer, peers, excludedAddresses }
+  // Half of the pages that the start has touched are of no more use; the first rules take the most memory there ever is.
+  base.native?.releaseMemory()
   proxy = rules && running.use(await beginProxy(base, { rules, ...proxied }))
   const hostRoutes = proxy && running.use(beginHostRoutes(base, proxied))
   const socks5 = await beginSocks5(running, base, reach, dialer)

@@ -10,7 +10,7 @@ import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { type ControlPlane, type SliceWatch, watchSlices, writeManyServices } from '../../envtest/index.ts'
 import { type Lab, type LabProcess, startTestServer } from '../../lab/index.ts'
-import { createClusterLab, eventually, statusOf, writeService } from './site.ts'
+import { createClusterLab, eventually, quickStatusOf, writeService } from './site.ts'
 import { type SteadyRequests, startSteadyRequests } from './steady-requests.ts'
 
 const port = 8080
@@ -28,8 +28,10 @@ export interface ScaleSite extends AsyncDisposable {
   readonly programmedMs: number
   /** Moves the endpoint of a Service to another pod: from its watch event until a new connection gets there. */
   changeMs(): Promise<number>
-  /** Resident memory of the agent in bytes, and the part that is no file. */
-  memory(): Promise<{ readonly rss: number; readonly anon: number }>
+  /** How long the agent runs. */
+  agentAgeMs(): number
+  /** Resident memory of the agent in bytes: now, and the most that it ever was. */
+  memory(): Promise<{ readonly now: number; readonly most: number }>
 }
 
 /** Makes the Services, then starts server and agent and waits for the last ServicePort. */
@@ -57,7 +59,7 @@ export async function startScaleSite(count: number): Promise<ScaleSite> {
     await move()
     await lab.startServer('relay')
     const startedAt = performance.now()
-    const agent = await lab.startAgent('cloud-1', {}, { readyTimeoutMs: 60_000 })
+    const agent = await lab.startAgent('cloud-1', {}, { readyTimeoutMs: 120_000 })
     await eventually(120_000, async () => assert.ok((await servicePortsIn(lab)) >= 2 * count))
     const programmedMs = performance.now() - startedAt
     const watch = stack.use(await watchSlices(plane, lab.node('cloud-1')))
@@ -69,6 +71,7 @@ export async function startScaleSite(count: number): Promise<ScaleSite> {
       writtenMs,
       programmedMs,
       changeMs: () => measureChange(move, watch, client),
+      agentAgeMs: () => performance.now() - startedAt,
       memory: () => memoryOf(agent.pid),
       [Symbol.asyncDispose]: () => stack.disposeAsync(),
     }
@@ -79,7 +82,7 @@ export async function startScaleSite(count: number): Promise<ScaleSite> {
 }
 
 async function servicePortsIn(lab: Lab): Promise<number> {
-  const { proxy } = await statusOf(lab.node('cloud-1'))
+  const { proxy } = await quickStatusOf(lab.node('cloud-1'))
   assert.equal(proxy?.problem, undefined)
   const { stdout } = await lab
     .node('cloud-1')
@@ -100,8 +103,8 @@ async function measureChange(move: () => Promise<string>, watch: SliceWatch, cli
   return arrivedAt - eventAt
 }
 
-async function memoryOf(pid: number): Promise<{ rss: number; anon: number }> {
+async function memoryOf(pid: number): Promise<{ now: number; most: number }> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8')
   const bytes = (field: string) => 1024 * Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status)?.[1])
-  return { rss: bytes('VmRSS'), anon: bytes('RssAnon') }
+  return { now: bytes('VmRSS'), most: bytes('VmHWM') }
 }
