@@ -9,7 +9,15 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import type { KubeObject } from '../envtest/index.ts'
-import { createLab, type Host, type Lab, type LabProcess, serviceManifest, startTestServer } from '../lab/index.ts'
+import {
+  createLab,
+  endpointSliceManifest,
+  type Host,
+  type Lab,
+  type LabProcess,
+  serviceManifest,
+  startTestServer,
+} from '../lab/index.ts'
 import { type DoubleStore, startDoubleStore } from './support/double-store.ts'
 import { runPod } from './support/pod.ts'
 import { addWebServices, edgemesh, eventually, get, resolve, statusOf, writeService } from './support/site.ts'
@@ -99,6 +107,35 @@ test('a metaServer that is killed costs nothing, and is followed again when it i
   const failed = requests.ended().filter(({ answer }) => answer !== 'web-edge-a1')
   assert.deepEqual(failed, [])
   assert.equal(agent.exit, undefined)
+})
+
+/** A Pod of the node, as kubelet reports it there. */
+function podAt(podIP: string): string {
+  return JSON.stringify({
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name: 'web-edge-a1', namespace: 'default' },
+    spec: { nodeName: 'edge-a1' },
+    status: { phase: 'Running', podIP, podIPs: [{ ip: podIP }], conditions: [{ type: 'Ready', status: 'True' }] },
+  })
+}
+
+test('after a reboot without the cloud a pod of the node is reached at its new address, which no slice tells', async (t) => {
+  const client = lab.pod('client-edge-a1')
+  const formerAddress = '10.244.250.7'
+  const httpPorts = [{ port: 80, targetPort: 8080 }]
+  const endpoints = [{ address: formerAddress, nodeName: 'edge-a1', podName: 'web-edge-a1' }]
+  await lab.writeManifest('pod.yaml', podAt(formerAddress))
+  await lab.writeManifest('moved.yaml', serviceManifest({ name: 'moved', clusterIP: '10.96.7.60', ports: httpPorts }))
+  await lab.writeManifest('moved-1.yaml', endpointSliceManifest({ serviceName: 'moved', ports: httpPorts, endpoints }))
+  await eventually(10_000, async () => void (await resolve(edge, 'moved')))
+  await assert.rejects(get(client, 'moved', '/', 1_000))
+  await agent.stop()
+  await edgemesh(edge, 'cleanup')
+  await lab.writeManifest('pod.yaml', podAt(lab.pod('web-edge-a1').address))
+  agent = await lab.startAgent('edge-a1', { kubeAPIConfig: { recheckPeriod: 2 } })
+  const ms = await eventually(10_000, async () => assert.equal(await get(client, 'moved', '/', 1_000), 'web-edge-a1'))
+  t.diagnostic(`reached ${ms.toFixed(0)} ms after the agent was ready`)
 })
 
 /** Who answers connections to the two pods behind `twins`, one after the other. */

@@ -33,6 +33,29 @@ test('a plain GET of the Services and the source see the same list', async () =>
   assert.deepEqual(site.services(), await listed())
 })
 
+test('is asked for JSON alone, and for the Pods of the own node, also by a configuration that speaks of protobuf', async () => {
+  await using site = await followDouble({
+    habits,
+    config: ({ url }) => ({ contentType: 'application/vnd.kubernetes.protobuf', metaServer: { server: url } }),
+    served: [paths.services, paths.nodes, paths.slicesV1, paths.pods],
+    source: { kinds, nodeName: 'edge-0' },
+    prepare: (double) => {
+      double.put(paths.services, serviceObject('web'))
+      double.put(paths.slicesV1, sliceObject('web', ['10.0.0.1']))
+      double.put(paths.pods, podObject('web-0', 'edge-0', '10.0.0.1'))
+      double.put(paths.pods, podObject('web-1', 'edge-1', '10.0.1.1'))
+    },
+  })
+  await site.synced()
+  await until(() => site.double.watches(paths.pods) === 1)
+  const accepted = new Set(site.double.requests.map(({ headers }) => headers.accept))
+  assert.deepEqual([...accepted], ['application/json'])
+  const podRequests = site.double.requests.filter(({ path }) => path === paths.pods)
+  assert.deepEqual([...new Set(podRequests.map(({ query }) => query.get('fieldSelector')))], ['spec.nodeName=edge-0'])
+  await until(() => site.catalog.current.podOf('shop', 'web-0') !== undefined)
+  assert.equal(site.catalog.current.podOf('shop', 'web-1'), undefined)
+})
+
 test('after a restart without the cloud local Pods are reached at their new addresses', async () => {
   await using site = await followDouble({
     habits,
