@@ -33,11 +33,11 @@ function createWay(path: string): Way {
   }
 }
 
-function createHedge(options: { readonly hasOther?: boolean } = {}) {
+function createHedge(options: { readonly hasOther?: boolean; readonly failures?: number } = {}) {
   const primary = createWay('relayed via one')
   const other = createWay('relayed via two')
   const { promise: asked, resolve: onAsked } = Promise.withResolvers<void>()
-  const seen = { heardMs: 0, probes: 0, silences: 0, asked }
+  const seen = { heardMs: 0, probes: 0, silences: 0, tries: 0, asked }
   const carrier = createHedgedCarrier(primary, {
     afterMs: 10,
     lastHeardMs: () => seen.heardMs,
@@ -46,6 +46,8 @@ function createHedge(options: { readonly hasOther?: boolean } = {}) {
     },
     alternative: async () => {
       onAsked()
+      seen.tries += 1
+      if (seen.tries <= (options.failures ?? 0)) throw new Error('the peer is not connected to this relay')
       return options.hasOther === false ? undefined : other
     },
     onSilent: () => {
@@ -71,6 +73,25 @@ suite('a flow', () => {
     assert.equal(await carrier.open(request, never), otherStream)
     assert.deepEqual([seen.probes, seen.silences], [1, 1])
     assert.equal(primary.signals[0]?.aborted, true)
+  })
+
+  test('is opened on the other way as soon as that works, also when it did not at first', async () => {
+    const { carrier, other, seen } = createHedge({ failures: 3 })
+    other.answer(otherStream)
+    assert.equal(await carrier.open(request, never), otherStream)
+    assert.deepEqual([seen.tries, seen.silences], [4, 1])
+  })
+
+  test('is not tried on other ways any more when the peer has been heard meanwhile', async () => {
+    const { carrier, primary, seen } = createHedge({ failures: 1000 })
+    const opening = carrier.open(request, never)
+    await seen.asked
+    seen.heardMs = Number.POSITIVE_INFINITY
+    const { tries } = seen
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    assert.ok(seen.tries <= tries + 1, `${seen.tries} tries`)
+    primary.answer(stream)
+    assert.equal(await opening, stream)
   })
 
   test('may still be answered on the first way', async () => {

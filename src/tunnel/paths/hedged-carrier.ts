@@ -16,8 +16,8 @@ export interface HedgeOptions {
 }
 
 /**
- * A carrier that opens each flow a second time, another way, when nothing is heard from the peer at all; whichever way
- * answers first is taken, and the other attempt given up. Nothing is sent before a flow is open, so nothing is sent twice.
+ * A carrier that opens each flow a second time, another way, when nothing is heard from the peer at all, and again while
+ * that fails; whichever way answers first is taken, and the other attempt given up. Nothing is sent before a flow is open, so nothing is sent twice.
  */
 export function createHedgedCarrier(primary: Carrier, options: HedgeOptions): Carrier {
   return {
@@ -52,6 +52,7 @@ function hedge<T>(primary: Carrier, options: HedgeOptions, signal: AbortSignal, 
   signal.addEventListener('abort', onAbort, { once: true })
   let pending = 0
   let isSettled = false
+  let isPrimaryOver = false
   const settle = (outcome: () => void) => {
     isSettled = true
     clearTimeout(timer)
@@ -59,7 +60,7 @@ function hedge<T>(primary: Carrier, options: HedgeOptions, signal: AbortSignal, 
     outcome()
     losers.abort(new Error('another way was faster'))
   }
-  const attempt = async (opened: Promise<T>, onWon: () => void) => {
+  const attempt = async (opened: Promise<T>, onWon: () => void, onLost = () => {}) => {
     pending += 1
     try {
       const result = await opened
@@ -70,6 +71,7 @@ function hedge<T>(primary: Carrier, options: HedgeOptions, signal: AbortSignal, 
       pending -= 1
       // The far end's own answer is the same on any way; a way that does not work leaves the other one.
       if (!isSettled && (error instanceof DialError || pending === 0)) settle(() => reject(error))
+      if (!isSettled) onLost()
     }
   }
   const throughOther = async () => {
@@ -77,14 +79,22 @@ function hedge<T>(primary: Carrier, options: HedgeOptions, signal: AbortSignal, 
     if (other === undefined) throw new Error('there is no other way')
     return await opening.open(other, losers.signal)
   }
+  // A peer that has lost this way may have to find its relay again first.
   const onSecondHalf = () => {
-    if (isSilent()) void attempt(throughOther(), () => isSilent() && options.onSilent())
+    if (isPrimaryOver || !isSilent()) return
+    const again = () => {
+      timer = setTimeout(onSecondHalf, options.afterMs)
+    }
+    void attempt(throughOther(), () => isSilent() && options.onSilent(), again)
   }
   const onFirstHalf = () => {
     if (isSilent()) options.probe()
     timer = setTimeout(onSecondHalf, options.afterMs / 2)
   }
+  const onPrimaryLost = () => {
+    isPrimaryOver = true
+  }
   let timer = setTimeout(onFirstHalf, options.afterMs / 2)
-  void attempt(opening.open(primary, losers.signal), () => {})
+  void attempt(opening.open(primary, losers.signal), () => {}, onPrimaryLost)
   return promise
 }
