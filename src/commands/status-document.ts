@@ -160,7 +160,9 @@ function renderTunnel(tunnel: TunnelStatus): string[] {
     const line = `peer      ${peer.name.padEnd(20)} ${facts}${reasonOf(peer.lastError)}`
     return peer.limits === undefined ? [line] : [line, `          limit: ${peer.limits}`]
   })
-  return [`tunnel    ${tunnel.peerId}, listens on ${listOf(tunnel.listen)}`, ...servers, ...peers]
+  const opened = tunnel.openedPort?.address
+  const router = opened === undefined ? [] : [`router    lets peers in at ${opened}`]
+  return [`tunnel    ${tunnel.peerId}, listens on ${listOf(tunnel.listen)}`, ...router, ...servers, ...peers]
 }
 
 function renderServer(server: TunnelServerStatus): string[] {

@@ -62,6 +62,8 @@ export interface ServerStatus {
 export interface TunnelStatus {
   readonly peerId: string
   readonly listen: readonly string[]
+  /** Where the router in front of this node lets peers in, or why it does not; absent where routers are not asked. */
+  readonly openedPort?: { readonly address?: string; readonly lastError?: string }
   readonly servers: readonly ServerStatus[]
   readonly peers: readonly PeerStatus[]
   /** Present while this agent relays for others. */

@@ -11,7 +11,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { createLab, type Lab, type LabProcess, startTestServer } from '../lab/index.ts'
-import { bodyFrom, eventually, quickStatusOf, writeService } from './support/site.ts'
+import { bodyFrom, configFileOf, edgemesh, eventually, quickStatusOf, writeService } from './support/site.ts'
 
 const routers = { pcp: 'PCP', pmp: 'NAT-PMP' } as const
 const sites = ['pcp', 'pmp', 'none'] as const
@@ -52,6 +52,13 @@ for (const [site, protocol] of Object.entries(routers)) {
     const line = await agents.get(site)?.waitForLine(/the router has opened a port for this node/, 20_000)
     assert.ok(line?.includes(`"${lab.router(site).address}:41000"`), line)
     assert.ok(line?.includes(protocol), line)
+    const { stdout } = await edgemesh(
+      lab.node(`edge-${site}`),
+      'status',
+      '--config',
+      configFileOf(lab.node(`edge-${site}`)),
+    )
+    assert.match(stdout, /^router {4}lets peers in at 203\.0\.113\.\d+:41000$/m)
   })
 }
 

@@ -99,7 +99,7 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   tasks.run('own network', (signal) => followNetwork(parts, { ownRecord, table, mapper }, signal))
   options.logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'tunnel listens')
   observe(parts)
-  return tunnelOf(parts, reload, starting.move())
+  return tunnelOf({ ...parts, mapper }, reload, starting.move())
 }
 
 async function setMembership(
@@ -256,6 +256,11 @@ function mapPort({ options, host, links, policy, tasks }: Parts): PortMapper | u
   return startPortMapping({ host, servers, interfaceAddresses, gateways, tasks, logger })
 }
 
+/** With what begins once the port listens. */
+interface RunningParts extends Parts {
+  readonly mapper: PortMapper | undefined
+}
+
 /** Who takes part in what becomes of the network. */
 interface Followers {
   readonly ownRecord: OwnRecord
@@ -291,7 +296,7 @@ function ownAddressesOf({ options, host, policy }: Parts, mapped?: SocketAddress
   return mapped === undefined ? own : [...own, tcpMultiaddressOf(mapped.address, mapped.port)]
 }
 
-function tunnelOf(parts: Parts, reload: Tunnel['reload'], running: AsyncDisposableStack): Tunnel {
+function tunnelOf(parts: RunningParts, reload: Tunnel['reload'], running: AsyncDisposableStack): Tunnel {
   const { options, paths, inbound, outbound, book } = parts
   const { logger, metrics } = options
   return {
@@ -315,8 +320,8 @@ function observe({ options: { metrics }, links, inbound, outbound }: Parts): voi
   ])
 }
 
-function statusOf(parts: Parts): TunnelStatus {
-  const { options, host, links, ownRelay, book, direct, paths, goPeers, inbound, outbound } = parts
+function statusOf(parts: RunningParts): TunnelStatus {
+  const { options, host, links, ownRelay, book, direct, paths, goPeers, mapper, inbound, outbound } = parts
   const agents = ownRelay.connected
   const records = book.records.map(({ record }) => record)
   const strangers = goPeers?.known.filter(({ name }) => book.recordOf(name) === undefined) ?? []
@@ -324,6 +329,7 @@ function statusOf(parts: Parts): TunnelStatus {
   return {
     peerId: host.peerId,
     listen: host.listening(),
+    ...(mapper !== undefined && { openedPort: mapper.status() }),
     ...(agents !== undefined && { relay: { agents, reservations: host.reservations() } }),
     servers: links.map((link) => link.status()),
     peers: others.map(({ name, peerId }) => {

@@ -68,6 +68,7 @@ test('a port is told to others once a server has come in through it, and taken b
   assert.equal(mapper.mapped, undefined)
   await settle()
   assert.deepEqual(mapper.mapped, { address: '203.0.113.9', port: 41_000 })
+  assert.deepEqual(mapper.status(), { address: '203.0.113.9:41000' })
   assert.deepEqual(asked, [{ internalPort: 20_006, externalPort: 20_006, lifetimeSeconds: 3600 }])
   await stop()
   assert.equal(mapper.mapped, undefined)
@@ -94,7 +95,7 @@ test('a port that does not let others in is not told to anybody', async () => {
   const { mapper, settle, stop } = createScene({ isOpen: false })
   await settle()
   assert.equal(mapper.mapped, undefined)
-  assert.match(mapper.lastError ?? '', /nobody comes in/)
+  assert.match(mapper.status().lastError ?? '', /nobody comes in/)
   await stop()
 })
 
@@ -111,7 +112,7 @@ test('a router that refuses is asked ever less often, and at once in another net
   const { scene, mapper, asked, pass, stop } = createScene({ isWilling: false })
   await pass(24 * 3600)
   assert.ok(asked.length >= 10 && asked.length <= 25, `${asked.length} times a day`)
-  assert.match(mapper.lastError ?? '', /no router opens a port: it does not want to/)
+  assert.match(mapper.status().lastError ?? '', /no router opens a port: it does not want to/)
   const before = asked.length
   Object.assign(scene, { situation: 'elsewhere', isWilling: true })
   await pass(3)
@@ -123,7 +124,7 @@ test('a router that refuses is asked ever less often, and at once in another net
 test('without a router nobody is asked', async () => {
   const { asked, mapper, settle, stop } = createScene({ hasRouter: false })
   await settle()
-  assert.match(mapper.lastError ?? '', /no router is to be asked/)
+  assert.match(mapper.status().lastError ?? '', /no router is to be asked/)
   await stop()
   assert.deepEqual(asked, [])
 })

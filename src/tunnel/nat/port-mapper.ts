@@ -55,9 +55,10 @@ export class PortMapper {
     return this.#mapped
   }
 
-  /** Why there is no such address. */
-  get lastError(): string | undefined {
-    return this.#mapped === undefined ? this.#lastError : undefined
+  /** The same for people, or why there is none. */
+  status(): { readonly address?: string; readonly lastError?: string } {
+    if (this.#mapped !== undefined) return { address: textOf(this.#mapped) }
+    return this.#lastError === undefined ? {} : { lastError: this.#lastError }
   }
 
   /** Runs until the signal aborts, and then takes the mapping back. */

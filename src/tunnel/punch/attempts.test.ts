@@ -70,6 +70,18 @@ test('a peer that asks is answered with one attempt soon, whatever failed before
   assert.equal(attempts.delayMs(now + 1000), 3000, 'one that asks all the time is not served all the time')
 })
 
+test('every other attempt is made from a new port, the first one never', () => {
+  const attempts = new Attempts(middle)
+  const isNew = [0, 1, 2, 3].map((now) => {
+    const { isNewPortDue } = attempts
+    attempts.noteFailure(now)
+    return isNewPortDue
+  })
+  assert.deepEqual(isNew, [false, true, false, true])
+  attempts.reset()
+  assert.equal(attempts.isNewPortDue, false)
+})
+
 test('after a success one more has to be wanted anew, and may be made at once', () => {
   const attempts = new Attempts(middle)
   attempts.noteWanted(0)

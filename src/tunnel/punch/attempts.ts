@@ -30,6 +30,11 @@ export class Attempts {
     this.#random = random
   }
 
+  /** Every other attempt is made from a new port: of that one NATs remember nothing, whatever they do with the usual one. */
+  get isNewPortDue(): boolean {
+    return this.#failed % 2 === 1
+  }
+
   /** Traffic here could use the connection. */
   noteWanted(nowMs: number): void {
     if (nowMs - this.#wantedAtMs > quietMs) this.#notBeforeMs = Math.min(this.#notBeforeMs, nowMs)

@@ -48,8 +48,8 @@ const manyAttempts = 512
 
 /**
  * Makes links through NATs by simultaneous open (RFC 9293 section 3.5) for peers that are reached through a relay and have
- * traffic: the first one between the two listening ports, further ones from a port of their own at the lower identity. It
- * works in the background; nothing waits for it.
+ * traffic: the first one between the two listening ports, further ones, and every other attempt for the first one, from a new
+ * port at the lower identity. It works in the background; nothing waits for it.
  */
 export class Puncher implements Disposable {
   readonly #options: PuncherOptions
@@ -159,7 +159,8 @@ export class Puncher implements Disposable {
       }
       const before = this.#directLinks(peerId, kind)
       try {
-        await this.#attempt(peerId, kind, signal)
+        const isNewPort = kind !== 'shared' || attempts.isNewPortDue
+        await this.#attempt(peerId, { kind, isNewPort }, signal)
       } catch (error) {
         signal.throwIfAborted()
         this.#noteFailure(peerId, kind, error)
@@ -181,7 +182,11 @@ export class Puncher implements Disposable {
     this.#options.logger.debug({ peer: this.#nameOf(peerId), error: text }, `no hole punched for a ${kind} link`)
   }
 
-  async #attempt(peerId: string, kind: LinkKind, stopping: AbortSignal): Promise<void> {
+  async #attempt(
+    peerId: string,
+    { kind, isNewPort }: { readonly kind: LinkKind; readonly isNewPort: boolean },
+    stopping: AbortSignal,
+  ): Promise<void> {
     const connection = this.#options.relayedConnection(peerId)
     if (connection === undefined) throw new Error('there is no relayed connection to agree over')
     using limit = new TimeLimit(agreeTimeoutMs, stopping)
@@ -192,7 +197,7 @@ export class Puncher implements Disposable {
         await writeFrame(stream, { type: 'want', kind }, limit.signal)
       })
       await sleep(dialMs, stopping)
-    } else if (kind === 'shared') {
+    } else if (!isNewPort) {
       const seen = await this.#options.appearance(limit.signal)
       await this.#lead({ connection, kind, seen, meeting: this.#meeting }, limit.signal, stopping)
     } else {
