@@ -25,7 +25,7 @@ const siteNats = [
   'no-inbound',
 ] as const satisfies readonly Nat[]
 const port = 8080
-const settleMs = 150_000
+const settleMs = 100_000
 
 /** Neighbours that confirm routes to each other take 8.6 MB a day for each pair, inside of the LAN; this is about the tunnel. */
 const config = { modules: { edgeProxy: { reachability: 'tunnel' } } } as const
