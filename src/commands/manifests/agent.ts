@@ -1,5 +1,15 @@
 import { headOf } from '../../config/index.ts'
-import { accountOf, configMapOf, nameOf, podTemplateOf, pskPath } from './common.ts'
+import { clusterAccessOf } from './access.ts'
+import {
+  accountOf,
+  configMapOf,
+  linuxNodes,
+  nameOf,
+  nodeNameVariable,
+  podTemplateOf,
+  pskPath,
+  tolerationOf,
+} from './common.ts'
 import { type KubeObject, labelsOf, type ManifestEntry, type ManifestSettings } from './manifest.ts'
 
 const name = nameOf('agent')
@@ -14,10 +24,11 @@ const rules = [
 /** What runs `edgemesh agent` on every node. */
 export function agentEntries(settings: ManifestSettings): ManifestEntry[] {
   const configMap = configMapOf('agent', agentConfigOf(settings), settings)
+  const [clusterRole, binding] = clusterAccessOf('agent', settings, rules)
   return [
     { object: accountOf('agent', settings) },
     { comment: 'The agent only ever reads; Secrets are none of its business.', object: clusterRole },
-    { object: bindingOf(settings) },
+    { object: binding },
     {
       comment:
         'All keys: docs/reference/config.md. Where objects come from is found out on each node: metaServer where it\n' +
@@ -33,23 +44,6 @@ function agentConfigOf({ servers }: ManifestSettings): object {
   return { ...headOf.agent, modules: { edgeDNS: { enable: true }, edgeProxy: { enable: true }, edgeTunnel } }
 }
 
-const clusterRole: KubeObject = {
-  apiVersion: 'rbac.authorization.k8s.io/v1',
-  kind: 'ClusterRole',
-  metadata: { name, labels: labelsOf(name) },
-  rules,
-}
-
-function bindingOf({ namespace }: ManifestSettings): KubeObject {
-  return {
-    apiVersion: 'rbac.authorization.k8s.io/v1',
-    kind: 'ClusterRoleBinding',
-    metadata: { name, labels: labelsOf(name) },
-    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name },
-    subjects: [{ kind: 'ServiceAccount', name, namespace }],
-  }
-}
-
 function daemonSetOf(settings: ManifestSettings, configMap: KubeObject): KubeObject {
   return {
     apiVersion: 'apps/v1',
@@ -61,10 +55,7 @@ function daemonSetOf(settings: ManifestSettings, configMap: KubeObject): KubeObj
       updateStrategy: { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: '50%' } },
       template: podTemplateOf('agent', settings, {
         configMap,
-        env: [
-          { name: 'NODE_NAME', valueFrom: { fieldRef: { fieldPath: 'spec.nodeName' } } },
-          { name: 'NAMESPACE', valueFrom: { fieldRef: { fieldPath: 'metadata.namespace' } } },
-        ],
+        env: [nodeNameVariable, { name: 'NAMESPACE', valueFrom: { fieldRef: { fieldPath: 'metadata.namespace' } } }],
         // Rules, device and routes; raw sockets for the older iptables, where a firewall uses it; DNS on port 53.
         capabilities: ['NET_ADMIN', 'NET_RAW', 'NET_BIND_SERVICE'],
         ports: [{ name: 'tunnel', port: 20006, protocol: 'TCP' }],
@@ -85,8 +76,8 @@ function daemonSetOf(settings: ManifestSettings, configMap: KubeObject): KubeObj
           },
         ],
         spec: {
-          nodeSelector: { 'kubernetes.io/os': 'linux' },
-          tolerations: [{ key: 'node-role.kubernetes.io/edge', operator: 'Exists' }],
+          nodeSelector: linuxNodes,
+          tolerations: [tolerationOf('edge')],
           priorityClassName: 'system-node-critical',
         },
       }),

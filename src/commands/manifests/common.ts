@@ -73,6 +73,40 @@ export interface Volume {
   readonly source: Readonly<Record<string, unknown>>
 }
 
+/** The one pod of a role, on the node that this label names: that is where its clients look for it. */
+export function deploymentOf(
+  role: Role,
+  settings: ManifestSettings,
+  { nodeLabel, ...pod }: PodSettings & { readonly nodeLabel: string },
+): KubeObject {
+  const name = nameOf(role)
+  const nodeSelector = { ...linuxNodes, [nodeLabel]: '' }
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    metadata: { name, namespace: settings.namespace, labels: labelsOf(name) },
+    spec: {
+      replicas: 1,
+      // Two of them cannot listen on one port of one node.
+      strategy: { type: 'Recreate' },
+      selector: { matchLabels: labelsOf(name) },
+      template: podTemplateOf(role, settings, { ...pod, spec: { nodeSelector, ...pod.spec } }),
+    },
+  }
+}
+
+/** Selects the nodes that edgemesh runs on. */
+export const linuxNodes = { 'kubernetes.io/os': 'linux' } as const
+
+/** Lets a pod run on nodes of this role, which others are kept away from. */
+export const tolerationOf = (nodeRole: 'edge' | 'control-plane' | 'master') => ({
+  key: `node-role.kubernetes.io/${nodeRole}`,
+  operator: 'Exists',
+})
+
+/** What tells a process the name of its node. */
+export const nodeNameVariable = { name: 'NODE_NAME', valueFrom: { fieldRef: { fieldPath: 'spec.nodeName' } } } as const
+
 /** The pod template of a role: on the network of its node, without privileges but those named. */
 export function podTemplateOf(role: Role, settings: ManifestSettings, pod: PodSettings): object {
   const volumes = [...commonVolumesOf(role, pod.configMap), ...(pod.volumes ?? [])]

@@ -1,6 +1,6 @@
 import { headOf } from '../../config/index.ts'
-import { accountOf, configMapOf, nameOf, podTemplateOf, pskPath } from './common.ts'
-import { type KubeObject, labelsOf, type ManifestEntry, type ManifestSettings } from './manifest.ts'
+import { accountOf, configMapOf, deploymentOf, nameOf, pskPath, tolerationOf } from './common.ts'
+import type { KubeObject, ManifestEntry, ManifestSettings } from './manifest.ts'
 
 const name = nameOf('server')
 const defaultPort = 20004
@@ -25,38 +25,24 @@ export function serverEntries(settings: ManifestSettings): ManifestEntry[] {
       comment:
         `Runs on the node that the server's address leads to:  kubectl label node NODE ${serverNodeLabel}=\n` +
         'One replica: agents pin its identity, which is kept on that node.',
-      object: deploymentOf(settings, configMap, port),
+      object: workloadOf(settings, configMap, port),
     },
   ]
 }
 
-function deploymentOf(settings: ManifestSettings, configMap: KubeObject, port: number): KubeObject {
-  return {
-    apiVersion: 'apps/v1',
-    kind: 'Deployment',
-    metadata: { name, namespace: settings.namespace, labels: labelsOf(name) },
+function workloadOf(settings: ManifestSettings, configMap: KubeObject, port: number): KubeObject {
+  return deploymentOf('server', settings, {
+    nodeLabel: serverNodeLabel,
+    configMap,
+    env: [],
+    capabilities: port < 1024 ? ['NET_BIND_SERVICE'] : [],
+    ports: [{ name: 'tunnel', port, protocol: 'TCP' }],
+    memory: { request: '128Mi', limit: '1Gi' },
     spec: {
-      replicas: 1,
-      // Two of them cannot listen on one port of one node.
-      strategy: { type: 'Recreate' },
-      selector: { matchLabels: labelsOf(name) },
-      template: podTemplateOf('server', settings, {
-        configMap,
-        env: [],
-        capabilities: port < 1024 ? ['NET_BIND_SERVICE'] : [],
-        ports: [{ name: 'tunnel', port, protocol: 'TCP' }],
-        memory: { request: '128Mi', limit: '1Gi' },
-        spec: {
-          nodeSelector: { 'kubernetes.io/os': 'linux', [serverNodeLabel]: '' },
-          tolerations: [
-            { key: 'node-role.kubernetes.io/control-plane', operator: 'Exists' },
-            { key: 'node-role.kubernetes.io/master', operator: 'Exists' },
-          ],
-          automountServiceAccountToken: false,
-        },
-      }),
+      tolerations: [tolerationOf('control-plane'), tolerationOf('master')],
+      automountServiceAccountToken: false,
     },
-  }
+  })
 }
 
 /** Host and port of `host[:port][/p2p/ID]`; an IPv6 host may be in brackets. */
