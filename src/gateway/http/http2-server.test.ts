@@ -177,6 +177,110 @@ suite('a connection that speaks HTTP/2', () => {
     assert.equal(call.closed, false)
   })
 
+  test('stops a client that sends more than is taken, and lets it go on', async () => {
+    let received = 0
+    const held = Promise.withResolvers<Exchange>()
+    using served = serve((exchange) => {
+      exchange.listen({
+        onData(chunk) {
+          received += chunk.length
+          exchange.pause()
+          held.resolve(exchange)
+        },
+        onEnd: () => answerOk(exchange),
+        onGone() {},
+        onDrain() {},
+      })
+    })
+    const size = 8_000_000
+    const stream = served.ask({ ':method': 'POST' }, { endStream: false })
+    stream.end(Buffer.alloc(size))
+    const exchange = await held.promise
+    for (let turns = 0; turns < 200; turns++) await new Promise(setImmediate)
+    assert.ok(received < size / 2, `${received} bytes came past the pause`)
+    const pump = setInterval(() => exchange.resume(), 0)
+    assert.equal((await answerOf(stream)).status, 200)
+    clearInterval(pump)
+    assert.equal(received, size)
+  })
+
+  test('says when a client takes no more of an answer, and when it does again', async () => {
+    const size = 6_000_000
+    let waits = 0
+    using served = serve((exchange) => {
+      let sent = 0
+      const send = () => {
+        while (sent < size) {
+          sent += 100_000
+          if (!exchange.write(Buffer.alloc(100_000))) {
+            waits += 1
+            return
+          }
+        }
+        exchange.end()
+      }
+      exchange.listen({ onData() {}, onEnd() {}, onGone() {}, onDrain: send })
+      exchange.respond(200, 'OK', new HeaderFields(), size)
+      send()
+    })
+    assert.equal((await answerOf(served.ask())).body.length, size)
+    assert.ok(waits > 0)
+  })
+
+  test('tells whoever listens late that the client is gone', async () => {
+    using served = serve(() => {})
+    const stream = served.ask({}, { endStream: true })
+    while (served.exchanges.length === 0) await new Promise(setImmediate)
+    stream.close(8)
+    await closed(stream)
+    for (let turns = 0; turns < 20; turns++) await new Promise(setImmediate)
+    let gone = 0
+    served.exchanges[0]?.listen({
+      onData() {},
+      onEnd() {},
+      onDrain() {},
+      onGone: () => {
+        gone += 1
+      },
+    })
+    assert.equal(gone, 1)
+  })
+
+  test('sends no body for HEAD, 204 and 304', async () => {
+    using served = serve((exchange) => {
+      exchange.respond(Number(exchange.request.target.slice(1)), '', new HeaderFields(), undefined)
+      exchange.write(Buffer.from('xxxxx'))
+      exchange.end()
+    })
+    for (const [method, status] of [
+      ['HEAD', 200],
+      ['GET', 204],
+      ['GET', 304],
+    ] as const) {
+      const answer = await answerOf(served.ask({ ':method': method, ':path': `/${status}` }))
+      assert.deepEqual([answer.status, answer.body], [status, ''])
+    }
+  })
+
+  test('takes what a client still sends of a request that is answered already', async () => {
+    using served = serve((exchange) => {
+      exchange.discardBody()
+      answerOk(exchange)
+    })
+    const stream = served.ask({ ':method': 'POST' }, { endStream: false })
+    let body = ''
+    stream.on('data', (chunk: Buffer) => {
+      body += chunk
+    })
+    stream.write(Buffer.alloc(100_000))
+    await once(stream, 'end')
+    assert.equal(body, 'ok')
+    stream.end(Buffer.alloc(100_000))
+    await closed(stream)
+    assert.equal(stream.rstCode, 0)
+    assert.equal((await answerOf(served.ask())).status, 200)
+  })
+
   test('joins fields that HTTP/2 allows once only, in answers and trailers', async () => {
     using served = serve((exchange) => {
       const headers = new HeaderFields()

@@ -191,6 +191,62 @@ suite('HTTP/2 to a backend', () => {
     assert.deepEqual([notes.events.at(-1), sum], ['end 0', '1'])
   })
 
+  test('pauses an answer, and goes on with it', async () => {
+    const size = 8_000_000
+    using site = connectTo((stream) => {
+      stream.respond({ ':status': 200 })
+      stream.end(Buffer.alloc(size))
+    })
+    const notes = new Notes()
+    let received = 0
+    const first = Promise.withResolvers<void>()
+    notes.onData = (chunk) => {
+      received += chunk.length
+      sent.pause()
+      first.resolve()
+    }
+    const sent = site.connection.send({ ...request, body: { kind: 'none' } }, notes)
+    await first.promise
+    for (let turns = 0; turns < 200; turns++) await new Promise(setImmediate)
+    assert.ok(received < size / 2, `${received} bytes came past the pause`)
+    const pump = setInterval(() => sent.resume(), 0)
+    await notes.done.promise
+    clearInterval(pump)
+    assert.equal(received, size)
+  })
+
+  test('asks to wait when the backend takes no more of a request', async () => {
+    let stream: ServerHttp2Stream | undefined
+    using site = connectTo((opened) => {
+      stream = opened
+    })
+    const notes = new Notes()
+    const drained = Promise.withResolvers<void>()
+    notes.onDrain = () => drained.resolve()
+    const sent = site.connection.send(request, notes)
+    let hasRoom = true
+    for (let chunks = 0; chunks < 100 && hasRoom; chunks++) hasRoom = sent.write(Buffer.alloc(65_536))
+    assert.equal(hasRoom, false)
+    while (stream === undefined) await new Promise(setImmediate)
+    stream.resume()
+    await drained.promise
+    sent.cancel()
+  })
+
+  test('that drains finishes its requests and closes', async () => {
+    const asked = Promise.withResolvers<ServerHttp2Stream>()
+    using site = connectTo((stream) => asked.resolve(stream))
+    const notes = new Notes()
+    site.connection.send({ ...request, body: { kind: 'none' } }, notes)
+    const stream = await asked.promise
+    site.connection.drain()
+    assert.equal(site.connection.isUsable, false)
+    stream.respond({ ':status': 200, 'x-answer': 'late' }, { endStream: true })
+    await notes.done.promise
+    assert.equal(notes.events[0], 'head 200 late chunked')
+    await site.closed
+  })
+
   test('takes no new requests once the backend said goodbye', async () => {
     using site = connectTo((stream) => stream.respond({ ':status': 200 }, { endStream: true }))
     const notes = new Notes()

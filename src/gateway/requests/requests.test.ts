@@ -264,6 +264,31 @@ suite('pages of other origins', () => {
     assert.equal(decide({ Origin: 'https://a' }, 'OPTIONS').kind, 'allow')
   })
 
+  const origins: readonly (readonly [CorsPolicy['origins'][number], string, boolean])[] = [
+    [{ kind: 'prefix', value: '' }, 'https://anybody', true],
+    [{ kind: 'prefix', value: 'https://a' }, 'https://a.test', true],
+    [{ kind: 'prefix', value: 'https://a' }, 'http://a.test', false],
+    [{ kind: 'regex', value: 'https://[a-z]+\\.test' }, 'https://b.test', true],
+    [{ kind: 'regex', value: 'https://[a-z]+\\.test' }, 'https://b.test.evil', false],
+    [{ kind: 'exact', value: 'https://a' }, 'https://A', false],
+    [{ kind: 'exact', value: 'null' }, 'null', true],
+  ]
+  for (const [match, origin, isAllowed] of origins) {
+    test(`from ${origin} are ${isAllowed ? '' : 'not '}allowed by ${JSON.stringify(match)}`, () => {
+      const decision = decide({ Origin: origin }, 'GET', { origins: [match] })
+      assert.equal(decision.kind, isAllowed ? 'allow' : 'none')
+      if (decision.kind === 'allow') assert.equal(decision.headers.get('access-control-allow-origin'), origin)
+    })
+  }
+
+  test('are told only what the policy has', () => {
+    const bare = { methods: [], headers: [], exposeHeaders: [], allowCredentials: false }
+    const { maxAgeSeconds: _none, ...rest } = { ...policy, ...bare }
+    const decision = decideCors(rest, new FakeExchange(preflight, { method: 'OPTIONS' }).request)
+    assert.ok(decision.kind === 'preflight')
+    assert.deepEqual(decision.headers.lowerNames, ['access-control-allow-origin', 'vary'])
+  })
+
   test('that are not allowed are passed on or answered without permission', () => {
     const stranger = { ...preflight, Origin: 'https://b' }
     assert.equal(decide(stranger, 'OPTIONS').kind, 'none')
@@ -383,6 +408,39 @@ suite('what a policy looks at', () => {
     assert.equal(keyOf({ kind: 'query-parameter', name: 'b' }, {}).client.key, 'c')
     assert.equal(keyOf({ kind: 'http-cookie', name: 's' }, { Cookie: 'a=1; s=2' }).client.key, '2')
     assert.equal(keyOf({ kind: 'http-cookie', name: 's' }, {}).client.key, undefined)
+  })
+
+  test('is one text where a request says it several times', () => {
+    const exchange = new FakeExchange()
+    for (const value of ['a', 'b']) exchange.request.headers.add('X-User', 'x-user', value)
+    const balancing = { kind: 'consistent-hash', key: { kind: 'http-header', name: 'x-user' }, ring: { kind: 'ring' } }
+    const policy = { balancing, readsRequests: true } as Parameters<typeof balancedClientOf>[1]
+    assert.equal(balancedClientOf(exchange, policy).client.key, 'a, b')
+  })
+
+  test('is not there where a request does not say it', () => {
+    for (const key of [
+      { kind: 'http-header', name: 'X-User' },
+      { kind: 'query-parameter', name: 'none' },
+      { kind: 'http-cookie', name: 's' },
+    ]) {
+      assert.deepEqual(keyOf(key, { Cookie: 'xs=1; t=2; s' }).client, { address: '192.0.2.1', key: undefined })
+    }
+  })
+
+  test('is nothing for policies that look at no request', () => {
+    const policy = { balancing: { kind: 'round-robin' }, readsRequests: false } as const
+    assert.deepEqual(balancedClientOf(new FakeExchange(), policy), { client: { address: '192.0.2.1' } })
+  })
+
+  test('is found in a cookie with an equals sign, and in quotes of others', () => {
+    const cookies = 'a="s=1"; s=x=y ; b=2'
+    assert.equal(keyOf({ kind: 'http-cookie', name: 's' }, { Cookie: cookies }).client.key, 'x=y')
+  })
+
+  test('is made for the session where the policy gives a cookie no time', () => {
+    const { setCookie } = keyOf({ kind: 'http-cookie', name: 's', ttlMs: 0 }, {})
+    assert.match(setCookie ?? '', /^s=[\w-]{16}; HttpOnly$/)
   })
 
   test('is made when the policy lets a cookie be set', () => {
