@@ -1,4 +1,4 @@
-import { type Catalog, createCatalog, type RememberedCatalog } from '../catalog/index.ts'
+import { type Catalog, createCatalog } from '../catalog/index.ts'
 import { type AddressOfEndpoint, type DnsServer, startDns } from '../dns/index.ts'
 import { type AddressWatch, type Kernel, openKernel, watchAddresses } from '../linux/index.ts'
 import {
@@ -23,9 +23,8 @@ import { startTunnel, type Tunnel } from '../tunnel/index.ts'
 import { startAgentControl } from './agent-control.ts'
 import { startAgentReload } from './agent-reload.ts'
 import { type Boot, boot, lockInstance, untilStopped } from './boot.ts'
-import { type CatalogMemory, startCatalogMemory } from './catalog-memory.ts'
 import type { CommandContext } from './command.ts'
-import { agentAwaits, agentKinds, startMetadataSource } from './metadata-source.ts'
+import { agentAwaits, agentKinds, startMetadataMemory, startMetadataSource } from './metadata-source.ts'
 import { startMetricsServer } from './metrics-server.ts'
 import { noTunnel } from './no-tunnel.ts'
 import { nodeAddressOf } from './node-address.ts'
@@ -48,7 +47,7 @@ export async function run(configFile: string, context: CommandContext): Promise<
   )
   const onError = (error: unknown) => logger.error({ error }, 'snapshot not taken')
   const catalog = running.use(createCatalog({ nodeName: config.nodeName, awaits: agentAwaits, onError }))
-  const memory = await beginMemory(running, base, catalog)
+  const memory = running.use(await startMetadataMemory(base, catalog))
   const source = running.use(await startMetadataSource(base, context, catalog, agentKinds))
 
   let proxy: ServiceProxy | undefined
@@ -106,16 +105,6 @@ async function beginDns(
   const address = config.commonConfig.bridgeDeviceIP
   const named = { catalog, ownAddresses: () => [address], addressOfEndpoint }
   return running.use(await startDns({ config: edgeDNS, address, ...named, logger: loggerOf('dns'), metrics }))
-}
-
-/** A folder of manifests is on disk itself: a second copy could only contradict it. */
-async function beginMemory(
-  running: AsyncDisposableStack,
-  { config, loggerOf }: Boot<'agent'>,
-  catalog: RememberedCatalog,
-): Promise<CatalogMemory | undefined> {
-  if (config.kubeAPIConfig.manifests !== '') return undefined
-  return running.use(await startCatalogMemory({ catalog, stateDir: config.stateDir, logger: loggerOf('catalog') }))
 }
 
 /** What parts that dial or are dialled for others need. */

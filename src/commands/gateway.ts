@@ -1,15 +1,14 @@
-import { type Catalog, createCatalog, type RememberedCatalog } from '../catalog/index.ts'
+import { type Catalog, createCatalog } from '../catalog/index.ts'
 import { type Gateway, startGateway } from '../gateway/index.ts'
 import { type AddressWatch, createNodeNetwork, watchAddresses } from '../linux/index.ts'
 import { createDirectDialer, createNodeAwareDialer, type Dialer } from '../net/index.ts'
 import { startTunnel, type Tunnel } from '../tunnel/index.ts'
 import { memoryOf, metadataOf } from './agent-control.ts'
 import { type Boot, boot, lockInstance, untilStopped } from './boot.ts'
-import { type CatalogMemory, startCatalogMemory } from './catalog-memory.ts'
 import type { CommandContext } from './command.ts'
 import { startControl } from './control.ts'
 import { createLineWriter } from './line-writer.ts'
-import { gatewayAwaits, gatewayKinds, startMetadataSource } from './metadata-source.ts'
+import { gatewayAwaits, gatewayKinds, startMetadataMemory, startMetadataSource } from './metadata-source.ts'
 import { startMetricsServer } from './metrics-server.ts'
 import { noTunnel } from './no-tunnel.ts'
 import { headOf } from './status-document.ts'
@@ -29,7 +28,7 @@ export async function run(configFile: string, context: CommandContext): Promise<
   const addresses = running.use(await watchAddresses(network, signal))
   const onError = (error: unknown) => logger.error({ error }, 'snapshot not taken')
   const catalog = running.use(createCatalog({ nodeName: config.nodeName, awaits: gatewayAwaits, onError }))
-  const memory = await beginMemory(running, base, catalog)
+  const memory = running.use(await startMetadataMemory(base, catalog))
   const source = running.use(await startMetadataSource(base, context, catalog, gatewayKinds))
 
   const local = createDirectDialer()
@@ -69,16 +68,6 @@ export async function run(configFile: string, context: CommandContext): Promise<
   logger.info({}, 'gateway stopping')
   await gateway?.drain(AbortSignal.timeout(edgeGateway.drainTimeoutMs))
   return 0
-}
-
-/** A folder of manifests is on disk itself: a second copy could only contradict it. */
-async function beginMemory(
-  running: AsyncDisposableStack,
-  { config, loggerOf }: Boot<'gateway'>,
-  catalog: RememberedCatalog,
-): Promise<CatalogMemory | undefined> {
-  if (config.kubeAPIConfig.manifests !== '') return undefined
-  return running.use(await startCatalogMemory({ catalog, stateDir: config.stateDir, logger: loggerOf('catalog') }))
 }
 
 /** What the tunnel of a gateway needs. */

@@ -8,7 +8,7 @@ import { test } from 'node:test'
 import { createCatalog } from '../catalog/index.ts'
 import { kubeSchema } from '../kube/config.ts'
 import { createHealth, createMetrics, silentLogger } from '../observability/index.ts'
-import { agentKinds, type MetadataBase, startMetadataSource } from './metadata-source.ts'
+import { agentKinds, type MetadataBase, startMetadataMemory, startMetadataSource } from './metadata-source.ts'
 
 function baseOf(kubeAPIConfig: object): MetadataBase {
   return {
@@ -65,5 +65,21 @@ test('an API is the source otherwise; readiness waits for it, and nothing else d
   } finally {
     server.closeAllConnections()
     server.close()
+  }
+})
+
+test('what an API told is remembered, and what a folder of manifests tells is not', async () => {
+  const stateDir = mkdtempSync(join(tmpdir(), 'metadata-memory-'))
+  try {
+    using catalog = createCatalog()
+    const memoryFor = (kubeAPIConfig: object) => {
+      const { config, loggerOf } = baseOf(kubeAPIConfig)
+      return startMetadataMemory({ config: { ...config, stateDir }, loggerOf }, catalog)
+    }
+    assert.equal(await memoryFor({ manifests: '/etc/manifests' }), undefined)
+    await using memory = await memoryFor({ master: 'http://127.0.0.1:1' })
+    assert.deepEqual(memory?.status(), {})
+  } finally {
+    rmSync(stateDir, { recursive: true })
   }
 })

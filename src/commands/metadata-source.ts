@@ -1,7 +1,8 @@
-import type { Catalog, ObjectKind, ObjectSink } from '../catalog/index.ts'
+import type { Catalog, ObjectKind, ObjectSink, RememberedCatalog } from '../catalog/index.ts'
 import type { KubeConfig } from '../kube/config.ts'
 import { type ObjectSource, startApiSource, startManifestsSource } from '../kube/index.ts'
 import type { Boot } from './boot.ts'
+import { type CatalogMemory, startCatalogMemory } from './catalog-memory.ts'
 import type { CommandContext } from './command.ts'
 
 /** What an agent knows of the cluster. */
@@ -42,6 +43,21 @@ export async function startMetadataSource(
   const { nodeName } = base.config
   const isWarm = () => catalog.isSynced
   return startApiSource({ ...common, config, env, kinds, nodeName, metrics, userAgent, isWarm })
+}
+
+/**
+ * Starts what remembers the catalog from one run to the next; undefined for a folder of manifests, which is on disk
+ * itself: a second copy could only contradict it.
+ */
+export async function startMetadataMemory(
+  {
+    config,
+    loggerOf,
+  }: Pick<Boot<'agent'>, 'loggerOf'> & { readonly config: MetadataBase['config'] & { readonly stateDir: string } },
+  catalog: RememberedCatalog,
+): Promise<CatalogMemory | undefined> {
+  if (config.kubeAPIConfig.manifests !== '') return undefined
+  return await startCatalogMemory({ catalog, stateDir: config.stateDir, logger: loggerOf('catalog') })
 }
 
 /** Ends by itself with the first list, and with the process otherwise. */

@@ -35,6 +35,7 @@ print(`CPU of the agent for each change: ${(((after.cpuSeconds - before.cpuSecon
 await printMemory(`after ${changes} changes`)
 await delay(30_000)
 await printMemory('30 s later')
+print(`the most that it ever held: ${megabytes((await site.memory()).most)} MB`)
 const { reachability: _, ...proxy } = (await statusOf(site.lab.node('cloud-1'))).proxy ?? {}
 print(JSON.stringify(proxy))
 
