@@ -74,6 +74,20 @@ test('what fills a buffer is written without waiting, the rest when it is flushe
   assert.equal(text(), bytes.toString('latin1'))
 })
 
+test('pieces for a reader that is slow fill a buffer before it waits in line', async () => {
+  const { socket, writer, text } = createWriter()
+  writer.onBytes(Buffer.alloc(5_000, '0'))
+  await turn()
+  for (const digit of '123') {
+    writer.onBytes(Buffer.alloc(5_000, digit))
+    await turn()
+  }
+  assert.deepEqual([socket.writes.length, writer.heldBytes], [1, 20_000])
+  socket.takeAll()
+  assert.equal(socket.writes.length, 2)
+  assert.equal(text(), ['0', '1', '2', '3'].map((digit) => digit.repeat(5_000)).join(''))
+})
+
 test('a buffer is used again when the kernel has taken it, and not before', () => {
   const { socket, writer, passed } = createWriter()
   writer.onBytes(Buffer.alloc(bulkBuffers.bufferBytes))

@@ -5,7 +5,10 @@ import type { Borrower } from './lender.ts'
 /** Shorter pieces are messages, which wait for nothing. */
 const gatheredBytes = 4096
 
-/** Writes lent bytes to a socket: what comes in one turn of the event loop as few writes, from buffers that are used again. */
+/**
+ * Writes lent bytes to a socket: what comes in one turn of the event loop as few writes, from buffers that are used again.
+ * While the kernel takes no more, buffers are filled before they wait in line, so that they hold what they cost.
+ */
 export class GatheredWriter implements Borrower {
   readonly #to: Socket
   readonly #onPassed: () => void
@@ -25,7 +28,7 @@ export class GatheredWriter implements Borrower {
 
   onBytes(bytes: Buffer): void {
     if (this.#fill === 0 && bytes.length < gatheredBytes) {
-      this.#to.write(Buffer.copyBytesFrom(bytes), this.#onWritten)
+      this.#to.write(Buffer.from(bytes), this.#onWritten)
       return
     }
     for (let at = 0; at < bytes.length; ) at += this.#append(bytes, at)
@@ -34,7 +37,6 @@ export class GatheredWriter implements Borrower {
 
   /** Writes what is left now, before the end. */
   readonly flush = (): void => {
-    this.#isScheduled = false
     const buffer = this.#buffer
     if (buffer === undefined || this.#fill === 0) return
     const bytes = buffer.subarray(0, this.#fill)
@@ -43,7 +45,7 @@ export class GatheredWriter implements Borrower {
     this.#to.write(bytes, (error) => {
       // A socket that failed may hold on to it.
       if (error === undefined || error === null) bulkBuffers.give(bytes)
-      this.#onPassed()
+      this.#onWritten()
     })
   }
 
@@ -58,8 +60,16 @@ export class GatheredWriter implements Borrower {
   #schedule(): void {
     if (this.#isScheduled) return
     this.#isScheduled = true
-    setImmediate(this.flush)
+    setImmediate(this.#onTurnOver)
   }
 
-  readonly #onWritten = (): void => this.#onPassed()
+  readonly #onTurnOver = (): void => {
+    this.#isScheduled = false
+    if (this.#to.writableLength === 0) this.flush()
+  }
+
+  readonly #onWritten = (): void => {
+    if (this.#to.writableLength === 0) this.flush()
+    this.#onPassed()
+  }
 }

@@ -1,7 +1,7 @@
 /**
  * Our agents and those of the Go system on the same paths, one after the other in labs that are alike:
  *
- *     EDGEMESH_GO_AGENT=/path/to/edgemesh-agent scripts/isolated node test/bench/go-peer.ts [rounds] [seconds]
+ *     EDGEMESH_GO_AGENT=/path/to/edgemesh-agent scripts/isolated node test/bench/go-peer.ts [rounds] [seconds] [LAN|relayed]
  *
  *     edge-a1 (client) -> pod on edge-a2      LAN neighbour
  *     edge-a1 (client) -> pod on edge-b1      relayed by cloud-1, because both routers choose ports at random
@@ -18,7 +18,7 @@ import { statusOf } from '../e2e/support/site.ts'
 import { admin, ControlPlane } from '../envtest/index.ts'
 import { createLab, type Host, type Lab, serviceManifest } from '../lab/index.ts'
 import { type Figure, median, reportFigures } from './support/figures.ts'
-import { bulk, newConnections, requests, startLinkServers } from './support/loads.ts'
+import { bulk, latencyBesideBulk, newConnections, requests, startLinkServers } from './support/loads.ts'
 import { cpuSecondsOf } from './support/usage.ts'
 
 const rounds = Number(process.argv[2] ?? 1)
@@ -26,7 +26,8 @@ const seconds = Number(process.argv[3] ?? 4)
 const goAgent = process.env['EDGEMESH_GO_AGENT']
 if (goAgent === undefined) throw new Error('EDGEMESH_GO_AGENT names no executable')
 const kinds = ['ours', 'go'] as const
-type Kind = (typeof kinds)[number]
+/** `plain` has no agent in between: what the machine itself allows. */
+type Kind = (typeof kinds)[number] | 'plain'
 
 const port = 8000
 const patienceMs = 90_000
@@ -36,26 +37,32 @@ const nodes = ['cloud-1', 'edge-a1', 'edge-a2', 'edge-b1']
 const targets = [
   { name: 'LAN', node: 'edge-a2', clusterIP: '10.96.7.2', bulkGoal: 1.7 },
   { name: 'relayed', node: 'edge-b1', clusterIP: '10.96.7.3', bulkGoal: 6 },
-]
+].filter(({ name }) => name === (process.argv[4] ?? name))
 
-const results = new Map<string, Record<Kind, number[]>>()
+const results = new Map<string, Partial<Record<Kind, number[]>>>()
 for (let round = 0; round < rounds; round++) {
   for (const kind of round % 2 === 0 ? kinds : kinds.toReversed()) await measureKind(kind)
 }
 await reportFigures('go-peer', [...results].map(figureOf))
 
-function figureOf([key, values]: [string, Record<Kind, number[]>]): Figure {
+function figureOf([key, values]: [string, Partial<Record<Kind, number[]>>]): Figure {
   const [name = '', unit = ''] = key.split('|')
   const ratio = targets.find((target) => name.startsWith(target.name) && unit === 'Gbit/s')?.bulkGoal
   const goal = ratio === undefined ? {} : { goal: { of: 'ours', against: 'go', atLeast: ratio } }
-  const isCost = unit === 's' || unit === 's/GB' || unit === 'us/request'
-  return { name, unit, isCost, values: { ours: median(values.ours), go: median(values.go) }, ...goal }
+  const isCost = unit === 's' || unit === 'ms' || unit === 's/GB' || unit === 'us/request'
+  return {
+    name,
+    unit,
+    isCost,
+    values: Object.fromEntries(Object.entries(values).map(([kind, each]) => [kind, median(each)])),
+    ...goal,
+  }
 }
 
 function note(kind: Kind, name: string, unit: string, value: number): void {
   const key = `${name}|${unit}`
-  const known = results.get(key) ?? { ours: [], go: [] }
-  known[kind].push(value)
+  const known = results.get(key) ?? {}
+  known[kind] = [...(known[kind] ?? []), value]
   results.set(key, known)
   process.stdout.write(`${kind.padEnd(5)} ${name}: ${Number(value.toPrecision(4))} ${unit}\n`)
 }
@@ -79,7 +86,10 @@ async function measureKind(kind: Kind): Promise<void> {
   }
   await delay(settleMs)
   for (const target of targets) await measurePath(kind, client, target, pids)
-  if (kind === 'ours') await showPaths(client)
+  if (kind !== 'ours') return
+  await showPaths(client)
+  await startLinkServers(lab.node('edge-a2'), port)
+  await measureLatency('plain', 'LAN', client, lab.node('edge-a2').address)
 }
 
 async function measurePath(
@@ -110,6 +120,13 @@ async function measurePath(
     note(kind, `${name}: CPU of all agents, kept connections, ${count}`, 'us/request', cpu * 1e6)
   }
   note(kind, `${name}: new connections`, '1/s', await newConnections(client, clusterIP, port, seconds))
+  await measureLatency(kind, name, client, clusterIP)
+}
+
+async function measureLatency(kind: Kind, name: string, client: Host, address: string): Promise<void> {
+  const { median: middle, p99 } = await latencyBesideBulk(client, address, port, seconds)
+  note(kind, `${name}: a request each ms beside a stream, median`, 'ms', middle)
+  note(kind, `${name}: a request each ms beside a stream, p99`, 'ms', p99)
 }
 
 async function publish(lab: Lab, plane: ControlPlane, { node, clusterIP }: (typeof targets)[number]): Promise<void> {

@@ -107,7 +107,7 @@ export class FrameReader {
       this.#sink.onData(this.#flow, piece)
       return end
     }
-    if (this.#remaining > 0) this.#parts.push(Buffer.copyBytesFrom(piece))
+    if (this.#remaining > 0) this.#parts.push(Buffer.from(piece))
     else this.#finish(Buffer.concat([...this.#parts.splice(0), piece]))
     return end
   }

@@ -313,7 +313,7 @@ export class LinkFlow extends Duplex implements Sender, Holder, Lender, BufferRe
     if (this.destroyed) return
     if (piece === null) this.push(null)
     else if (this.#borrower !== undefined) this.#borrower.onBytes(piece)
-    else this.push(Buffer.copyBytesFrom(piece))
+    else this.push(Buffer.from(piece))
   }
 
   /** Counts what waits for the reader, and gives more credit once half of the window is used up. */

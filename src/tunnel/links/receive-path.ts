@@ -77,7 +77,7 @@ export class ReceivePath {
   arrive(link: Link, piece: Piece, received: number): Piece[] {
     const arrival = this.#arrivals.findLast((candidate) => candidate.link === link)
     if (arrival !== undefined) {
-      arrival.queue.push(piece && Buffer.copyBytesFrom(piece))
+      arrival.queue.push(piece && Buffer.from(piece))
       this.#queuedBytes += piece?.length ?? 0
       return []
     }

@@ -1,6 +1,7 @@
 /** Loads that benches put on a path of the lab; each waits for its end and gives what it measured. */
 import { join } from 'node:path'
 import process from 'node:process'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Host } from '../../lab/index.ts'
 
 const patience = { timeoutMs: 120_000 }
@@ -33,6 +34,22 @@ export async function requests(
   const flags = ['-t', connections > 1 ? '2' : '1', '-c', String(connections), '-d', `${seconds}s`]
   const { stdout } = await from.exec(['wrk', ...flags, `http://${address}:${port}/`], patience)
   return Number(/Requests\/sec:\s+(\S+)/.exec(stdout)?.[1])
+}
+
+/** Milliseconds that half, and 99 of 100, answers take to a request each millisecond, while one connection sends all it can. */
+export async function latencyBesideBulk(
+  from: Host,
+  address: string,
+  port: number,
+  seconds: number,
+): Promise<{ readonly median: number; readonly p99: number }> {
+  const background = bulk(from, address, port, 1, seconds + 2)
+  await delay(1_000)
+  const argv = [process.execPath, join(folder, 'steady-clients.ts'), address, String(port), String(seconds)]
+  const { stdout } = await from.exec(argv, patience)
+  await background
+  const [middle = Number.NaN, p99 = Number.NaN] = stdout.trim().split(' ').map(Number)
+  return { median: middle, p99 }
 }
 
 async function linkClients(
