@@ -9,6 +9,7 @@
  *            edge-a1       edge-a2        edge-b1         agents; pods web-NODE and client-NODE
  */
 import assert from 'node:assert/strict'
+import process from 'node:process'
 import { after, before, type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Lab, LabProcess, LabSpec } from '../lab/index.ts'
@@ -35,6 +36,9 @@ const newFlowMs = 15_000
 const directMs = 60_000
 /** A lost link is found within 12 s, and a flow waits up to `resumeSeconds` for another one. */
 const oldFlowMs = 60_000
+
+/** Env EDGEMESH_TEST_DEAD_SECONDS=60 has the line away for longer than flows wait for another link. */
+const deadSeconds = Number(process.env['EDGEMESH_TEST_DEAD_SECONDS'] ?? '20')
 
 let lab: Lab
 let mesh: Mesh
@@ -164,10 +168,10 @@ test('a cable that comes and goes', async (t) => {
   await assertHeals(t, flow)
 })
 
-test('20 s without a line', async (t) => {
+test(`${deadSeconds} s without a line`, async (t) => {
   await using flow = await openFlow()
   await lab.cutWan('b')
-  await delay(20_000)
+  await delay(deadSeconds * 1_000)
   await lab.restoreWan('b')
   await assertHeals(t, flow)
 })

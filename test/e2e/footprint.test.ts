@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import type { LoadReport } from '../bench/load/report.ts'
 import { type LeakSite, startLeakSite } from '../bench/support/leak-site.ts'
-import { megabytes, openFilesOf, usageOf, watchHeap } from '../bench/support/usage.ts'
+import { megabytes, openFilesOf, usageOf, watchHeap, watchRss } from '../bench/support/usage.ts'
 import { eventually, ports, resolve, statusOf } from './support/site.ts'
 
 /**
@@ -15,6 +15,7 @@ import { eventually, ports, resolve, statusOf } from './support/site.ts'
  */
 const heapLimitBytes = 30e6
 const idleLimitBytes = 90e6
+const relayLimitBytes = 120e6
 /** A direct connection that both sides have opened at once counts twice for a while. */
 const spareFiles = 2
 
@@ -54,19 +55,25 @@ test('changed manifests and lost connections leave no memory behind', async () =
   await assertNoGrowth(() => Promise.all([site.change(100), site.reconnect(20)]))
 })
 
-test('bytes that crossed the relay are not kept by it', async () => {
+test('a relay holds at most 120 MB while a gigabyte crosses it, and keeps none of it', async (context) => {
   const client = site.lab.pod('client-edge-a1')
   const relay = site.observed.find(({ name }) => name === 'relay')
   assert.ok(relay !== undefined)
   const upload = `http://${await resolve(client, 'web-edge-b1')}:${ports.http}/sha256`
-  const before = await usageOf(relay)
-  for (let round = 0; round < 2; round++) {
-    const command = `head -c 48000000 /dev/zero | curl -sS -f --max-time 60 --data-binary @- ${upload}`
-    const { code, stderr } = await client.exec(['sh', '-c', command], { timeoutMs: 70_000 })
+  const send = async (megabytesSent: number) => {
+    const command = `head -c ${megabytesSent}000000 /dev/zero | curl -sS -f --max-time 100 --data-binary @- ${upload}`
+    const { code, stderr } = await client.exec(['sh', '-c', command], { timeoutMs: 110_000 })
     assert.equal(code, 0, stderr)
   }
+  await send(50)
+  const before = await usageOf(relay)
+  const watch = watchRss(relay)
+  for (let round = 0; round < 20; round++) await send(50)
+  const most = await watch.end()
   const grown = (await usageOf(relay)).rssAnon - before.rssAnon
-  assert.ok(grown < 48e6, `the relay grew by ${megabytes(grown)} MB when 96 MB crossed it`)
+  context.diagnostic(`at most ${megabytes(most)} MB, ${megabytes(grown)} MB more than after the first 50 MB`)
+  assert.ok(most <= relayLimitBytes, `the relay held ${megabytes(most)} MB`)
+  assert.ok(grown < 20e6, `the relay grew by ${megabytes(grown)} MB when 1 GB crossed it`)
 })
 
 test('as many files are open as before', async () => {

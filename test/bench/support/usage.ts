@@ -17,7 +17,7 @@ export interface Usage {
 }
 
 const ticksPerSecond = 100
-const heapWatchMs = 300
+const watchMs = 300
 
 export async function usageOf({ pid, controlSocket }: Observed): Promise<Usage> {
   const { body } = await requestControl(controlSocket, { method: 'GET', url: '/metrics' }, AbortSignal.timeout(10_000))
@@ -57,19 +57,32 @@ export async function openFilesOf(pid: number): Promise<number> {
 
 /** Follows the heap of a process until told to end, and gives the least of it: what garbage collection cannot free. */
 export function watchHeap(observed: Observed): { end(): Promise<number> } {
+  return watchUsage(observed, ({ heapUsed }, floor) => Math.min(heapUsed, floor), Number.POSITIVE_INFINITY)
+}
+
+/** Follows the resident memory of a process until told to end, and gives the most of it. */
+export function watchRss(observed: Observed): { end(): Promise<number> } {
+  return watchUsage(observed, ({ rss }, most) => Math.max(rss, most), 0)
+}
+
+function watchUsage(
+  observed: Observed,
+  fold: (usage: Usage, so: number) => number,
+  first: number,
+): { end(): Promise<number> } {
   const ended = new AbortController()
-  let floor = Number.POSITIVE_INFINITY
+  let folded = first
   const watching = (async () => {
     while (!ended.signal.aborted) {
-      floor = Math.min(floor, (await usageOf(observed)).heapUsed)
-      await delay(heapWatchMs, undefined, { signal: ended.signal }).catch(() => {})
+      folded = fold(await usageOf(observed), folded)
+      await delay(watchMs, undefined, { signal: ended.signal }).catch(() => {})
     }
   })()
   return {
     async end() {
       ended.abort()
       await watching
-      return floor
+      return folded
     },
   }
 }
