@@ -35,6 +35,7 @@ const benches: readonly Bench[] = [
   { name: 'dns', needs: ['dnsperf', 'dnsmasq', 'unbound'] },
   { name: 'gateway', needs: ['nginx', 'haproxy', 'wrk', binary] },
   { name: 'tunnel-links', needs: ['wrk', binary] },
+  { name: 'new-connections', needs: ['nginx', stream, 'wrk', binary] },
   { name: 'go-peer', needs: ['wrk', binary, goAgent] },
   { name: 'long-line', needs: ['gcc', 'wrk', binary] },
   { name: 'relay-memory', needs: [binary] },
