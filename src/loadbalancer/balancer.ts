@@ -207,8 +207,10 @@ class PolicyBalancer implements Balancer {
   }
 
   /** The backend that the client had, as long as it may be used. */
-  #ownOf({ address }: Client, tried: ReadonlySet<Candidate>): Candidate | undefined {
-    if (address === undefined || this.#affinity === undefined) return undefined
+  #ownOf(client: Client, tried: ReadonlySet<Candidate>): Candidate | undefined {
+    // Without affinity nobody asks the kernel for the address.
+    if (this.#affinity === undefined || client.address === undefined) return undefined
+    const { address } = client
     const own = this.#byId.get(this.#affinity.find(address) ?? '')
     if (own === undefined || tried.has(own) || isAvoided(own, this.#surroundings.nowMs())) return undefined
     return own
@@ -221,8 +223,8 @@ class PolicyBalancer implements Balancer {
     this.#remember(client, candidate)
   }
 
-  #remember({ address }: Client, { id }: Candidate): void {
-    if (address !== undefined) this.#affinity?.remember(address, id)
+  #remember(client: Client, { id }: Candidate): void {
+    if (this.#affinity !== undefined && client.address !== undefined) this.#affinity.remember(client.address, id)
   }
 
   #update(backend: Backend, change: (candidate: Candidate) => void): void {

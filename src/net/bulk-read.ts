@@ -45,13 +45,29 @@ export function readInto(stream: ByteStream, reader: BufferReader): boolean {
 }
 
 function partsOf(socket: Socket): BufferedReading | undefined {
+  const found = symbolsOf(socket)
+  if (found === undefined) return undefined
+  const handle: unknown = Reflect.get(socket, '_handle')
+  const isFree = Reflect.get(socket, found.buffer) === null && Reflect.get(socket, found.generator) === null
+  return isFree && isBufferable(handle) ? { handle, ...found } : undefined
+}
+
+type ReadingSymbols = Omit<BufferedReading, 'handle'>
+
+/** Of the prototype of sockets, because all of them are built alike. */
+const symbolsByPrototype = new WeakMap<object, ReadingSymbols>()
+
+function symbolsOf(socket: Socket): ReadingSymbols | undefined {
+  const prototype: object = Object.getPrototypeOf(socket)
+  const known = symbolsByPrototype.get(prototype)
+  if (known !== undefined) return known
   const symbols = Object.getOwnPropertySymbols(socket)
   const named = (name: string) => symbols.find((symbol) => symbol.description === name)
   const [buffer, callback, generator] = [named('kBuffer'), named('kBufferCb'), named('kBufferGen')]
-  const handle: unknown = Reflect.get(socket, '_handle')
   if (buffer === undefined || callback === undefined || generator === undefined) return undefined
-  const isFree = Reflect.get(socket, buffer) === null && Reflect.get(socket, generator) === null
-  return isFree && isBufferable(handle) ? { handle, buffer, callback, generator } : undefined
+  const found = { buffer, callback, generator }
+  symbolsByPrototype.set(prototype, found)
+  return found
 }
 
 function isBufferable(handle: unknown): handle is BufferedReading['handle'] {

@@ -111,14 +111,14 @@ test('a connection that reached itself is told from one that only looks like it'
   const localAddress = '127.0.0.1'
   const other = connect({ host: localAddress, port: server.target.port, localAddress })
   await once(other, 'connect')
-  assert.equal(isSelfConnection(other), false)
+  assert.equal(isSelfConnection(other, other.remotePort ?? 0), false)
   other.destroy()
 
   const { target, ...listener } = await listen()
   await listener[Symbol.asyncDispose]()
   const self = connect({ host: localAddress, port: target.port, localAddress, localPort: target.port })
   await once(self, 'connect')
-  assert.equal(isSelfConnection(self), true)
+  assert.equal(isSelfConnection(self, self.remotePort ?? 0), true)
   self.destroy()
 })
 

@@ -95,7 +95,7 @@ function connectTo(target: DialTarget, localAddress: string | undefined, signal:
     }
     signal.addEventListener('abort', onAbort, { once: true })
     socket.once('connect', () => {
-      if (!isSelfConnection(socket)) {
+      if (!isSelfConnection(socket, target.port)) {
         settle(() => resolve(socket))
         return
       }

@@ -28,39 +28,68 @@ interface Fault {
  * A side that ended in order before it failed has its last bytes delivered first. At most the two streams' own
  * buffers are held in memory.
  */
-export async function splice(downstream: ByteStream, upstream: ByteStream, signal: AbortSignal): Promise<SpliceResult> {
-  let fault: Fault | undefined
-  const onClosed = (stream: ByteStream, other: ByteStream, ended: SpliceEnd) => {
-    if (isComplete(stream)) return
-    fault ??= { ended, error: stream.errored ?? undefined }
-    resetAfterTail(other, errorOf(stream.errored ?? 'the other side of the connection was lost'))
+export function splice(downstream: ByteStream, upstream: ByteStream, signal?: AbortSignal): Promise<SpliceResult> {
+  return new Promise((resolve) => new Splice({ downstream, upstream, signal, resolve }).begin())
+}
+
+interface SpliceOptions {
+  readonly downstream: ByteStream
+  readonly upstream: ByteStream
+  readonly signal: AbortSignal | undefined
+  readonly resolve: (result: SpliceResult) => void
+}
+
+/** One splice, in callbacks: there are thousands a second, and each promise less is memory that need not be collected. */
+class Splice {
+  readonly #options: SpliceOptions
+  #open = 2
+  #fault: Fault | undefined
+  #toUpstream: { readonly bytes: number } | undefined
+  #toDownstream: { readonly bytes: number } | undefined
+
+  constructor(options: SpliceOptions) {
+    this.#options = options
   }
-  const onAbort = () => {
-    fault ??= { ended: 'aborted', error: signal.reason }
-    resetStream(downstream, errorOf(signal.reason))
-    resetStream(upstream, errorOf(signal.reason))
+
+  begin(): void {
+    const { downstream, upstream, signal } = this.#options
+    onClosed(downstream, () => this.#onClosed(downstream, upstream, 'downstream-reset'))
+    onClosed(upstream, () => this.#onClosed(upstream, downstream, 'upstream-reset'))
+    this.#toUpstream = copyDirection(downstream, upstream)
+    this.#toDownstream = copyDirection(upstream, downstream)
+    signal?.addEventListener('abort', this, { once: true })
+    if (signal?.aborted) this.handleEvent()
   }
-  const closing = [
-    closed(downstream).then(() => onClosed(downstream, upstream, 'downstream-reset')),
-    closed(upstream).then(() => onClosed(upstream, downstream, 'upstream-reset')),
-  ]
-  const toUpstream = copyDirection(downstream, upstream)
-  const toDownstream = copyDirection(upstream, downstream)
-  signal.addEventListener('abort', onAbort, { once: true })
-  if (signal.aborted) onAbort()
-  await Promise.all(closing)
-  signal.removeEventListener('abort', onAbort)
-  return {
-    bytesToUpstream: toUpstream.bytes,
-    bytesToDownstream: toDownstream.bytes,
-    ...(fault ?? { ended: 'finished' }),
+
+  /** Of the signal: both sides are reset. */
+  handleEvent(): void {
+    const { downstream, upstream, signal } = this.#options
+    this.#fault ??= { ended: 'aborted', error: signal?.reason }
+    for (const stream of [downstream, upstream]) resetStream(stream, errorOf(signal?.reason))
+  }
+
+  #onClosed(stream: ByteStream, other: ByteStream, ended: SpliceEnd): void {
+    if (!isComplete(stream)) {
+      this.#fault ??= { ended, error: stream.errored ?? undefined }
+      resetAfterTail(other, errorOf(stream.errored ?? 'the other side of the connection was lost'))
+    }
+    this.#open -= 1
+    if (this.#open > 0) return
+    this.#options.signal?.removeEventListener('abort', this)
+    this.#options.resolve({
+      bytesToUpstream: this.#toUpstream?.bytes ?? 0,
+      bytesToDownstream: this.#toDownstream?.bytes ?? 0,
+      ...(this.#fault ?? finished),
+    })
   }
 }
 
-/** Resolves when the stream is closed, whichever way. */
-function closed(stream: ByteStream): Promise<void> {
-  if (stream.closed) return Promise.resolve()
-  return new Promise((resolve) => stream.once('close', resolve))
+const finished = { ended: 'finished' } as const
+
+/** Calls back once, never before it returns, when the stream is closed, whichever way. */
+function onClosed(stream: ByteStream, listener: () => void): void {
+  if (stream.closed) queueMicrotask(listener)
+  else stream.once('close', listener)
 }
 
 /** True when everything was read from and written to the stream. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
@@ -111,3 +112,19 @@ test('a listener that ran out of file descriptors accepts again when there are s
   )
   assert.equal((await text(child.stdout)).trim(), 'accepts again')
 })
+
+test('accepted connections have a keepalive timer, which the kernel takes from the listening socket', async () => {
+  const { promise: accepted, resolve } = Promise.withResolvers<Socket>()
+  await using listener = await startTcpListener({ host: '127.0.0.1', port: 0, onConnection: resolve })
+  const client = connect({ host: '127.0.0.1', port: listener.port })
+  const { localPort = 0, remotePort = 0 } = await accepted
+  assert.equal(timerOf(localPort, remotePort), '02')
+  client.destroy()
+})
+
+/** The kind of timer that a connection of IPv4 has: 02 is keepalive. */
+function timerOf(localPort: number, remotePort: number): string | undefined {
+  const hex = (port: number) => port.toString(16).toUpperCase().padStart(4, '0')
+  const isIt = new RegExp(`:${hex(localPort)} [0-9A-F]{8}:${hex(remotePort)} 01 \\S+ (\\S\\S):`)
+  return isIt.exec(readFileSync('/proc/net/tcp', 'utf8'))?.[1]
+}

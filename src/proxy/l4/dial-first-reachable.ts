@@ -54,35 +54,38 @@ export interface Dialled {
  * next one is dialled when one failed, and beside one that is slow. Throws `NoBackendError` when none accepts, or the
  * signal's reason.
  */
-export async function dialFirstReachable(options: DialFirstReachableOptions, signal: AbortSignal): Promise<Dialled> {
-  signal.throwIfAborted()
-  return await new DialRace(options).run(signal)
+export function dialFirstReachable(options: DialFirstReachableOptions, signal: AbortSignal): Promise<Dialled> {
+  return signal.aborted ? Promise.reject(signal.reason) : new DialRace(options, signal).run()
 }
 
 class DialRace {
   readonly #options: DialFirstReachableOptions
+  readonly #signal: AbortSignal
   readonly #attempts: Iterator<Backend>
-  readonly #running = new Map<Backend, AbortController>()
+  readonly #running = new Set<Attempt>()
   readonly #failures: FailedDial[] = []
   readonly #startedMs = performance.now()
   readonly #outcome = Promise.withResolvers<Dialled>()
   #started = 0
   #isOver = false
 
-  constructor(options: DialFirstReachableOptions) {
+  constructor(options: DialFirstReachableOptions, signal: AbortSignal) {
     this.#options = options
+    this.#signal = signal
     this.#attempts = options.balancer.attempts(options.client)
   }
 
-  async run(signal: AbortSignal): Promise<Dialled> {
-    const onAbort = () => this.#end(() => this.#outcome.reject(signal.reason), signal.reason)
-    signal.addEventListener('abort', onAbort, { once: true })
+  run(): Promise<Dialled> {
+    this.#signal.addEventListener('abort', this)
     this.#startNext()
-    try {
-      return await this.#outcome.promise
-    } finally {
-      signal.removeEventListener('abort', onAbort)
-    }
+    return this.#outcome.promise
+  }
+
+  /** Of the signal: nobody wants the connection any more. */
+  handleEvent(): void {
+    const { reason } = this.#signal
+    this.#end(reason)
+    this.#outcome.reject(reason)
   }
 
   /** Dials the next backend; fails when there is none and none is being dialled. */
@@ -92,34 +95,41 @@ class DialRace {
     const next = this.#started < maxAttempts && leftMs > 0 ? this.#attempts.next() : undefined
     if (next !== undefined && next.done !== true) {
       this.#started += 1
-      void this.#attempt(next.value, leftMs)
+      void this.#try(next.value, leftMs)
     } else if (this.#running.size === 0) {
-      this.#end(() => this.#outcome.reject(new NoBackendError(this.#failures)), undefined)
+      this.#end(undefined)
+      this.#outcome.reject(new NoBackendError(this.#failures))
     }
   }
 
-  async #attempt(backend: Backend, leftMs: number): Promise<void> {
+  async #try(backend: Backend, leftMs: number): Promise<void> {
     const { dialer, balancer, policy, client } = this.#options
     const timeoutMs = Math.min(policy.attemptTimeoutMs, leftMs)
-    const attempt = new AbortController()
-    this.#running.set(backend, attempt)
-    using _slow = after(policy.slowAfterMs, () => {
+    const attempt = new Attempt(backend, { slowAfterMs: policy.slowAfterMs, timeoutMs }, () => {
       balancer.dialSlow(backend)
       this.#startNext()
     })
+    this.#running.add(attempt)
     try {
-      const stream = await dialWithin(dialer, backend, timeoutMs, attempt)
-      this.#running.delete(backend)
+      const { nodeName, address, port } = backend
+      const stream = await dialer.dial({ protocol: 'tcp', nodeName, address, port }, attempt.signal)
+      this.#finish(attempt)
       if (this.#isOver) {
         resetStream(stream, new Error('another backend was faster'))
         return
       }
       balancer.dialSucceeded(backend, client)
-      this.#end(() => this.#outcome.resolve({ stream, backend }), undefined)
+      this.#end(undefined)
+      this.#outcome.resolve({ stream, backend })
     } catch (error) {
-      this.#running.delete(backend)
+      this.#finish(attempt)
       if (!this.#isOver) this.#failed(backend, error)
     }
+  }
+
+  #finish(attempt: Attempt): void {
+    attempt.end()
+    this.#running.delete(attempt)
   }
 
   #failed(backend: Backend, error: unknown): void {
@@ -130,33 +140,60 @@ class DialRace {
     this.#startNext()
   }
 
-  /** Settles once; without a reason from outside, the backends that are still being dialled were too slow. */
-  #end(settle: () => void, reason: unknown): void {
-    if (this.#isOver) return
+  /** Ends what is still under way; without a reason from outside, those backends were too slow. */
+  #end(reason: unknown): void {
     this.#isOver = true
-    for (const [backend, attempt] of this.#running) {
-      if (reason === undefined) this.#options.balancer.dialFailed(backend)
+    this.#signal.removeEventListener('abort', this)
+    for (const attempt of this.#running) {
+      if (reason === undefined) this.#options.balancer.dialFailed(attempt.backend)
+      attempt.end()
       attempt.abort(reason ?? new Error('another backend was faster'))
     }
-    settle()
   }
 }
 
-async function dialWithin(
-  dialer: Dialer,
-  backend: Backend,
-  timeoutMs: number,
-  attempt: AbortController,
-): Promise<ByteStream> {
-  const { nodeName, address, port } = backend
-  using _timeout = after(timeoutMs, () => attempt.abort(timeoutError(backend, timeoutMs)))
-  return await dialer.dial({ protocol: 'tcp', nodeName, address, port }, attempt.signal)
+/** One backend that is being dialled; a single timer tells first that it is slow, then that its time is up. */
+class Attempt {
+  readonly backend: Backend
+  readonly #times: AttemptTimes
+  readonly #onSlow: () => void
+  readonly #controller = new AbortController()
+  #timer: NodeJS.Timeout
+
+  constructor(backend: Backend, times: AttemptTimes, onSlow: () => void) {
+    this.backend = backend
+    this.#times = times
+    this.#onSlow = onSlow
+    const { slowAfterMs, timeoutMs } = times
+    const isSlowFirst = slowAfterMs < timeoutMs
+    this.#timer = isSlowFirst ? setTimeout(this.#slow, slowAfterMs) : setTimeout(this.#timeOut, timeoutMs)
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  abort(reason: unknown): void {
+    this.#controller.abort(reason)
+  }
+
+  /** Nothing is told from now on. */
+  end(): void {
+    clearTimeout(this.#timer)
+  }
+
+  readonly #slow = (): void => {
+    const { slowAfterMs, timeoutMs } = this.#times
+    this.#timer = setTimeout(this.#timeOut, timeoutMs - slowAfterMs)
+    this.#onSlow()
+  }
+
+  readonly #timeOut = (): void => this.abort(timeoutError(this.backend, this.#times.timeoutMs))
 }
 
-/** Runs `action` once the time is over, unless it is disposed before. */
-function after(durationMs: number, action: () => void): Disposable {
-  const timer = setTimeout(action, durationMs)
-  return { [Symbol.dispose]: () => clearTimeout(timer) }
+interface AttemptTimes {
+  readonly slowAfterMs: number
+  readonly timeoutMs: number
 }
 
 function timeoutError({ nodeName, address, port }: Backend, timeoutMs: number): DialError {

@@ -1,5 +1,5 @@
 import { type Backend, backendIdOf } from '../../model/index.ts'
-import { DialError, type Dialer, resetStream } from '../../net/index.ts'
+import { type ByteStream, DialError, type Dialer, type DialTarget, resetStream } from '../../net/index.ts'
 import type { Logger } from '../../observability/index.ts'
 import { sleep, TaskGroup } from '../../runtime/index.ts'
 
@@ -43,17 +43,21 @@ export function createSuspectingDialer(
   probe: Pick<EndpointProbe, 'suspect'>,
 ): Dialer {
   return {
-    async dial(target, signal) {
-      try {
-        return await dialer.dial(target, signal)
-      } catch (error) {
-        const { address, port } = target
-        const isEvidence =
-          error instanceof DialError && (error.failure === 'refused' || error.failure === 'unreachable')
-        if (target.nodeName === nodeName && isEvidence) probe.suspect({ nodeName, address, port })
-        throw error
-      }
+    dial(target, signal) {
+      // Only dials on this node are evidence, so that others need no promise more.
+      return target.nodeName === nodeName ? dialSuspecting(target, signal) : dialer.dial(target, signal)
     },
+  }
+
+  async function dialSuspecting(target: DialTarget, signal: AbortSignal): Promise<ByteStream> {
+    try {
+      return await dialer.dial(target, signal)
+    } catch (error) {
+      const { address, port } = target
+      const isEvidence = error instanceof DialError && (error.failure === 'refused' || error.failure === 'unreachable')
+      if (isEvidence) probe.suspect({ nodeName, address, port })
+      throw error
+    }
   }
 }
 

@@ -1,4 +1,5 @@
-import { DialError, type Dialer } from '../../net/index.ts'
+import type { Backend } from '../../model/index.ts'
+import { type ByteStream, DialError, type Dialer, type DialTarget } from '../../net/index.ts'
 import { TimeLimit } from '../../runtime/index.ts'
 import type { Reachability } from './reachability.ts'
 
@@ -15,21 +16,25 @@ export function createReachingDialer(
   reachability: Pick<Reachability, 'reached' | 'suspect' | 'direct'>,
 ): Dialer {
   return {
-    async dial(target, signal) {
+    dial(target, signal) {
       const { protocol, nodeName, kind, address, port } = target
       const endpoint = { ...(nodeName !== undefined && { nodeName }), address, port }
       const isElsewhere = kind === undefined && nodeName !== undefined && nodeName !== ownNode
-      if (!isElsewhere || reachability.reached?.has(endpoint, protocol) !== true)
-        return await remote.dial(target, signal)
-      using limit = new TimeLimit(attemptMs, signal)
-      try {
-        return await reachability.direct.dial({ protocol, address, port }, limit.signal)
-      } catch (error) {
-        signal.throwIfAborted()
-        reachability.suspect(endpoint)
-        if (error instanceof DialError && error.failure !== 'unreachable') throw error
-        return await remote.dial(target, signal)
-      }
+      if (!isElsewhere || reachability.reached?.has(endpoint, protocol) !== true) return remote.dial(target, signal)
+      return dialReached(target, endpoint, signal)
     },
+  }
+
+  async function dialReached(target: DialTarget, endpoint: Backend, signal: AbortSignal): Promise<ByteStream> {
+    const { protocol, address, port } = target
+    using limit = new TimeLimit(attemptMs, signal)
+    try {
+      return await reachability.direct.dial({ protocol, address, port }, limit.signal)
+    } catch (error) {
+      signal.throwIfAborted()
+      reachability.suspect(endpoint)
+      if (error instanceof DialError && error.failure !== 'unreachable') throw error
+      return await remote.dial(target, signal)
+    }
   }
 }

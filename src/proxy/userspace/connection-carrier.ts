@@ -1,7 +1,9 @@
+import type { Client } from '../../loadbalancer/index.ts'
 import { backendIdOf } from '../../model/index.ts'
 import { type ByteStream, DialError, type Dialer, PathLostError, resetStream, splice } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
 import {
+  type DialFirstReachableOptions,
   type Dialled,
   type DialPolicy,
   dialFirstReachable,
@@ -36,8 +38,9 @@ export async function carryConnection(
 ): Promise<void> {
   const dialled = await dialForClient(client, route, options)
   if (dialled === undefined) return
-  using _held = route.balancer.hold(dialled.backend)
-  const result = await splice(client, dialled.stream, new AbortController().signal)
+  const held = route.balancer.hold(dialled.backend)
+  const result = await splice(client, dialled.stream)
+  held[Symbol.dispose]()
   options.metrics.carried(result)
   const { ended, error } = result
   options.logger.debug({ servicePort: route.id, reason: ended, error }, 'connection ended')
@@ -47,34 +50,46 @@ export async function carryConnection(
   }
 }
 
+/** Asks the kernel who a client is only when the balancer wants to know. */
+class SocketClient implements Client {
+  readonly #stream: ClientStream
+
+  constructor(stream: ClientStream) {
+    this.#stream = stream
+  }
+
+  get address(): string | undefined {
+    return this.#stream.remoteAddress
+  }
+}
+
 /** Undefined when there is nothing to carry; the client is closed then. */
-async function dialForClient(
+function dialForClient(
   client: ClientStream,
   route: BalancedRoute,
   options: CarrierOptions,
 ): Promise<Dialled | undefined> {
-  const { dialer, dialPolicyOf } = options
   const dialing = new AbortController()
   const onClientGone = () => dialing.abort(new Error('the client went away'))
   client.once('close', onClientGone)
-  try {
-    const onFailure = (failure: FailedDial) => recordFailure(failure, route, options)
-    return await dialFirstReachable(
-      {
-        dialer,
-        balancer: route.balancer,
-        client: { address: client.remoteAddress },
-        policy: dialPolicyOf(route),
-        onFailure,
-      },
-      dialing.signal,
-    )
-  } catch (error) {
-    giveUp(client, route, error, options)
-    return undefined
-  } finally {
-    client.off('close', onClientGone)
+  const wanted: DialFirstReachableOptions = {
+    dialer: options.dialer,
+    balancer: route.balancer,
+    client: new SocketClient(client),
+    policy: options.dialPolicyOf(route),
+    onFailure: (failure) => recordFailure(failure, route, options),
   }
+  return dialFirstReachable(wanted, dialing.signal).then(
+    (dialled) => {
+      client.off('close', onClientGone)
+      return dialled
+    },
+    (error: unknown) => {
+      client.off('close', onClientGone)
+      giveUp(client, route, error, options)
+      return undefined
+    },
+  )
 }
 
 /** Counts a dial that failed, and tells of it where details are wanted. */
