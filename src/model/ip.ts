@@ -35,7 +35,12 @@ export function parseIpv4Network(text: string): Ipv4Network | undefined {
 /** True when the address (dotted quad) lies in the network; false for text that is no IPv4 address. */
 export function isInIpv4Network(address: string, network: Ipv4Network): boolean {
   const value = ipv4ToNumber(address)
-  return value !== undefined && networkBaseOf(value, network.prefixLength) === network.base
+  return value !== undefined && holdsIpv4(network, value)
+}
+
+/** The same for an address as an unsigned 32-bit number. */
+export function holdsIpv4(network: Ipv4Network, address: number): boolean {
+  return networkBaseOf(address, network.prefixLength) === network.base
 }
 
 /** How many addresses the network holds. */

@@ -37,3 +37,14 @@ test('a disposed time limit leaves nothing behind at its parents and in time', (
   parent.abort()
   assert.equal(limit.signal.aborted, false)
 })
+
+test('a time limit that is begun anew counts from then, with the new length', (context) => {
+  context.mock.timers.enable({ apis: ['setTimeout'] })
+  using limit = new TimeLimit(1000)
+  context.mock.timers.tick(900)
+  limit.restart(500)
+  context.mock.timers.tick(499)
+  assert.equal(limit.isOver, false)
+  context.mock.timers.tick(1)
+  assert.deepEqual([limit.isOver, limit.signal.reason.message], [true, 'not done within 500 ms'])
+})

@@ -5,19 +5,28 @@
  */
 export class TimeLimit implements Disposable {
   readonly #controller = new AbortController()
-  readonly #timer: NodeJS.Timeout
+  #timer: NodeJS.Timeout
   readonly #parents: readonly AbortSignal[]
-  readonly #onParentAbort = () => this.#controller.abort(this.#parents.find(({ aborted }) => aborted)?.reason)
   #isOver = false
 
   constructor(durationMs: number, ...parents: readonly AbortSignal[]) {
     this.#parents = parents
-    this.#timer = setTimeout(() => {
-      this.#isOver = true
-      this.#controller.abort(new DOMException(`not done within ${durationMs} ms`, 'TimeoutError'))
-    }, durationMs)
-    for (const parent of parents) parent.addEventListener('abort', this.#onParentAbort, { once: true })
-    if (parents.some(({ aborted }) => aborted)) this.#onParentAbort()
+    this.#timer = this.#begin(durationMs)
+    for (const parent of parents) {
+      parent.addEventListener('abort', this)
+      if (parent.aborted) this.handleEvent()
+    }
+  }
+
+  /** From now on this is the time; does nothing to a signal that has aborted. */
+  restart(durationMs: number): void {
+    clearTimeout(this.#timer)
+    this.#timer = this.#begin(durationMs)
+  }
+
+  /** Of the parents: one of them has aborted. */
+  handleEvent(): void {
+    this.#controller.abort(this.#parents.find(({ aborted }) => aborted)?.reason)
   }
 
   get signal(): AbortSignal {
@@ -31,6 +40,13 @@ export class TimeLimit implements Disposable {
 
   [Symbol.dispose](): void {
     clearTimeout(this.#timer)
-    for (const parent of this.#parents) parent.removeEventListener('abort', this.#onParentAbort)
+    for (const parent of this.#parents) parent.removeEventListener('abort', this)
+  }
+
+  #begin(durationMs: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      this.#isOver = true
+      this.#controller.abort(new DOMException(`not done within ${durationMs} ms`, 'TimeoutError'))
+    }, durationMs)
   }
 }

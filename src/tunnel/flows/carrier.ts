@@ -19,6 +19,8 @@ export interface Carrier {
 
 /** Finds the best carrier to a peer as things are now. */
 export interface CarrierSource {
+  /** The carrier that a flow would get at once, which bounds by itself how long opening takes; undefined without one. */
+  standingTo(nodeName: string): Carrier | undefined
   /** Resolves with a carrier that works now; rejects with a `DialError` that says what is missing. */
   carrierTo(nodeName: string, signal: AbortSignal): Promise<Carrier>
   /** Tells the source that a carrier it gave does not work, so that the next one is another. */

@@ -22,6 +22,9 @@ export interface FlowPeer {
   readonly path: string
 }
 
+/** An answer that is nearly always there at once. */
+type Eventual<T> = T | undefined | Promise<T | undefined>
+
 /** What the far side of flows needs. */
 export interface FlowAcceptorOptions {
   readonly nodeName: string
@@ -31,14 +34,21 @@ export interface FlowAcceptorOptions {
   readonly localDatagrams: DatagramDialer
   /** Where the ports of this node itself are dialled. */
   readonly nodeAddress: () => string
-  checkTarget(request: OpenRequest, signal: AbortSignal): Promise<Refusal | undefined>
+  checkTarget(request: OpenRequest, signal: AbortSignal): Eventual<Refusal>
   /** The name the peer is known by; may wait a moment for its record. */
-  nameOf(peerId: string, signal: AbortSignal): Promise<string | undefined>
+  nameOf(peerId: string, signal: AbortSignal): Eventual<string>
   readonly isStopping: () => boolean
   readonly dialTimeoutMs: number
   readonly handshakeTimeoutMs: number
   readonly logger: Logger
   readonly metrics: Metrics
+}
+
+/** Carries what a flow brings, until it is over. */
+type Carry = (stopping: AbortSignal) => Promise<unknown>
+
+function placeOf(request: OpenRequest, nodeName: string): string {
+  return `${targetTextOf(request)} on ${nodeName}`
 }
 
 /** One line per peer and reason in this time; a peer that scans us must not fill the log. */
@@ -92,112 +102,109 @@ export class FlowAcceptor {
     }
     const counted = open.enter(peer.peerId)
     tasks.run('inbound flow', async (stopping) => {
-      using _counted = counted
       try {
         await serve(stopping, counted !== undefined)
       } catch (error) {
         this.#options.logger.debug({ peer: peer.peerId, path: peer.path, error }, 'inbound flow failed')
         abandon(error instanceof Error ? error : new Error(String(error)))
+      } finally {
+        counted?.[Symbol.dispose]()
       }
     })
   }
 
   /** Until both sides are closed, or the dialler has been told why not. */
   async #serve(flow: IncomingFlow, peer: FlowPeer, hasRoom: boolean, stopping: AbortSignal): Promise<void> {
-    const carry = await this.#open(flow, peer, hasRoom, stopping)
-    this.#accepted.add(carry === undefined ? 0 : 1)
-    await carry?.(stopping)
-  }
-
-  /** Dials the target and answers; gives what is to be done then, or undefined when there is no target. */
-  async #open(
-    flow: IncomingFlow,
-    peer: FlowPeer,
-    hasRoom: boolean,
-    stopping: AbortSignal,
-  ): Promise<((stopping: AbortSignal) => Promise<unknown>) | undefined> {
-    using limit = new TimeLimit(this.#options.handshakeTimeoutMs, stopping)
+    const limit = new TimeLimit(this.#options.handshakeTimeoutMs, stopping, flow.gone)
+    let carry: Carry
     try {
       await this.#admit(flow, peer, hasRoom, limit.signal)
-      return flow.request.protocol === 'udp'
-        ? await this.#openDatagrams(flow, limit.signal)
-        : await this.#openStream(flow, limit.signal)
+      limit.restart(this.#options.dialTimeoutMs)
+      const { protocol } = flow.request
+      carry = await (protocol === 'udp' ? this.#openDatagrams(flow, limit) : this.#openStream(flow, limit))
     } catch (error) {
       if (!(error instanceof DialError)) throw error
-      if (!flow.gone.aborted) await flow.refuse(error, limit.signal)
-      return undefined
+      if (!flow.gone.aborted) await this.#refuse(flow, error, stopping)
+      return
+    } finally {
+      limit[Symbol.dispose]()
     }
+    this.#accepted.add()
+    await carry(stopping)
   }
 
-  async #openStream(flow: IncomingFlow, signal: AbortSignal) {
-    const { localDialer } = this.#options
-    const upstream = await this.#dial(flow, signal, (target, limit) => localDialer.dial(target, limit))
+  async #refuse(flow: IncomingFlow, error: DialError, stopping: AbortSignal): Promise<void> {
+    using limit = new TimeLimit(this.#options.handshakeTimeoutMs, stopping)
+    await flow.refuse(error, limit.signal)
+  }
+
+  /** Dials the target and answers; gives what is to be done then. */
+  async #openStream(flow: IncomingFlow, limit: TimeLimit): Promise<Carry> {
+    const upstream = await this.#dial(flow, limit, this.#options.localDialer.dial)
     try {
-      const stream = await flow.accept(signal)
-      return (stopping: AbortSignal) => splice(stream, upstream, stopping)
+      const stream = await flow.accept(limit.signal)
+      return (stopping) => splice(stream, upstream, stopping)
     } catch (error) {
       resetStream(upstream, new Error('the dialler went away', { cause: error }))
       throw error
     }
   }
 
-  async #openDatagrams(flow: IncomingFlow, signal: AbortSignal) {
-    const { localDatagrams } = this.#options
-    const upstream = await this.#dial(flow, signal, (target, limit) => localDatagrams.dialDatagrams(target, limit))
+  async #openDatagrams(flow: IncomingFlow, limit: TimeLimit): Promise<Carry> {
+    const upstream = await this.#dial(flow, limit, this.#options.localDatagrams.dialDatagrams)
     try {
-      const channel = await flow.acceptDatagrams(signal)
-      return (stopping: AbortSignal) => exchangeDatagrams(channel, upstream, stopping)
+      const channel = await flow.acceptDatagrams(limit.signal)
+      return (stopping) => exchangeDatagrams(channel, upstream, stopping)
     } catch (error) {
       upstream[Symbol.dispose]()
       throw error
     }
   }
 
-  async #admit(flow: IncomingFlow, peer: FlowPeer, hasRoom: boolean, signal: AbortSignal): Promise<void> {
+  async #admit({ request }: IncomingFlow, peer: FlowPeer, hasRoom: boolean, signal: AbortSignal): Promise<void> {
     const { nodeName, isStopping } = this.#options
-    const place = `${targetTextOf(flow.request)} on ${nodeName}`
-    if (isStopping()) throw new DialError('overloaded', `Cannot connect to ${place}: ${nodeName} is stopping`)
-    if (!hasRoom) throw new DialError('overloaded', `Cannot connect to ${place}: too many open flows on ${nodeName}`)
-    using waiting = new TimeLimit(this.#options.handshakeTimeoutMs, signal, flow.gone)
-    await this.#check(flow.request, peer, waiting.signal)
-  }
-
-  async #dial<T>(
-    { request, gone }: IncomingFlow,
-    signal: AbortSignal,
-    dial: (target: DialTarget, signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
-    const { nodeName, nodeAddress, dialTimeoutMs } = this.#options
-    const address = request.kind === 'node' ? nodeAddress() : request.address
-    using limit = new TimeLimit(dialTimeoutMs, signal, gone)
-    try {
-      // With the name of this node: when ports towards the target run out, its other addresses have some.
-      const { protocol, port } = request
-      const kind = request.kind === 'reach' ? { kind: request.kind } : {}
-      return await dial({ protocol, nodeName, ...kind, address, port }, limit.signal)
-    } catch (error) {
-      if (limit.isOver) {
-        const message = `connect ${targetTextOf(request)} on ${nodeName}: no answer within ${dialTimeoutMs} ms`
-        throw new DialError('unreachable', message, { cause: error })
-      }
-      gone.throwIfAborted()
-      const failure = error instanceof DialError ? error.failure : 'unreachable'
-      throw new DialError(failure, `${describeError(error)} on ${nodeName}`, { cause: error })
+    if (isStopping())
+      throw new DialError('overloaded', `Cannot connect to ${placeOf(request, nodeName)}: ${nodeName} is stopping`)
+    if (!hasRoom) {
+      throw new DialError(
+        'overloaded',
+        `Cannot connect to ${placeOf(request, nodeName)}: too many open flows on ${nodeName}`,
+      )
     }
-  }
-
-  async #check(request: OpenRequest, peer: FlowPeer, signal: AbortSignal): Promise<void> {
     const name = await this.#options.nameOf(peer.peerId, signal)
     if (name === undefined) {
       this.#logRefusal(peer, 'unknown peer', targetTextOf(request))
       this.#refused.add(1, { reason: 'unknown-peer' })
-      throw new DialError('forbidden', `${this.#options.nodeName} knows no node with the identity ${peer.peerId}`)
+      throw new DialError('forbidden', `${nodeName} knows no node with the identity ${peer.peerId}`)
     }
     const refusal = await this.#options.checkTarget(request, signal)
     if (refusal === undefined) return
     this.#refused.add(1, { reason: refusal.reason })
     this.#logRefusal({ ...peer, peerId: name }, refusal.reason, targetTextOf(request))
     throw refusal.error
+  }
+
+  async #dial<T>(
+    { request, gone }: IncomingFlow,
+    limit: TimeLimit,
+    dial: (target: DialTarget, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const { nodeName, nodeAddress, dialTimeoutMs } = this.#options
+    const { protocol, kind, port } = request
+    const address = kind === 'node' ? nodeAddress() : request.address
+    try {
+      // With the name of this node: when ports towards the target run out, its other addresses have some.
+      const target = { protocol, nodeName, kind: kind === 'reach' ? kind : undefined, address, port }
+      return await dial(target, limit.signal)
+    } catch (error) {
+      if (limit.isOver) {
+        const message = `connect ${placeOf(request, nodeName)}: no answer within ${dialTimeoutMs} ms`
+        throw new DialError('unreachable', message, { cause: error })
+      }
+      gone.throwIfAborted()
+      const failure = error instanceof DialError ? error.failure : 'unreachable'
+      throw new DialError(failure, `${describeError(error)} on ${nodeName}`, { cause: error })
+    }
   }
 
   #logRefusal(peer: FlowPeer, reason: string, backend: string): void {

@@ -1,5 +1,12 @@
 import { setMaxListeners } from 'node:events'
-import { type DatagramDialer, DialError, type Dialer, type DialTarget } from '../../net/index.ts'
+import {
+  type ByteStream,
+  type DatagramChannel,
+  type DatagramDialer,
+  DialError,
+  type Dialer,
+  type DialTarget,
+} from '../../net/index.ts'
 import { type Counter, describeError, type Logger, type Metrics } from '../../observability/index.ts'
 import { TimeLimit } from '../../runtime/index.ts'
 import type { Carrier, CarrierSource } from './carrier.ts'
@@ -23,67 +30,106 @@ const maxCarriers = 3
 export function createFlowDialer(options: FlowDialerOptions): Dialer & DatagramDialer {
   const flows = options.metrics.counter('tunnel_flows_total', 'Flows opened to peers, by result', ['result'])
   return {
-    dial: (target, signal) =>
-      dialCounted(options, flows, target, signal, async (carrier, request, limit) => {
-        const stream = await carrier.open(request, limit)
-        return { opened: stream, onClosed: (leave) => stream.once('close', leave) }
-      }),
-    dialDatagrams: (target, signal) =>
-      dialCounted(options, flows, target, signal, async (carrier, request, limit) => {
-        const channel = await carrier.openDatagrams(request, limit)
-        return { opened: channel, onClosed: (leave) => void channel.closed.then(leave) }
-      }),
+    dial: (target, signal) => dialCounted(options, flows, target, signal, streams),
+    dialDatagrams: (target, signal) => dialCounted(options, flows, target, signal, datagrams),
   }
 }
 
-/** Opens a flow on a carrier, and says how to learn of its end. */
-type Open<T> = (
-  carrier: Carrier,
-  request: OpenRequest,
-  signal: AbortSignal,
-) => Promise<{ readonly opened: T; readonly onClosed: (leave: () => void) => void }>
+/** How one kind of flow is opened on a carrier, and how to learn of its end. */
+interface FlowKind<T> {
+  open(carrier: Carrier, request: OpenRequest, signal: AbortSignal): Promise<T>
+  onClosed(opened: T, leave: () => void): void
+}
+
+const streams: FlowKind<ByteStream> = {
+  open: (carrier, request, signal) => carrier.open(request, signal),
+  onClosed: (stream, leave) => void stream.once('close', leave),
+}
+
+const datagrams: FlowKind<DatagramChannel> = {
+  open: (carrier, request, signal) => carrier.openDatagrams(request, signal),
+  onClosed: (channel, leave) => void channel.closed.then(leave),
+}
 
 async function dialCounted<T>(
   options: FlowDialerOptions,
   flows: Counter,
   target: DialTarget,
   signal: AbortSignal,
-  open: Open<T>,
+  kind: FlowKind<T>,
 ): Promise<T> {
   const request = requestOf(target)
-  using limit = new TimeLimit(options.timeoutMs, signal)
-  setMaxListeners(0, limit.signal)
   try {
-    const opened = await openFlow(options, request, limit.signal, open)
-    flows.add(1, { result: 'ok' })
+    signal.throwIfAborted()
+    const standing = options.carriers.standingTo(request.nodeName)
+    const opened =
+      standing === undefined
+        ? await openWithin(options, request, signal, kind)
+        : await openStanding(options, standing, request, signal, kind)
+    flows.add(1, ok)
     return opened
   } catch (error) {
     signal.throwIfAborted()
-    const failure = dialErrorOf(error, request, limit)
-    countFailure(flows, failure)
+    const failure = dialErrorOf(error, request)
+    flows.add(1, { result: failure.failure })
     throw failure
   }
 }
 
-/** Opens on the best carrier; one that does not work is reported and the next best tried. */
-async function openFlow<T>(
+const ok = { result: 'ok' }
+
+/** The usual case: nothing has to be found first, and nothing but the carrier itself looks at the clock. */
+async function openStanding<T>(
+  options: FlowDialerOptions,
+  carrier: Carrier,
+  request: OpenRequest,
+  signal: AbortSignal,
+  kind: FlowKind<T>,
+): Promise<T> {
+  try {
+    return await openCounted(options, carrier, request, signal, kind)
+  } catch (error) {
+    signal.throwIfAborted()
+    if (error instanceof DialError) throw error
+    noteBroken(options, carrier, request, error)
+    return await openWithin(options, request, signal, kind)
+  }
+}
+
+async function openWithin<T>(
   options: FlowDialerOptions,
   request: OpenRequest,
   signal: AbortSignal,
-  open: Open<T>,
+  kind: FlowKind<T>,
 ): Promise<T> {
-  const { carriers, logger } = options
+  using limit = new TimeLimit(options.timeoutMs, signal)
+  setMaxListeners(0, limit.signal)
+  try {
+    return await openOnBest(options, request, limit.signal, kind)
+  } catch (error) {
+    signal.throwIfAborted()
+    if (!limit.isOver || error instanceof DialError) throw error
+    throw new DialError('unreachable', `Cannot connect to ${placeOf(request)}: no answer in time`, { cause: error })
+  }
+}
+
+/** Opens on the best carrier; one that does not work is reported and the next best tried. */
+async function openOnBest<T>(
+  options: FlowDialerOptions,
+  request: OpenRequest,
+  signal: AbortSignal,
+  kind: FlowKind<T>,
+): Promise<T> {
   const failures: unknown[] = []
   for (let attempt = 0; attempt < maxCarriers; attempt++) {
-    const carrier = await carriers.carrierTo(request.nodeName, signal)
+    const carrier = await options.carriers.carrierTo(request.nodeName, signal)
     try {
-      return await openCounted(options, carrier, request, signal, open)
+      return await openCounted(options, carrier, request, signal, kind)
     } catch (error) {
       signal.throwIfAborted()
       if (error instanceof DialError) throw error
       failures.push(error)
-      carriers.reportBroken(carrier, error)
-      logger.debug({ peer: request.nodeName, path: carrier.path, error }, 'carrier failed')
+      noteBroken(options, carrier, request, error)
     }
   }
   throw new DialError('no-path', `Cannot connect to ${placeOf(request)}: no path to ${request.nodeName} works`, {
@@ -91,20 +137,30 @@ async function openFlow<T>(
   })
 }
 
+function noteBroken(
+  { carriers, logger }: FlowDialerOptions,
+  carrier: Carrier,
+  request: OpenRequest,
+  error: unknown,
+): void {
+  carriers.reportBroken(carrier, error)
+  logger.debug({ peer: request.nodeName, path: carrier.path, error }, 'carrier failed')
+}
+
 async function openCounted<T>(
   { open: counter, logger }: FlowDialerOptions,
   carrier: Carrier,
   request: OpenRequest,
   signal: AbortSignal,
-  open: Open<T>,
+  kind: FlowKind<T>,
 ): Promise<T> {
   const counted = counter.enter(carrier.peerId)
   if (counted === undefined) {
     throw new DialError('overloaded', `Cannot connect to ${placeOf(request)}: too many open flows on this node`)
   }
   try {
-    const { opened, onClosed } = await open(carrier, request, signal)
-    onClosed(() => counted[Symbol.dispose]())
+    const opened = await kind.open(carrier, request, signal)
+    kind.onClosed(opened, () => counted[Symbol.dispose]())
     logger.debug({ peer: request.nodeName, path: carrier.path, backend: placeOf(request) }, 'flow opened')
     return opened
   } catch (error) {
@@ -114,21 +170,19 @@ async function openCounted<T>(
 }
 
 function requestOf({ protocol, nodeName, kind, address, port }: DialTarget): OpenRequest {
-  const target = targetTextOf({ address, port })
-  if (nodeName === undefined) throw new DialError('no-path', `Cannot tunnel to ${target}: it is on no node`)
+  if (nodeName === undefined) {
+    throw new DialError('no-path', `Cannot tunnel to ${targetTextOf({ address, port })}: it is on no node`)
+  }
   return { protocol, nodeName, ...(kind && { kind }), address, port }
 }
 
-function dialErrorOf(error: unknown, request: OpenRequest, limit: TimeLimit): DialError {
+function dialErrorOf(error: unknown, request: OpenRequest): DialError {
   if (error instanceof DialError) return error
-  const reason = limit.isOver ? 'no answer in time' : describeError(error)
-  return new DialError('unreachable', `Cannot connect to ${placeOf(request)}: ${reason}`, { cause: error })
+  return new DialError('unreachable', `Cannot connect to ${placeOf(request)}: ${describeError(error)}`, {
+    cause: error,
+  })
 }
 
 function placeOf(request: OpenRequest): string {
   return `${targetTextOf(request)} on ${request.nodeName}`
-}
-
-function countFailure(flows: Counter, error: DialError): void {
-  flows.add(1, { result: error.failure })
 }

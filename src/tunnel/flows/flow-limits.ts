@@ -29,14 +29,7 @@ export class FlowCounter {
     if (this.#total >= this.#limits.total || count >= this.#limits.perPeer) return undefined
     this.#total += 1
     this.#byPeer.set(peerId, count + 1)
-    let left = false
-    return {
-      [Symbol.dispose]: () => {
-        if (left) return
-        left = true
-        this.#leave(peerId)
-      },
-    }
+    return new Counted(() => this.#leave(peerId))
   }
 
   /** Resolves when no flow is open, or when the signal aborts. */
@@ -55,5 +48,19 @@ export class FlowCounter {
     if (count > 0) this.#byPeer.set(peerId, count)
     else this.#byPeer.delete(peerId)
     if (this.#total === 0) for (const resume of this.#waiting) resume()
+  }
+}
+
+/** A flow that is counted until disposal. */
+class Counted implements Disposable {
+  #leave: (() => void) | undefined
+
+  constructor(leave: () => void) {
+    this.#leave = leave
+  }
+
+  [Symbol.dispose](): void {
+    this.#leave?.()
+    this.#leave = undefined
   }
 }

@@ -39,11 +39,14 @@ function sliceOf(addresses: readonly string[]) {
   }
 }
 
-function check(catalog: Catalog, change: Partial<OpenRequest> = {}, holdMs = 1): Promise<Refusal | undefined> {
+async function check(catalog: Catalog, change: Partial<OpenRequest> = {}, holdMs = 1): Promise<Refusal | undefined> {
   const allowNodePorts = [22]
   const request: OpenRequest = { protocol: 'tcp', nodeName: 'edge-b', address: '10.244.1.5', port: 8080, ...change }
   const forbiddenNetworks = ['198.18.0.0/15']
-  return createTargetCheck({ nodeName: 'edge-b', catalog, allowNodePorts, forbiddenNetworks, holdMs })(request, never)
+  return await createTargetCheck({ nodeName: 'edge-b', catalog, allowNodePorts, forbiddenNetworks, holdMs })(
+    request,
+    never,
+  )
 }
 
 test('an endpoint of a Service on this node may be reached', async () => {

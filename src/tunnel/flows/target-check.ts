@@ -1,5 +1,5 @@
 import type { Catalog, Snapshot } from '../../catalog/index.ts'
-import { type Ipv4Network, ipv4ToNumber, isInIpv4Network, parseIpv4Network } from '../../model/index.ts'
+import { holdsIpv4, type Ipv4Network, ipv4ToNumber, parseIpv4Network } from '../../model/index.ts'
 import { DialError } from '../../net/index.ts'
 import { type OpenRequest, targetTextOf } from './open-message.ts'
 
@@ -30,25 +30,34 @@ const neverDialled = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/4
 /** Decides whether a peer may reach a target through this node; undefined means yes. */
 export function createTargetCheck(
   options: TargetCheckOptions,
-): (request: OpenRequest, signal: AbortSignal) => Promise<Refusal | undefined> {
-  const { nodeName, catalog, holdMs } = options
+): (request: OpenRequest, signal: AbortSignal) => Refusal | undefined | Promise<Refusal | undefined> {
+  const { nodeName, catalog } = options
   const forbidden = [...neverDialled, ...options.forbiddenNetworks].map(parseNetwork)
-  return async (request, signal) => {
-    const target = targetTextOf(request)
+  return (request, signal) => {
     if (request.nodeName !== nodeName) {
-      const message = `Cannot connect to ${target} on ${request.nodeName}: this is ${nodeName}`
+      const message = `Cannot connect to ${targetTextOf(request)} on ${request.nodeName}: this is ${nodeName}`
       return { reason: 'node-name', error: new DialError('forbidden', message) }
     }
     if (request.kind === 'reach') return undefined
     if (request.kind === 'node') return checkNodePort(request, options)
     if (isForbiddenAddress(request.address, forbidden)) {
-      const message = `Cannot connect to ${target} on ${nodeName}: such addresses are not reachable through the tunnel`
+      const message = `Cannot connect to ${targetTextOf(request)} on ${nodeName}: such addresses are not reachable through the tunnel`
       return { reason: 'address', error: new DialError('forbidden', message) }
     }
-    if (await isServed(catalog, request, holdMs, signal)) return undefined
-    const message = `Cannot connect to ${target} on ${nodeName}: no Service has this endpoint there`
-    return { reason: 'unknown-target', error: new DialError('unknown-target', message) }
+    if (catalog.current.servicePortOfTarget(request) !== undefined) return undefined
+    return refusalLater(options, request, signal)
   }
+}
+
+/** Refuses unless a Service gets the target soon. */
+async function refusalLater(
+  { nodeName, catalog, holdMs }: TargetCheckOptions,
+  request: OpenRequest,
+  signal: AbortSignal,
+): Promise<Refusal | undefined> {
+  if (await isServed(catalog, request, holdMs, signal)) return undefined
+  const message = `Cannot connect to ${targetTextOf(request)} on ${nodeName}: no Service has this endpoint there`
+  return { reason: 'unknown-target', error: new DialError('unknown-target', message) }
 }
 
 function checkNodePort(
@@ -78,8 +87,8 @@ async function isServed(catalog: Catalog, request: OpenRequest, holdMs: number, 
 }
 
 function isForbiddenAddress(address: string, forbidden: readonly Ipv4Network[]): boolean {
-  if (ipv4ToNumber(address) !== undefined) return forbidden.some((network) => isInIpv4Network(address, network))
-  return isForbiddenIpv6(address)
+  const value = ipv4ToNumber(address)
+  return value === undefined ? isForbiddenIpv6(address) : forbidden.some((network) => holdsIpv4(network, value))
 }
 
 /** Everything outside 2000::/3 and fc00::/7: unspecified, loopback, IPv4 in disguise, link-local, multicast. */

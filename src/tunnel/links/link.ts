@@ -62,6 +62,7 @@ const maxDatagramBytes = 256 * 1024
 export class Link implements FrameSink {
   readonly kind: LinkKind
   readonly path: string
+  readonly isDirect: boolean
   readonly agreed: AgreedLink
   /** When something came from the peer for the last time, as `performance.now()` tells it. */
   lastHeardMs = performance.now()
@@ -90,6 +91,7 @@ export class Link implements FrameSink {
   constructor(socket: TLSSocket, origin: LinkOrigin, owner: LinkOwner) {
     this.kind = origin.kind
     this.path = origin.path
+    this.isDirect = !origin.path.startsWith('relayed')
     this.agreed = origin.agreed
     this.#socket = socket
     this.#owner = owner
@@ -105,10 +107,6 @@ export class Link implements FrameSink {
 
   get isOpen(): boolean {
     return !this.#isClosed
-  }
-
-  get isDirect(): boolean {
-    return !this.path.startsWith('relayed')
   }
 
   /** The far end's address, which is the relay's when relayed. */

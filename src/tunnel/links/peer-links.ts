@@ -1,13 +1,16 @@
 import { type ByteStream, type DatagramChannel, DialError, PathLostError } from '../../net/index.ts'
 import type { IncomingFlow } from '../flows/incoming-flow.ts'
-import { encodeError, type OpenRequest, parseError, parseOpenRequest, requestMessageOf } from '../flows/open-message.ts'
+import { type OpenRequest, parseError, requestMessageOf } from '../flows/open-message.ts'
 import { decodeJson, decodeOffsets, frameType, LinkProtocolError } from './frame.ts'
 import type { LinkKind } from './hello.ts'
+import { IncomingOpen, type IncomingOwner } from './incoming-open.ts'
 import type { Link, LinkOwner } from './link.ts'
 import { bestLink, datagramLinkOf, usableLinks } from './link-choice.ts'
 import { type DatagramOwner, LinkDatagrams } from './link-datagrams.ts'
 import { type FlowOwner, LinkFlow } from './link-flow.ts'
 import { LostFlows } from './lost-flows.ts'
+import { OpenRequests } from './open-requests.ts'
+import { PendingOpens } from './pending-opens.ts'
 import type { WindowBudget } from './window-budget.ts'
 
 /** What the links to one peer need. */
@@ -31,18 +34,6 @@ export interface PeerLinksOptions {
   readonly resumeMs: number
 }
 
-interface PendingOpen {
-  readonly link: Link
-  readonly protocol: OpenRequest['protocol']
-  readonly resolve: (flow: LinkFlow | LinkDatagrams) => void
-  readonly reject: (error: unknown) => void
-}
-
-interface IncomingOpen {
-  readonly link: Link
-  readonly gone: AbortController
-}
-
 const maxBulkLinks = 4
 const lastFlowId = 0xffff_fffe
 
@@ -54,7 +45,8 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
   readonly budget: WindowBudget
   readonly #options: PeerLinksOptions
   readonly #flows = new Map<number, LinkFlow | LinkDatagrams>()
-  readonly #pending = new Map<number, PendingOpen>()
+  readonly #pending = new PendingOpens()
+  readonly #requests = new OpenRequests()
   readonly #incoming = new Map<number, IncomingOpen>()
   /** Links that get no new flows, because one of the two ends wants to close them. */
   readonly #retiring = new WeakSet<Link>()
@@ -72,6 +64,15 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     [frameType.resume]: (link, id, payload) => this.#onResume(link, id, ...decodeOffsets(payload)),
     [frameType.datagram]: (_, id, payload) => this.#datagrams(id)?.onDatagram(payload),
   }
+  readonly #incomingOwner: IncomingOwner = {
+    leave: (id) => void this.#incoming.delete(id),
+    beginStream: (id, link) => this.#beginStream(id, link),
+    beginDatagrams: (id, link) => {
+      const flow = this.#beginDatagrams(id, link)
+      if (this.datagramLink() === undefined) this.#options.onWant('datagram')
+      return flow
+    },
+  }
   readonly #lost: LostFlows
   #isClosed = false
   #nextId: number
@@ -88,13 +89,12 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
 
   /** Flows that are open or being opened. */
   get flowCount(): number {
-    return this.#flows.size + this.#pending.size + this.#incoming.size
+    return this.#flows.size + this.#pending.count + this.#incoming.size
   }
 
   /** Flows that wait for an answer on this link: a reason to doubt it soon. */
   isWaitingOn(link: Link): boolean {
-    for (const pending of this.#pending.values()) if (pending.link === link) return true
-    return this.#lost.waitsOn(link)
+    return this.#pending.isWaitingOn(link) || this.#lost.waitsOn(link)
   }
 
   /** No link stands, and nothing waits for one. */
@@ -186,6 +186,7 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
   /** Once a second: tells what has arrived to ends that may keep it, and gives up flows that have waited too long. */
   tick(nowMs: number): void {
     for (const flow of this.#flows.values()) if (flow instanceof LinkFlow) flow.acknowledge()
+    this.#pending.tick(nowMs)
     this.#lost.tick(nowMs)
     if (this.isOver) this.#options.onOver()
   }
@@ -206,12 +207,8 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     this.#bytesGone.read += link.bytesRead
     this.#bytesGone.written += link.bytesWritten
     const lost = new PathLostError('the link to the peer was lost', { cause: error })
-    for (const [id] of [...this.#pending].filter(([, pending]) => pending.link === link)) {
-      this.#takePending(id)?.reject(lost)
-    }
-    for (const [id] of [...this.#incoming].filter(([, incoming]) => incoming.link === link)) {
-      this.#takeIncoming(id)?.gone.abort(lost)
-    }
+    this.#pending.lose(link, lost)
+    for (const incoming of [...this.#incoming.values()]) if (incoming.link === link) incoming.lose(lost)
     for (const flow of [...this.#flows.values()].filter((each) => each.uses(link) || this.#lost.asksOn(each, link))) {
       if (this.#lost.isOff || this.#isClosed) flow.onLost(lost)
       else this.#lost.add(flow, lost, performance.now(), this.best())
@@ -264,35 +261,9 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     const link = this.best()
     if (link === undefined) throw new PathLostError('no link to the peer stands')
     const id = this.#takeId()
-    const { promise, resolve, reject } = Promise.withResolvers<LinkFlow | LinkDatagrams>()
-    const onAbort = () => {
-      this.#takePending(id)
-      link.control(frameType.reset, id)
-      reject(signal.reason)
-    }
-    this.#pending.set(id, { link, protocol: request.protocol, resolve, reject })
-    link.flows += 1
-    signal.addEventListener('abort', onAbort, { once: true })
+    const answer = this.#pending.wait(id, link, request, signal)
     link.control(frameType.open, id, Buffer.from(JSON.stringify(requestMessageOf(request))))
-    try {
-      return await promise
-    } finally {
-      signal.removeEventListener('abort', onAbort)
-    }
-  }
-
-  #takePending(id: number): PendingOpen | undefined {
-    const pending = this.#pending.get(id)
-    if (pending !== undefined) pending.link.flows -= 1
-    this.#pending.delete(id)
-    return pending
-  }
-
-  #takeIncoming(id: number): IncomingOpen | undefined {
-    const incoming = this.#incoming.get(id)
-    if (incoming !== undefined) incoming.link.flows -= 1
-    this.#incoming.delete(id)
-    return incoming
+    return await answer
   }
 
   #takeId(): number {
@@ -308,60 +279,31 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     if (!isTheirs || this.#flows.has(id) || this.#incoming.has(id)) {
       throw new LinkProtocolError(`flow ${id} cannot be opened by the peer`)
     }
-    const request = parseOpenRequest(decodeJson(payload))
-    const gone = new AbortController()
-    this.#incoming.set(id, { link, gone })
-    link.flows += 1
-    this.#options.onIncoming(this.#incomingFlow(link, id, request, gone.signal), link.path)
+    const incoming = new IncomingOpen(id, link, this.#requests.read(payload), this.#incomingOwner)
+    this.#incoming.set(id, incoming)
+    this.#options.onIncoming(incoming, link.path)
   }
 
-  #incomingFlow(link: Link, id: number, request: OpenRequest, gone: AbortSignal): IncomingFlow {
-    const answered = () => {
-      gone.throwIfAborted()
-      this.#takeIncoming(id)
-    }
-    return {
-      request,
-      gone,
-      accept: async () => {
-        answered()
-        const flow = new LinkFlow({ id, link, canResume: !this.#lost.isOff }, this)
-        this.#flows.set(id, flow)
-        link.control(frameType.ok, id)
-        return flow
-      },
-      acceptDatagrams: async () => {
-        answered()
-        const flow = new LinkDatagrams(id, link, this)
-        this.#flows.set(id, flow)
-        link.control(frameType.ok, id)
-        if (this.datagramLink() === undefined) this.#options.onWant('datagram')
-        return flow
-      },
-      refuse: async (error) => {
-        answered()
-        link.control(frameType.error, id, encodeError(error))
-      },
-      abandon: (error) => {
-        if (this.#takeIncoming(id) === undefined) return
-        link.control(frameType.reset, id, Buffer.from(error.message.slice(0, 1024)))
-      },
-    }
+  #beginStream(id: number, link: Link): LinkFlow {
+    const flow = new LinkFlow({ id, link, canResume: !this.#lost.isOff }, this)
+    this.#flows.set(id, flow)
+    return flow
+  }
+
+  #beginDatagrams(id: number, link: Link): LinkDatagrams {
+    const flow = new LinkDatagrams(id, link, this)
+    this.#flows.set(id, flow)
+    return flow
   }
 
   #onOk(link: Link, id: number): void {
-    const pending = this.#takePending(id)
-    if (pending === undefined) return
-    const flow =
-      pending.protocol === 'udp'
-        ? new LinkDatagrams(id, link, this)
-        : new LinkFlow({ id, link, canResume: !this.#lost.isOff }, this)
-    this.#flows.set(id, flow)
-    pending.resolve(flow)
+    const protocol = this.#pending.protocolOf(id)
+    if (protocol === undefined) return
+    this.#pending.resolve(id, protocol === 'udp' ? this.#beginDatagrams(id, link) : this.#beginStream(id, link))
   }
 
   #onError(id: number, payload: Buffer): void {
-    this.#takePending(id)?.reject(parseError(decodeJson(payload)))
+    if (this.#pending.has(id)) this.#pending.reject(id, parseError(decodeJson(payload)))
   }
 
   #onFin(link: Link, id: number): void {
@@ -390,7 +332,7 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     const flow = this.#flows.get(id)
     if (flow instanceof LinkFlow) flow.onReset(reason)
     else flow?.onOver(new Error(reason))
-    this.#takeIncoming(id)?.gone.abort(new Error('the dialler went away'))
-    this.#takePending(id)?.reject(new DialError('unreachable', reason))
+    this.#incoming.get(id)?.lose(new Error('the dialler went away'))
+    if (this.#pending.has(id)) this.#pending.reject(id, new DialError('unreachable', reason))
   }
 }

@@ -39,7 +39,7 @@ function createHedge(options: { readonly hasOther?: boolean; readonly failures?:
   const { promise: asked, resolve: onAsked } = Promise.withResolvers<void>()
   const seen = { heardMs: 0, probes: 0, silences: 0, tries: 0, asked }
   const carrier = createHedgedCarrier(primary, {
-    afterMs: 10,
+    afterMs: () => 10,
     lastHeardMs: () => seen.heardMs,
     probe: () => {
       seen.probes += 1

@@ -1,10 +1,11 @@
-import { DialError } from '../../net/index.ts'
+import { type ByteStream, type DatagramChannel, DialError } from '../../net/index.ts'
 import type { Carrier } from '../flows/carrier.ts'
+import type { OpenRequest } from '../flows/open-message.ts'
 
 /** What hedging needs to know of a carrier. */
 export interface HedgeOptions {
   /** Silence of this length, in milliseconds, makes the other way worth a try. */
-  readonly afterMs: number
+  afterMs(): number
   /** When the peer was heard on this carrier for the last time, as `performance.now()` tells it. */
   lastHeardMs(): number
   /** Asks for a sign of life, so that a slow target is not taken for a silent path. */
@@ -17,22 +18,15 @@ export interface HedgeOptions {
 
 /**
  * A carrier that opens each flow a second time, another way, when nothing is heard from the peer at all, and again while
- * that fails; whichever way answers first is taken, and the other attempt given up. Nothing is sent before a flow is open, so nothing is sent twice.
+ * that fails; whichever way answers first is taken, and the other attempt given up. Nothing is sent before a flow is
+ * open, so nothing is sent twice.
  */
 export function createHedgedCarrier(primary: Carrier, options: HedgeOptions): Carrier {
   return {
     peerId: primary.peerId,
     path: primary.path,
-    open: (request, signal) =>
-      hedge(primary, options, signal, {
-        open: (carrier, limit) => carrier.open(request, limit),
-        discard: (stream) => void stream.destroy(),
-      }),
-    openDatagrams: (request, signal) =>
-      hedge(primary, options, signal, {
-        open: (carrier, limit) => carrier.openDatagrams(request, limit),
-        discard: (channel) => channel[Symbol.dispose](),
-      }),
+    open: (request, signal) => new Hedge(primary, options, openingStream(request)).run(signal),
+    openDatagrams: (request, signal) => new Hedge(primary, options, openingDatagrams(request)).run(signal),
   }
 }
 
@@ -42,59 +36,109 @@ interface Opening<T> {
   discard(opened: T): void
 }
 
-function hedge<T>(primary: Carrier, options: HedgeOptions, signal: AbortSignal, opening: Opening<T>): Promise<T> {
-  signal.throwIfAborted()
-  const { promise, resolve, reject } = Promise.withResolvers<T>()
-  const startedMs = performance.now()
-  const isSilent = () => options.lastHeardMs() < startedMs
-  const losers = new AbortController()
-  const onAbort = () => losers.abort(signal.reason)
-  signal.addEventListener('abort', onAbort, { once: true })
-  let pending = 0
-  let isSettled = false
-  let isPrimaryOver = false
-  const settle = (outcome: () => void) => {
-    isSettled = true
-    clearTimeout(timer)
-    signal.removeEventListener('abort', onAbort)
-    outcome()
-    losers.abort(new Error('another way was faster'))
+function openingStream(request: OpenRequest): Opening<ByteStream> {
+  return { open: (carrier, signal) => carrier.open(request, signal), discard: (stream) => void stream.destroy() }
+}
+
+function openingDatagrams(request: OpenRequest): Opening<DatagramChannel> {
+  return {
+    open: (carrier, signal) => carrier.openDatagrams(request, signal),
+    discard: (channel) => channel[Symbol.dispose](),
   }
-  const attempt = async (opened: Promise<T>, onWon: () => void, onLost = () => {}) => {
-    pending += 1
+}
+
+const nothing = () => {}
+
+/** One flow being opened. Nearly all of them are answered on the first way, so that one has nothing to spare. */
+class Hedge<T> {
+  readonly #primary: Carrier
+  readonly #options: HedgeOptions
+  readonly #opening: Opening<T>
+  readonly #startedMs = performance.now()
+  readonly #outcome = Promise.withResolvers<T>()
+  readonly #attempts = new AbortController()
+  #parent: AbortSignal | undefined
+  #timer: NodeJS.Timeout | undefined
+  #pending = 0
+  #isSettled = false
+  #isPrimaryOver = false
+
+  constructor(primary: Carrier, options: HedgeOptions, opening: Opening<T>) {
+    this.#primary = primary
+    this.#options = options
+    this.#opening = opening
+  }
+
+  run(signal: AbortSignal): Promise<T> {
+    if (signal.aborted) return Promise.reject(signal.reason)
+    this.#parent = signal
+    signal.addEventListener('abort', this)
+    this.#timer = setTimeout(this.#onFirstHalf, this.#options.afterMs() / 2)
+    void this.#attempt(this.#opening.open(this.#primary, this.#attempts.signal), nothing, this.#onPrimaryLost)
+    return this.#outcome.promise
+  }
+
+  /** Of the signal: nobody wants the flow any more. */
+  handleEvent(): void {
+    this.#attempts.abort(this.#parent?.reason)
+  }
+
+  readonly #onFirstHalf = (): void => {
+    if (this.#isSilent) this.#options.probe()
+    this.#timer = setTimeout(this.#onSecondHalf, this.#options.afterMs() / 2)
+  }
+
+  /** A peer that has lost this way may have to find its relay again first. */
+  readonly #onSecondHalf = (): void => {
+    if (this.#isPrimaryOver || !this.#isSilent) return
+    const again = () => {
+      this.#timer = setTimeout(this.#onSecondHalf, this.#options.afterMs())
+    }
+    void this.#attempt(this.#throughOther(), () => this.#isSilent && this.#options.onSilent(), again)
+  }
+
+  readonly #onPrimaryLost = (): void => {
+    this.#isPrimaryOver = true
+  }
+
+  get #isSilent(): boolean {
+    return this.#options.lastHeardMs() < this.#startedMs
+  }
+
+  async #attempt(opened: Promise<T>, onWon: () => void, onLost: () => void): Promise<void> {
+    this.#pending += 1
     try {
       const result = await opened
-      if (isSettled) return opening.discard(result)
+      if (this.#isSettled) {
+        this.#opening.discard(result)
+        return
+      }
       onWon()
-      settle(() => resolve(result))
+      this.#settle()
+      this.#outcome.resolve(result)
     } catch (error) {
-      pending -= 1
+      this.#pending -= 1
       // The far end's own answer is the same on any way; a way that does not work leaves the other one.
-      if (!isSettled && (error instanceof DialError || pending === 0)) settle(() => reject(error))
-      if (!isSettled) onLost()
+      if (this.#isSettled) return
+      if (error instanceof DialError || this.#pending === 0) {
+        this.#settle()
+        this.#outcome.reject(error)
+      } else {
+        onLost()
+      }
     }
   }
-  const throughOther = async () => {
-    const other = await options.alternative(losers.signal)
+
+  #settle(): void {
+    this.#isSettled = true
+    clearTimeout(this.#timer)
+    this.#parent?.removeEventListener('abort', this)
+    if (this.#pending > 1) this.#attempts.abort(new Error('another way was faster'))
+  }
+
+  async #throughOther(): Promise<T> {
+    const other = await this.#options.alternative(this.#attempts.signal)
     if (other === undefined) throw new Error('there is no other way')
-    return await opening.open(other, losers.signal)
+    return await this.#opening.open(other, this.#attempts.signal)
   }
-  // A peer that has lost this way may have to find its relay again first.
-  const onSecondHalf = () => {
-    if (isPrimaryOver || !isSilent()) return
-    const again = () => {
-      timer = setTimeout(onSecondHalf, options.afterMs)
-    }
-    void attempt(throughOther(), () => isSilent() && options.onSilent(), again)
-  }
-  const onFirstHalf = () => {
-    if (isSilent()) options.probe()
-    timer = setTimeout(onSecondHalf, options.afterMs / 2)
-  }
-  const onPrimaryLost = () => {
-    isPrimaryOver = true
-  }
-  let timer = setTimeout(onFirstHalf, options.afterMs / 2)
-  void attempt(opening.open(primary, losers.signal), () => {}, onPrimaryLost)
-  return promise
 }

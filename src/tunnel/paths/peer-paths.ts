@@ -7,28 +7,19 @@ import { createStreamCarrier } from '../flows/stream-carrier.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import type { Link } from '../links/link.ts'
-import { createLinkCarrier } from '../links/link-carrier.ts'
 import type { NameRecord } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import type { LinkFacts, PeerPath, PingAnswer } from '../tunnel.ts'
 import { type DirectConnector, isDirect } from './direct-connector.ts'
 import { DirectNames, directNameOf } from './direct-names.ts'
 import { createHedgedCarrier } from './hedged-carrier.ts'
+import { LinkCarriers, type Way } from './link-carriers.ts'
+import { linkFactsOf } from './link-facts.ts'
 import type { LinkSource } from './link-source.ts'
 import type { PathPolicy } from './path-policy.ts'
 import { hedgeMs, RelayChoice, type RelayLink, serversText } from './relay-choice.ts'
 import { firstOf } from './staggered.ts'
 import type { Strangers } from './strangers.ts'
-
-/** What a carrier runs on. */
-interface Way {
-  readonly way: PeerConnection | Link
-  /** The relay in between. */
-  readonly relay: string | undefined
-  /** Of the way itself; undefined when only that to the relay is known. */
-  readonly roundTripMs?: number | undefined
-  probe(): void
-}
 
 /** What choosing paths needs. */
 export interface PeerPathsOptions {
@@ -48,6 +39,9 @@ export interface PeerPathsOptions {
 
 /** A connection on which a stream could not be opened is passed over for this long; its own probes end it if it is dead. */
 const suspectMs = 10_000
+
+/** While flows come, more or better links to a peer are asked for this often. */
+const wantAgainMs = 100
 
 /** With so many direct links to a peer, flows ask for no more. */
 const enoughLinks = 2
@@ -71,6 +65,9 @@ export class PeerPaths implements CarrierSource {
   readonly #relaying = new Map<string, Promise<PeerConnection>>()
   readonly #relays: RelayChoice
   readonly #suspects = new WeakMap<PeerConnection | Link, number>()
+  readonly #overLinks = new LinkCarriers(({ nodeName, link, relay }, plain) =>
+    this.#hedge(nodeName, plain, { way: link, relay, probe: () => link.probe() }),
+  )
   readonly #connectionOf = new WeakMap<Carrier, PeerConnection>()
   readonly #lastErrors = new Map<string, string>()
   readonly #directNames: DirectNames
@@ -91,6 +88,12 @@ export class PeerPaths implements CarrierSource {
   /** From now on flows use links to peers where these stand. */
   useLinks(links: LinkSource): void {
     this.#links = links
+  }
+
+  standingTo(nodeName: string): Carrier | undefined {
+    const { direct, policy } = this.#options
+    if (policy.seeksDirect) direct.want(nodeName)
+    return this.#linkedTo(nodeName)
   }
 
   async carrierTo(nodeName: string, signal: AbortSignal): Promise<Carrier> {
@@ -120,7 +123,8 @@ export class PeerPaths implements CarrierSource {
     if (linked !== undefined) return linked
     // Agreeing on a protocol takes an answer, which is a sign of life.
     const way = { way: connection, relay: connection.relayPeerId, probe: () => {} }
-    return this.#hedged(nodeName, this.#carrierOf(connection), way)
+    const carrier = this.#carrierOf(connection)
+    return this.#isHedged(way.relay) ? this.#hedge(nodeName, carrier, way) : carrier
   }
 
   reportBroken(carrier: Carrier, error: unknown): void {
@@ -173,11 +177,7 @@ export class PeerPaths implements CarrierSource {
   /** What is known of the links to the peer; undefined without any. */
   linkFactsOf(peerId: string): LinkFacts | undefined {
     const peer = this.#links?.table.peer(peerId)
-    if (peer === undefined || peer.links.size === 0) return undefined
-    const { read: bytesReceived, written: bytesSent } = peer.bytes
-    const roundTrips = [...peer.links].flatMap(({ roundTripMs }) => roundTripMs ?? [])
-    const measured = roundTrips.length === 0 ? {} : { roundTripMs: Math.min(...roundTrips) }
-    return { count: peer.links.size, bytesSent, bytesReceived, ...measured }
+    return peer === undefined ? undefined : linkFactsOf(peer)
   }
 
   /** Measures the round trip to a node as flows would travel now; makes links come, as flows do. */
@@ -208,11 +208,15 @@ export class PeerPaths implements CarrierSource {
     const peer = this.#links.table.peer(peerId)
     const link = peer?.best()
     if (peer === undefined || link === undefined) return undefined
-    if (!link.isDirect || peer.links.size < enoughLinks) this.#links.want(peerId)
-    if (!link.isDirect) this.#stayConnected(nodeName, peerId)
+    const relay = link.isDirect ? undefined : this.relayOf(link)
+    const over = this.#overLinks.of({ nodeName, peer, link, relay })
+    if ((!link.isDirect || peer.links.size < enoughLinks) && performance.now() >= over.nextWantMs) {
+      over.nextWantMs = performance.now() + wantAgainMs
+      this.#links.want(peerId)
+      if (!link.isDirect) this.#stayConnected(nodeName, peerId)
+    }
     if (!this.#isUsable(link, peerId)) return undefined
-    const way = { way: link, relay: this.relayOf(link), roundTripMs: link.roundTripMs, probe: () => link.probe() }
-    return this.#hedged(nodeName, createLinkCarrier(peer, link), way)
+    return this.#isHedged(relay) ? over.hedged : over.plain
   }
 
   /** Over a connection through a relay both ends agree on a better path; it may be lost while a link stands. */
@@ -228,17 +232,23 @@ export class PeerPaths implements CarrierSource {
     const relay = this.relayOf(link)
     // A link outlives the server that has joined it when that is no longer configured, but gets no new flows.
     if (relay === undefined || this.#relays.isSilent(relay)) return false
-    const connection = this.#best(peerId)
-    return connection === undefined || !isDirect(connection)
+    const connections = this.#options.host.connectionsTo(peerId)
+    return !connections.some((each) => isDirect(each) && !this.#isSuspect(each) && this.#isAllowed(each))
   }
 
   /** Flows that meet with silence on this way are opened through a relay, or another one, as well. */
-  #hedged(nodeName: string, carrier: Carrier, { way, relay, roundTripMs, probe }: Way): Carrier {
-    const { links, policy, logger } = this.#options
-    const others = links.filter(({ isUp, peerId }) => isUp && peerId !== relay).length
-    if (others === 0 || !policy.allows('relayed')) return carrier
+  #isHedged(relay: string | undefined): boolean {
+    const { links, policy } = this.#options
+    return links.some(({ isUp, peerId }) => isUp && peerId !== relay) && policy.allows('relayed')
+  }
+
+  #hedge(nodeName: string, carrier: Carrier, { way, relay, probe }: Way): Carrier {
+    const { logger } = this.#options
     const hedged = createHedgedCarrier(carrier, {
-      afterMs: roundTripMs === undefined ? this.#relays.patienceMs(relay) : Math.max(hedgeMs, 2 * roundTripMs),
+      afterMs: () =>
+        'roundTripMs' in way && way.roundTripMs !== undefined
+          ? Math.max(hedgeMs, 2 * way.roundTripMs)
+          : this.#relays.patienceMs(relay),
       lastHeardMs: () => way.lastHeardMs,
       probe,
       alternative: async () => {
