@@ -57,6 +57,47 @@ suite('a group that changes nothing', () => {
 })
 
 suite("the Go system's documents parse unchanged", () => {
+  const asInstalled = (module: string) => `
+# Explains itself.
+modules:
+  ${module}:
+    enable: true
+  edgeTunnel:
+    enable: true
+    relayNodes:
+    - nodeName: cloud-1
+      advertiseAddress:
+      - 192.0.2.1
+    #- nodeName: another
+`
+
+  test("as its agent's ConfigMap has them, and mean the same", () => {
+    const { config, notices } = parseConfig('agent', asInstalled('edgeProxy'), 'edgemesh-agent.yaml', {
+      NODE_NAME: 'edge-a1',
+    })
+    const { edgeTunnel, edgeProxy, edgeDNS } = config.modules
+    const { relayNodes, listenPort, psk } = edgeTunnel
+    assert.deepEqual(notices, [])
+    assert.deepEqual([edgeProxy.enable, edgeDNS.enable, edgeTunnel.enable], [true, true, true])
+    assert.deepEqual(relayNodes, [{ nodeName: 'cloud-1', advertiseAddress: ['192.0.2.1'] }])
+    assert.deepEqual([listenPort, psk.enable, psk.path], [20_006, true, '/etc/edgemesh/psk'])
+  })
+
+  test("and as its gateway's ConfigMap has them", () => {
+    const { config, notices } = parseConfig('gateway', asInstalled('edgeGateway'), 'edgemesh-gateway.yaml', {
+      NODE_NAME: 'cloud-1',
+    })
+    const { edgeGateway, edgeTunnel } = config.modules
+    assert.deepEqual(notices, [])
+    assert.deepEqual([edgeGateway.enable, edgeTunnel.enable, edgeTunnel.listenPort], [true, true, 20_007])
+  })
+
+  test('where its agent runs in a mesh of both kinds, with the one key more that ours needs and its agent leaves out', () => {
+    const text = asInstalled('edgeProxy').replace('    relayNodes:', '    identity: derived\n    relayNodes:')
+    const { config, notices } = parseConfig('agent', text, 'edgemesh-agent.yaml', { NODE_NAME: 'edge-a1' })
+    assert.deepEqual([config.modules.edgeTunnel.identity, notices], ['derived', []])
+  })
+
   test('with every key of the agent, also those that it writes for itself', () => {
     const text = `
 kubeAPIConfig:

@@ -308,7 +308,8 @@ export class ServerLink {
 
 async function connectionLost(connection: PeerConnection): Promise<never> {
   await connection.whenClosed()
-  throw new Error('the connection to the relay is lost')
+  const why = connection.endedFor === undefined ? '' : `: ${connection.endedFor.message}`
+  throw new Error(`the connection to the relay is lost${why}`)
 }
 
 function hostOf({ multiaddress }: ServerAddress): string {

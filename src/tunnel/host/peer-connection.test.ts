@@ -37,3 +37,15 @@ test('a connection says through whom it runs, and since when it waits for an ans
   connection.maConn.dispatchEvent(new Event('message'))
   assert.ok(peer.lastHeardMs >= heardMs)
 })
+
+test('a connection that this node ends says why, with the first reason', () => {
+  const { connection, peer } = createSilentConnection()
+  const reasons: Error[] = []
+  Object.assign(connection, { abort: (reason: Error) => reasons.push(reason) })
+  assert.equal(peer.endedFor, undefined)
+  const silence = new Error('nothing was heard for 5 s')
+  peer.abort(silence)
+  peer.abort(new Error('the link to the server ends'))
+  assert.equal(peer.endedFor, silence)
+  assert.equal(reasons[0], silence)
+})

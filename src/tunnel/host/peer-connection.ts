@@ -38,6 +38,8 @@ export interface PeerConnection {
   measure(signal: AbortSignal): Promise<number | undefined>
   /** Ends the connection at once, and its streams with a reset. */
   abort(reason: Error): void
+  /** Why this node has ended the connection; absent while it has not. */
+  readonly endedFor?: Error | undefined
 }
 
 /** A connection of the library, for the host alone. */
@@ -63,6 +65,7 @@ function createPeerConnection(connection: Connection): HostConnection {
   const address = connection.remoteAddr.toString()
   let lastHeardMs = performance.now()
   let askedSinceMs = 0
+  let endedFor: Error | undefined
   const open = new Set<ByteStream>()
   const noteAsked = (sinceMs: number) => {
     if (askedSinceMs <= lastHeardMs) askedSinceMs = sinceMs
@@ -109,7 +112,13 @@ function createPeerConnection(connection: Connection): HostConnection {
       }),
     probe: (signal) => whileOpen(connection, probe(connection, signal)),
     measure: (signal) => whileOpen(connection, measure(connection, signal)),
-    abort: (reason) => connection.abort(reason),
+    abort(reason) {
+      endedFor ??= reason
+      connection.abort(reason)
+    },
+    get endedFor() {
+      return endedFor
+    },
   }
 }
 
