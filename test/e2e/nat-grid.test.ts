@@ -71,7 +71,7 @@ const addressOf = (lan: string) => `10.96.1.${lans.findIndex((entry) => entry.la
 /** Links are let go, and holes given up, a minute after the last flow. */
 const restMs = 80_000
 const watchMs = 30_000
-/** Signs of life to two servers take 1,000 bytes a minute; one attempt to punch a hole takes 5,000. */
+/** Signs of life to two servers take 1,200 bytes in this time; one attempt to punch a hole takes 5,000. */
 const idleBytes = 4_000
 
 let lab: Lab
