@@ -44,10 +44,10 @@ suite('a server that comes back', () => {
       assert.ok(busiest(late, 50) <= 25, `${busiest(late, 50)} within 50 ms`)
     })
 
-    test(`after ${awayMs} ms is dialled by all of a thousand within 8 s, by at most 300 in each second`, () => {
+    test(`after ${awayMs} ms is dialled by all of a thousand within 10 s, by at most 250 in each second`, () => {
       const { late, inVain } = dialsOf(1000, awayMs)
-      assert.ok((late.at(-1) ?? 0) <= 8_000, `the last one after ${late.at(-1)} ms`)
-      assert.ok(busiest(late, 1000) <= 300, `${busiest(late, 1000)} within a second`)
+      assert.ok((late.at(-1) ?? 0) <= 10_000, `the last one after ${late.at(-1)} ms`)
+      assert.ok(busiest(late, 1000) <= 250, `${busiest(late, 1000)} within a second`)
       assert.ok(inVain <= (awayMs / 1000) * 300, `${inVain} dials before`)
     })
   }

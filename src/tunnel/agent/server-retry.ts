@@ -16,7 +16,9 @@ const restartRetryMs = 400
 const laterRetryMs = 1000
 
 /** A server takes some hundred agents a second: together they ask little more often than that. */
-const perNodeMs = 8
+const perNodeMs = 10
+/** So few may come in the same moment. */
+const freeNodes = 10
 const longestSpreadMs = 10_000
 const firstMs = 300
 
@@ -27,7 +29,7 @@ const otherPort: BackoffPolicy = { firstMs, maxMs: 30_000, jitter: 0.5 }
 export function serverRetryPolicy({ lostForMs, nodes, isOtherPort }: LostServer): BackoffPolicy {
   if (isOtherPort) return otherPort
   const mayRestart = lostForMs !== undefined && lostForMs < restartMs
-  const spreadMs = Math.min(longestSpreadMs, nodes * perNodeMs)
+  const spreadMs = Math.min(longestSpreadMs, Math.max(0, nodes - freeNodes) * perNodeMs)
   const maxMs = Math.max(mayRestart ? restartRetryMs : laterRetryMs, spreadMs)
   return { firstMs: Math.max(firstMs, spreadMs), maxMs, jitter: 0.75 }
 }

@@ -14,7 +14,7 @@ export interface ConnectionLimitOptions {
  * A server that comes back is met by all agents of a large mesh at once, and does some 200 handshakes a second; those that
  * are turned away come again. Two nodes have a connection or two, and a few more for a moment while paths change.
  */
-export const connectionLimits: ConnectionLimitOptions = { handshakes: 512, handshakesPerAddress: 128, perPeer: 16 }
+export const connectionLimits: ConnectionLimitOptions = { handshakes: 512, handshakesPerAddress: 256, perPeer: 16 }
 
 /** Turns connections away that are beyond the limits, and asks the next gate about the others. */
 export function limitConnections(next: ConnectionGater, limits: ConnectionLimitOptions): ConnectionGater {
