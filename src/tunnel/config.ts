@@ -73,7 +73,7 @@ const pathsSchema = z
     noPortMapping: z
       .boolean()
       .default(false)
-      .describe('Do not ask the router in front of this node (PCP, NAT-PMP) to open a port for listenPort.'),
+      .describe('Do not ask the router in front of this node (PCP, NAT-PMP, UPnP) to open a port for listenPort.'),
   })
   .refine(({ directOnly, relayOnly }) => !(directOnly && relayOnly), {
     path: ['relayOnly'],

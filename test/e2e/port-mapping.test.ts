@@ -3,18 +3,18 @@
  * be punched, and yet a direct path.
  *
  *                            wan
- *      ┌──────────┬───────────┴──┬───────────────┐
- *    relay    router-pcp    router-pmp       router-none      all with random ports; the first two open one
- *    server       │              │               │
- *             edge-pcp       edge-pmp        edge-none        agents
+ *      ┌──────────┬───────────┴──┬───────────────┬──────────────┐
+ *    relay    router-pcp    router-pmp      router-upnp     router-none      all with random ports; all but the last open one
+ *    server       │              │               │              │
+ *             edge-pcp       edge-pmp        edge-upnp      edge-none        agents
  */
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { createLab, type Lab, type LabProcess, startTestServer } from '../lab/index.ts'
 import { bodyFrom, configFileOf, edgemesh, eventually, quickStatusOf, writeService } from './support/site.ts'
 
-const routers = { pcp: 'PCP', pmp: 'NAT-PMP' } as const
-const sites = ['pcp', 'pmp', 'none'] as const
+const routers = { pcp: 'PCP', pmp: 'NAT-PMP', upnp: 'UPnP' } as const
+const sites = ['pcp', 'pmp', 'upnp', 'none'] as const
 const addressOf = (site: string) => `10.96.1.${(sites as readonly string[]).indexOf(site) + 1}`
 const port = 8080
 
@@ -26,7 +26,7 @@ before(async () => {
   lab = await createLab({ cloud: ['relay'], lans: Object.fromEntries(lans) })
   await lab.startServer('relay')
   for (const [site, protocol] of Object.entries(routers)) {
-    const options = { port: 5351, protocol, firstPort: 41_000 }
+    const options = { port: protocol === 'UPnP' ? 1900 : 5351, protocol, firstPort: 41_000 }
     opened.set(site, await startTestServer(lab.router(site), 'port-control', options))
   }
   await Promise.all(
@@ -48,9 +48,11 @@ async function pathOf(from: string, to: string) {
 for (const [site, protocol] of Object.entries(routers)) {
   test(`a router that is asked by ${protocol} opens a port, which is told to others once a server was let in`, async () => {
     const listening = `${lab.node(`edge-${site}`).address}:20006`
-    await opened.get(site)?.waitForLine(new RegExp(`^mapped 41000 to ${listening}$`), 20_000)
+    const mapped = await opened.get(site)?.waitForLine(new RegExp(`^mapped \\d+ to ${listening}$`), 20_000)
+    const [, given = ''] = /^mapped (\d+)/.exec(mapped ?? '') ?? []
+    assert.ok(Number(given) >= 41_000, mapped)
     const line = await agents.get(site)?.waitForLine(/the router has opened a port for this node/, 20_000)
-    assert.ok(line?.includes(`"${lab.router(site).address}:41000"`), line)
+    assert.ok(line?.includes(`"${lab.router(site).address}:${given}"`), line)
     assert.ok(line?.includes(protocol), line)
     const { stdout } = await edgemesh(
       lab.node(`edge-${site}`),
@@ -58,7 +60,7 @@ for (const [site, protocol] of Object.entries(routers)) {
       '--config',
       configFileOf(lab.node(`edge-${site}`)),
     )
-    assert.match(stdout, /^router {4}lets peers in at 203\.0\.113\.\d+:41000$/m)
+    assert.match(stdout, new RegExp(`^router {4}lets peers in at 203.0.113.\\d+:${given}$`, 'm'))
   })
 }
 
@@ -66,6 +68,7 @@ for (const [from, to, whose] of [
   ['none', 'pcp', 'the node that it leads to'],
   ['pmp', 'none', 'a node that can only be dialled back by the other one'],
   ['pcp', 'pmp', 'both'],
+  ['none', 'upnp', 'a node that asked by UPnP'],
 ] as const) {
   test(`a pair of NATs that change ports is direct through a port of ${whose}`, async (t) => {
     const ms = await eventually(30_000, async () => {
@@ -77,7 +80,12 @@ for (const [from, to, whose] of [
   })
 }
 
-test('an agent that stops has its port closed again', async () => {
-  await agents.get('pcp')?.stop()
-  await opened.get('pcp')?.waitForLine(/^removed 192\.168\.1\.11:20006$/, 10_000)
-})
+for (const [site, closed] of [
+  ['pcp', /^removed 192\.168\.1\.11:20006$/],
+  ['upnp', /^removed 192\.168\.3\.11:20006$/],
+] as const) {
+  test(`an agent that stops has its port closed again by ${routers[site]}`, async () => {
+    await agents.get(site)?.stop()
+    await opened.get(site)?.waitForLine(closed, 10_000)
+  })
+}

@@ -6,6 +6,7 @@ import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import { createPortControlRouter, type Router } from '../nat/ask-router.ts'
 import { DialBacks } from '../nat/dial-back.ts'
+import { createInternetGateway } from '../nat/internet-gateway.ts'
 import { PortMapper } from '../nat/port-mapper.ts'
 import { isInSubnetOf, isPublicAddress } from '../paths/direct-addresses.ts'
 
@@ -25,7 +26,7 @@ export interface PortMappingOptions {
 export function startPortMapping(options: PortMappingOptions): PortMapper {
   const { host, servers, interfaceAddresses, gateways, tasks, logger } = options
   const dialBacks = new DialBacks(host)
-  const known = new Map<string, Router>()
+  const known = new Map<string, readonly Router[]>()
   const mapper = new PortMapper({
     routers: () => routersOf(gateways(), interfaceAddresses(), known),
     situation: () =>
@@ -47,16 +48,19 @@ export function startPortMapping(options: PortMappingOptions): PortMapper {
 export function routersOf(
   gateways: readonly string[],
   interfaces: readonly InterfaceAddress[],
-  known: Map<string, Router>,
+  known: Map<string, readonly Router[]>,
 ): Router[] {
   if (interfaces.some(({ address }) => isPublicAddress(address))) return []
   return gateways.flatMap((gateway) => {
     const own = interfaces.find((entry) => isInSubnetOf(gateway, entry))
     if (own === undefined) return []
     const key = `${gateway} ${own.address}`
-    const router = known.get(key) ?? createPortControlRouter(gateway, { ownAddress: own.address })
-    known.set(key, router)
-    return [router]
+    const routers = known.get(key) ?? [
+      createPortControlRouter(gateway, { ownAddress: own.address }),
+      createInternetGateway(gateway, { ownAddress: own.address }),
+    ]
+    known.set(key, routers)
+    return routers
   })
 }
 

@@ -35,10 +35,13 @@ export class MappingRefusedError extends Error {
   readonly code = 'EDGEMESH_MAPPING_REFUSED'
   /** It does not know the protocol; another one may do. */
   readonly isUnknownVersion: boolean
+  /** Of RFC 6886 and RFC 6887, or of UPnP, whose numbers begin at 400. */
+  readonly result: number
 
   constructor(protocol: string, result: number) {
     super(`the router refuses by ${protocol}: ${resultTexts[result] ?? `result ${result}`}`)
     this.isUnknownVersion = result === 1
+    this.result = result
   }
 }
 
@@ -48,6 +51,10 @@ const resultTexts: Readonly<Record<number, string>> = {
   3: 'it has no network itself',
   4: 'it has no room for more',
   5: 'it does not know the request',
+  401: 'it does not know the request',
+  606: 'not authorised, the function is switched off',
+  718: 'the port is in use',
+  728: 'it has no room for more',
 }
 
 const pcpBytes = 60

@@ -113,7 +113,9 @@ export class PortMapper {
   async #ask(signal: AbortSignal): Promise<{ readonly router: Router; readonly grant: MappingGrant }> {
     const { routers, port } = this.#options
     const failures: unknown[] = []
-    const known = routers()
+    const held = this.#held?.router
+    // The others first would cost their whole patience each time.
+    const known = [...routers()].sort((one, other) => Number(other === held) - Number(one === held))
     for (const router of known) {
       const externalPort = this.#held?.router === router ? this.#held.grant.externalPort : port
       try {

@@ -18,7 +18,7 @@ export type { EndReport, Step } from './script.ts'
  * - `slow-accept`: TCP; takes one connection every `delayMs`, answers its name and ends; others wait in the kernel.
  * - `script-server`: TCP; does what the script of the client says and prints an `EndReport` of each connection; closes
  *   each connection to the port after its own at once.
- * - `port-control`: for routers; opens ports above `firstPort` for who asks by `protocol`, UDP, and prints `mapped PORT to
+ * - `port-control`: for routers; opens ports above `firstPort` for who asks by `protocol`, and prints `mapped PORT to
  *   ADDRESS:PORT` and `removed ADDRESS:PORT`.
  * - `connect-proxy`: HTTP proxy that opens connections (CONNECT) by `ProxyRules`, and prints `opened HOST:PORT`.
  */
@@ -42,7 +42,7 @@ export interface TestServerOptions extends ProxyRules {
   /** Length of the answer of `half-close`. Default 1 MiB. */
   readonly answerBytes?: number
   /** What `port-control` speaks. */
-  readonly protocol?: 'PCP' | 'NAT-PMP'
+  readonly protocol?: 'PCP' | 'NAT-PMP' | 'UPnP'
   /** The first port that `port-control` gives. */
   readonly firstPort?: number
   /** Time between two connections of `slow-accept`. Default 1 s. */
