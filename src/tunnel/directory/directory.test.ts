@@ -15,14 +15,22 @@ import { DirectoryRefusedError, runDirectorySession } from './directory-session.
 import { inPieces } from './messages.ts'
 
 const root = await mkdtemp(join(tmpdir(), 'edgemesh-directory-'))
-after(() => rm(root, { recursive: true, force: true }))
+const books: RecordBook[] = []
+after(async () => {
+  // They write what they know a moment later.
+  for (const book of books) await book[Symbol.asyncDispose]()
+  await rm(root, { recursive: true, force: true })
+})
 
 const never = new AbortController().signal
 let folders = 0
 
 async function openBook(): Promise<RecordBook> {
   folders += 1
-  return await RecordBook.open({ stateDir: join(root, `${folders}`), logger: silentLogger, metrics: createMetrics() })
+  const stateDir = join(root, `${folders}`)
+  const book = await RecordBook.open({ stateDir, logger: silentLogger, metrics: createMetrics() })
+  books.push(book)
+  return book
 }
 
 interface TestServer extends AsyncDisposable {
