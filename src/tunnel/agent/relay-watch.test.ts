@@ -33,6 +33,7 @@ interface PlayedConnection {
   readonly relayPeerId?: string
   lastHeardMs: number
   askedSinceMs: number
+  joinedHeardMs: number
   readonly asked: number[]
   probes: number
   answers: boolean
@@ -46,6 +47,7 @@ function setUp(t: TestContext, links: readonly PlayedLink[]) {
     lastHeardMs: 0,
     askedSinceMs: 0,
     asked: [],
+    joinedHeardMs: 0,
     probes: 0,
     answers: false,
   }))
@@ -54,6 +56,9 @@ function setUp(t: TestContext, links: readonly PlayedLink[]) {
       noteAsked(sinceMs: number) {
         connection.asked.push(sinceMs)
         connection.askedSinceMs = sinceMs
+      },
+      noteJoinedHeard(atMs: number) {
+        connection.joinedHeardMs = atMs
       },
       probe: async () => {
         connection.probes += 1
@@ -123,6 +128,16 @@ test('the relay of a link that sends and hears nothing is asked for; one that is
   assert.deepEqual(relay.asked, [now() - 500])
   await pass(2000)
   assert.deepEqual([relay.asked.length, other.asked.length], [1, 0], 'what was sent once is told once')
+})
+
+test('what comes over links that a relay joins is noted for the relay, not for others', async (t) => {
+  const links = [new PlayedLink(), new PlayedLink('direct')] as const
+  const { relay, other, pass, now } = setUp(t, links)
+  await pass(1000)
+  for (const link of links) link.lastHeardMs = now()
+  const heardMs = now()
+  await pass(500)
+  assert.deepEqual([relay.joinedHeardMs, other.joinedHeardMs, relay.asked], [heardMs, 0, []])
 })
 
 test('links through a silent relay end when others were heard meanwhile; those that were heard lately, and others, stay', async (t) => {

@@ -84,17 +84,26 @@ export class RelayWatch implements Disposable {
     for (const other of others.slice(0, maxAsked)) void ask(other)
   }
 
-  /** Finds links that have sent since the last tick and heard nothing since then. */
+  /** Finds links that have sent since the last tick and heard nothing since then, and those that were heard. */
   #noteWaitingLinks(): void {
-    const { host, links, relayOf } = this.#options
     const sinceMs = this.#nowMs() - tickMs
-    for (const link of links()) {
+    for (const link of this.#options.links()) {
       const before = this.#written.get(link) ?? link.bytesWritten
       this.#written.set(link, link.bytesWritten)
-      if (link.isDirect || link.bytesWritten === before || link.lastHeardMs >= sinceMs) continue
-      const relay = relayOf(link)
-      for (const connection of relay === undefined ? [] : host.connectionsTo(relay)) connection.noteAsked(sinceMs)
+      if (link.isDirect) continue
+      if (link.lastHeardMs >= sinceMs) {
+        for (const connection of this.#relayOf(link)) connection.noteJoinedHeard(link.lastHeardMs)
+      } else if (link.bytesWritten !== before) {
+        for (const connection of this.#relayOf(link)) connection.noteAsked(sinceMs)
+      }
     }
+  }
+
+  /** The connections to the relay that has joined the link. */
+  #relayOf(link: WatchedLink): readonly PeerConnection[] {
+    const { host, relayOf } = this.#options
+    const relay = relayOf(link)
+    return relay === undefined ? [] : host.connectionsTo(relay)
   }
 
   #onSilent(connection: PeerConnection): void {

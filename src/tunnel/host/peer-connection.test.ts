@@ -27,6 +27,31 @@ test('who waits for an answer on a connection that closes is let go at once', as
   await assert.rejects(peer.probe(never), /the connection was closed/)
 })
 
+test('an answer that comes after the patience of who asked does no harm: the muxer is not told to forget the question', async () => {
+  const { connection, peer } = createSilentConnection()
+  const asked: unknown[] = []
+  const { promise, resolve } = Promise.withResolvers<number>()
+  connection.muxer.ping = (...args: unknown[]) => {
+    asked.push(...args)
+    return promise
+  }
+  const stop = new AbortController()
+  const waiting = [peer.probe(stop.signal), peer.measure(stop.signal)]
+  stop.abort(new Error('that was too long'))
+  for (const answer of waiting) await assert.rejects(answer, /too long/)
+  resolve(5000)
+  await peer.probe(new AbortController().signal)
+  assert.deepEqual(asked, [])
+})
+
+test('what comes over links that the peer joins is noted, the latest', () => {
+  const { peer } = createSilentConnection()
+  assert.equal(peer.joinedHeardMs, 0)
+  peer.noteJoinedHeard(20)
+  peer.noteJoinedHeard(10)
+  assert.equal(peer.joinedHeardMs, 20)
+})
+
 test('a connection says through whom it runs, and since when it waits for an answer', () => {
   const { connection, peer } = createSilentConnection()
   assert.equal(peer.relayPeerId, 'relay')

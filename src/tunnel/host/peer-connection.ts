@@ -28,8 +28,12 @@ export interface PeerConnection {
   readonly askedSinceMs: number
   /** Streams are open on it, other than those that are open while nothing happens. */
   readonly isBusy: boolean
+  /** When something came over what the peer joins for others on connections of its own, as `performance.now()` tells it. */
+  readonly joinedHeardMs: number
   /** Notes that something that runs through the peer waits for an answer, since then. */
   noteAsked(sinceMs: number): void
+  /** Notes that something came over what the peer joins: it lives, however long its own answers wait in a full line. */
+  noteJoinedHeard(atMs: number): void
   /** Opens a stream of the first of these protocols that the far end speaks; it has agreed to it when this resolves. */
   openStream(protocols: string | string[], signal: AbortSignal): Promise<ProtocolStream>
   /** Asks the peer for a sign of life, at the least cost; resolves or rejects when it is of no more use to wait. */
@@ -65,6 +69,7 @@ function createPeerConnection(connection: Connection): HostConnection {
   const address = connection.remoteAddr.toString()
   let lastHeardMs = performance.now()
   let askedSinceMs = 0
+  let joinedHeardMs = 0
   let endedFor: Error | undefined
   const open = new Set<ByteStream>()
   const noteAsked = (sinceMs: number) => {
@@ -96,6 +101,12 @@ function createPeerConnection(connection: Connection): HostConnection {
     get askedSinceMs() {
       return askedSinceMs
     },
+    get joinedHeardMs() {
+      return joinedHeardMs
+    },
+    noteJoinedHeard(atMs) {
+      joinedHeardMs = Math.max(joinedHeardMs, atMs)
+    },
     get isBusy() {
       return open.size > 0
     },
@@ -105,11 +116,7 @@ function createPeerConnection(connection: Connection): HostConnection {
       noteSent()
       return carry(await connection.newStream(protocols, { signal, runOnLimitedConnection: true }))
     },
-    whenClosed: () =>
-      new Promise((resolve) => {
-        if (connection.status === 'closed') resolve()
-        else connection.addEventListener('close', () => resolve(), { once: true })
-      }),
+    whenClosed: () => whenClosed(connection),
     probe: (signal) => whileOpen(connection, probe(connection, signal)),
     measure: (signal) => whileOpen(connection, measure(connection, signal)),
     abort(reason) {
@@ -120,6 +127,13 @@ function createPeerConnection(connection: Connection): HostConnection {
       return endedFor
     },
   }
+}
+
+function whenClosed(connection: Connection): Promise<void> {
+  return new Promise((resolve) => {
+    if (connection.status === 'closed') resolve()
+    else connection.addEventListener('close', () => resolve(), { once: true })
+  })
 }
 
 /** The library leaves who waits for an answer on a connection that closes to the end of its patience. */
@@ -140,7 +154,7 @@ async function whileOpen<T>(connection: Connection, answer: Promise<T>): Promise
 async function probe(connection: Connection, signal: AbortSignal): Promise<void> {
   const muxer: unknown = Reflect.get(connection, 'muxer')
   if (isPinging(muxer)) {
-    await muxer.ping({ signal })
+    await abortable(muxer.ping(), signal)
     return
   }
   const stream = await connection.newStream(pingProtocol, { signal, runOnLimitedConnection: true })
@@ -151,11 +165,12 @@ async function measure(connection: Connection, signal: AbortSignal): Promise<num
   const muxer: unknown = Reflect.get(connection, 'muxer')
   if (!isPinging(muxer)) return undefined
   const startedMs = performance.now()
-  await muxer.ping({ signal })
+  await abortable(muxer.ping(), signal)
   return performance.now() - startedMs
 }
 
-function isPinging(muxer: unknown): muxer is { ping(options: { readonly signal: AbortSignal }): Promise<number> } {
+/** Its ping takes a signal too, but then ends the connection for an answer that comes late, as over a full line. */
+function isPinging(muxer: unknown): muxer is { ping(): Promise<number> } {
   return typeof Reflect.get(Object(muxer), 'ping') === 'function'
 }
 

@@ -46,6 +46,12 @@ class PlayedConnection implements PeerConnection {
     assert.fail('a watch asks by probes')
   }
 
+  joinedHeardMs = 0
+
+  noteJoinedHeard(): void {
+    assert.fail('a watch hears of links from others')
+  }
+
   measure(): Promise<never> {
     return assert.fail('silence is no round trip')
   }
@@ -289,6 +295,14 @@ suite('a single relay with flows that says nothing', () => {
     assert.ok(knocks >= 4 && knocks <= 7, `${knocks} knocks`)
     await pass(0.5)
     assert.equal(relay.aborted, 'nothing was heard for 12 s')
+  })
+
+  test('keeps its flows while links that it joins are heard: its answers wait in a line that is full', async (t) => {
+    const { relay, pass } = silentRelay(t, () => Promise.resolve(true))
+    await pass(11.5, (nowMs) => {
+      relay.joinedHeardMs = nowMs - 1000
+    })
+    assert.equal(relay.aborted, '')
   })
 
   test('keeps them when it speaks again', async (t) => {

@@ -82,7 +82,9 @@ export function watchSilence(options: SilenceWatchOptions): Disposable {
   const probing = new WeakSet<PeerConnection>()
   const knocking = new WeakSet<PeerConnection>()
   const answeredMs = new WeakMap<PeerConnection, number>()
-  const isLineThere = (connection: PeerConnection, askedMs: number) => (answeredMs.get(connection) ?? 0) > askedMs
+  // What comes over links that the relay joins shows a relay that lives, behind a line that is full.
+  const isLineThere = (connection: PeerConnection, askedMs: number) =>
+    (answeredMs.get(connection) ?? 0) > askedMs && connection.joinedHeardMs <= askedMs
   let lastTickMs = nowMs()
   let awakeSinceMs = lastTickMs
   const timer = setInterval(() => {
