@@ -86,16 +86,20 @@ export class RelayWatch implements Disposable {
 
   /** Finds links that have sent since the last tick and heard nothing since then, and those that were heard. */
   #noteWaitingLinks(): void {
-    const sinceMs = this.#nowMs() - tickMs
     for (const link of this.#options.links()) {
       const before = this.#written.get(link) ?? link.bytesWritten
       this.#written.set(link, link.bytesWritten)
-      if (link.isDirect) continue
-      if (link.lastHeardMs >= sinceMs) {
-        for (const connection of this.#relayOf(link)) connection.noteJoinedHeard(link.lastHeardMs)
-      } else if (link.bytesWritten !== before) {
-        for (const connection of this.#relayOf(link)) connection.noteAsked(sinceMs)
-      }
+      if (!link.isDirect) this.#note(link, link.bytesWritten !== before)
+    }
+  }
+
+  #note(link: WatchedLink, hasSent: boolean): void {
+    const sinceMs = this.#nowMs() - tickMs
+    const isHeard = link.lastHeardMs >= sinceMs
+    if (!isHeard && !hasSent) return
+    for (const connection of this.#relayOf(link)) {
+      if (isHeard) connection.noteJoinedHeard(link.lastHeardMs)
+      else connection.noteAsked(sinceMs)
     }
   }
 

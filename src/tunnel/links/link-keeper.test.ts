@@ -15,6 +15,7 @@ function createKept(t: TestContext, kind: LinkKind = 'shared') {
     isWaiting: false,
     isReleased: false,
     probes: 0,
+    signs: 0,
     isRetired: false,
     closed: '',
     abandoned: '',
@@ -27,7 +28,12 @@ function createKept(t: TestContext, kind: LinkKind = 'shared') {
     },
     lastHeardMs: startMs,
     idleSinceMs: startMs,
+    lastDataMs: 0,
+    bytesWritten: 0,
     probedSinceMs: undefined as number | undefined,
+    reassure() {
+      state.signs += 1
+    },
     probe() {
       state.probes += 1
     },
@@ -68,6 +74,30 @@ test('a shared link is let go a minute after its last flow, and not asked meanwh
   assert.deepEqual([state.isRetired, state.probes], [false, 0])
   pass(1)
   assert.equal(state.isRetired, true)
+})
+
+test('who takes bytes and has nothing to say for three seconds says so, and nobody else', (t) => {
+  const { state, link, pass, nowMs } = createKept(t)
+  state.flows = 1
+  const take = (seconds: number, each = () => {}) => {
+    for (let second = 0; second < seconds; second++) {
+      link.lastDataMs = nowMs()
+      link.lastHeardMs = nowMs()
+      each()
+      pass(1)
+    }
+  }
+  take(3)
+  assert.equal(state.signs, 0)
+  take(1)
+  assert.equal(state.signs, 1)
+  take(10, () => {
+    link.bytesWritten += 100
+  })
+  assert.equal(state.signs, 1, 'what is written is a sign of life')
+  link.lastHeardMs = nowMs() + 20_000
+  pass(20)
+  assert.equal(state.signs, 1, 'signs of life are not answered')
 })
 
 test('a bulk link is let go after ten seconds', (t) => {

@@ -11,6 +11,9 @@ const deadAfterMs = 12_000
 const waitingProbeMs = 1000
 const waitingDeadMs = 4000
 
+/** Who is sent bytes and has nothing to say for this long says that. */
+const reassureAfterMs = 3000
+
 /** Links stay this long after the last flow; bulk links are only worth their memory while there are long flows. */
 const idleMs: Readonly<Record<Link['kind'], number>> = { shared: 60_000, bulk: 10_000, datagram: 60_000 }
 
@@ -18,6 +21,8 @@ const idleMs: Readonly<Record<Link['kind'], number>> = { shared: 60_000, bulk: 1
 export class LinkKeeper implements Disposable {
   readonly #peers: () => Iterable<PeerLinks>
   readonly #timer: NodeJS.Timeout
+  /** What was written to each link, and since when that is all. */
+  readonly #written = new WeakMap<Link, { readonly bytes: number; readonly sinceMs: number }>()
   #lastTickMs = performance.now()
   #awakeSinceMs = performance.now()
 
@@ -44,6 +49,7 @@ export class LinkKeeper implements Disposable {
     const isWaiting = peer.isWaitingOn(link)
     if (link.flows > 0 || isWaiting) {
       link.idleSinceMs = nowMs
+      this.#reassure(link, nowMs)
       this.#probe(link, nowMs, isWaiting)
       return
     }
@@ -51,6 +57,13 @@ export class LinkKeeper implements Disposable {
     if (link.probedSinceMs !== undefined) this.#probe(link, nowMs, false)
     if (peer.isReleased(link)) link.close(new Error('idle'))
     else if (nowMs - link.idleSinceMs > idleMs[link.kind]) peer.retire(link)
+  }
+
+  #reassure(link: Link, nowMs: number): void {
+    const written = this.#written.get(link)
+    if (written?.bytes !== link.bytesWritten) {
+      this.#written.set(link, { bytes: link.bytesWritten, sinceMs: nowMs })
+    } else if (nowMs - written.sinceMs >= reassureAfterMs && nowMs - link.lastDataMs <= 2 * tickMs) link.reassure()
   }
 
   #probe(link: Link, nowMs: number, isWaiting: boolean): void {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { EventEmitter } from 'node:events'
 import { test } from 'node:test'
 import type { TLSSocket } from 'node:tls'
-import { type FrameBatch, FrameReader, frameType } from './frame.ts'
+import { encodeOffset, type FrameBatch, FrameReader, frameType } from './frame.ts'
 import type { AgreedLink } from './handshake.ts'
 import { Link, type Sender } from './link.ts'
 
@@ -91,6 +91,30 @@ test('control frames go first, also when the line is full, and senders take turn
   link.control(frameType.reset, 11)
   await turn()
   assert.deepEqual(socket.frames.at(-1)?.slice(0, 2), [frameType.reset, 11])
+})
+
+test('only an answer that repeats the question ends it; other signs of life are not taken for it', async () => {
+  const { socket, link } = createLink()
+  link.reassure()
+  await turn()
+  assert.deepEqual(socket.frames, [[frameType.pong, 0, 0]])
+  const before = link.roundTripMs
+  const ping = link.ping()
+  const asked = link.probedSinceMs
+  assert.ok(asked !== undefined)
+  link.onFrame(frameType.pong, 0, encodeOffset(0))
+  assert.deepEqual([link.probedSinceMs, link.roundTripMs], [asked, before])
+  link.onFrame(frameType.pong, 0, encodeOffset(Math.trunc(asked)))
+  assert.equal(link.probedSinceMs, undefined)
+  assert.equal(await ping, link.roundTripMs)
+})
+
+test('bytes of flows are noted, other frames are not', () => {
+  const { link } = createLink()
+  link.onFrame(frameType.credit, 1, encodeOffset(5))
+  assert.equal(link.lastDataMs, 0)
+  link.onData(1, Buffer.alloc(10))
+  assert.equal(link.lastDataMs, link.lastHeardMs)
 })
 
 test('a link that is left says that its flows are over, and ends in order', () => {

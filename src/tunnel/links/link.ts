@@ -2,6 +2,7 @@ import type { TLSSocket } from 'node:tls'
 import { readInto } from '../../net/index.ts'
 import {
   batchBuffers,
+  decodeOffsets,
   encodeOffset,
   FrameBatch,
   FrameReader,
@@ -66,6 +67,8 @@ export class Link implements FrameSink {
   readonly agreed: AgreedLink
   /** When something came from the peer for the last time, as `performance.now()` tells it. */
   lastHeardMs = performance.now()
+  /** When bytes of flows came for the last time. */
+  lastDataMs = 0
   /** The last measured round trip. */
   roundTripMs: number | undefined
   /** Flows that send on this link. */
@@ -176,6 +179,14 @@ export class Link implements FrameSink {
     this.control(frameType.ping, 0, encodeOffset(Math.trunc(this.#pingSentMs)))
   }
 
+  /**
+   * A sign of life that nobody asked for. Who sends through a large window over a slow line would hear nothing for as long as it
+   * takes to fill half of it, and its own question waits behind those bytes.
+   */
+  reassure(): void {
+    this.control(frameType.pong, 0, encodeOffset(0))
+  }
+
   /** Measures the round trip now, in milliseconds; resolves with undefined when the link ends before. */
   ping(): Promise<number | undefined> {
     const { promise, resolve } = Promise.withResolvers<number | undefined>()
@@ -228,16 +239,23 @@ export class Link implements FrameSink {
         this.control(frameType.pong, 0, Buffer.from(payload.subarray(0, 8)))
         return
       case frameType.pong:
-        if (this.#pingSentMs !== undefined) this.roundTripMs = performance.now() - this.#pingSentMs
-        this.#pingSentMs = undefined
-        this.#answerPings()
+        this.#onPongFrame(payload)
         return
       default:
         this.#owner.onFrame(this, type, flow, payload)
     }
   }
 
+  /** Answers repeat what was asked; others are signs of life. */
+  #onPongFrame(payload: Buffer): void {
+    if (this.#pingSentMs === undefined || decodeOffsets(payload)[0] !== Math.trunc(this.#pingSentMs)) return
+    this.roundTripMs = performance.now() - this.#pingSentMs
+    this.#pingSentMs = undefined
+    this.#answerPings()
+  }
+
   onData(flow: number, bytes: Buffer): void {
+    this.lastDataMs = this.lastHeardMs
     this.#owner.onData(this, flow, bytes)
   }
 
