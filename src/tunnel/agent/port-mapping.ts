@@ -28,7 +28,8 @@ export function startPortMapping(options: PortMappingOptions): PortMapper {
   const dialBacks = new DialBacks(host)
   const known = new Map<string, readonly Router[]>()
   const mapper = new PortMapper({
-    routers: () => routersOf(gateways(), interfaceAddresses(), known),
+    // Whoever comes in must come past the proxy, and nobody can tell.
+    routers: () => (witnessesOf(options).length === 0 ? [] : routersOf(gateways(), interfaceAddresses(), known)),
     situation: () =>
       [...interfaceAddresses().map(({ address }) => address), ...gateways(), ...servers().map(({ id }) => id)].join(
         ' ',
@@ -64,19 +65,24 @@ export function routersOf(
   })
 }
 
+/** Servers that can tell whether a port is open. */
+function witnessesOf({ host, servers }: Pick<PortMappingOptions, 'host' | 'servers'>): readonly PeerConnection[] {
+  return servers().filter((server) => !host.isProxied(server))
+}
+
 /** The first server that reaches us is believed: it has shown a token that only it could know. */
 async function confirm(
-  { host, servers, interfaceAddresses }: PortMappingOptions,
+  options: PortMappingOptions,
   dialBacks: DialBacks,
   port: number,
   signal: AbortSignal,
 ): Promise<SocketAddress> {
   const reasons: string[] = []
-  for (const server of servers().filter((each) => !host.isProxied(each))) {
+  for (const server of witnessesOf(options)) {
     try {
       const reached = await dialBacks.ask(server, port, signal)
       // A server in our own network has not come through the router.
-      const own = interfaceAddresses()
+      const own = options.interfaceAddresses()
       if (!own.some((entry) => entry.address === reached.address || isInSubnetOf(reached.address, entry)))
         return reached
     } catch (error) {

@@ -25,8 +25,8 @@ export interface InternetGatewayOptions {
 
 const upnpPort = 1900
 const upnpGroup = '239.255.255.250'
-const searches = 3
-const searchEveryMs = 500
+const searches = 2
+const searchEveryMs = 750
 /** Descriptions and calls of slow routers take seconds. */
 const callMs = 8000
 const descriptionBytes = 256 * 1024
