@@ -67,8 +67,15 @@ export interface SilenceWatchOptions {
 const tickMs = 500
 
 /** A silent relay with flows gets a new connection after this long, and again while that is not answered. */
-const knockAfterMs = 2000
+const knockAfterMs = 1000
 const knockTimeoutMs = 1500
+
+/** After a pause of the line a new connection is answered at once, an old one when TCP tries again. */
+const catchUpMs = 3000
+
+/** Others that are heard again after this much silence may have been away with our own line. */
+const awayMs = 2500
+const othersCatchUpMs = 2000
 
 /** Who is heard this long after a relay was asked in vain shows that the line is there. */
 const elsewhereMs = 1000
@@ -83,8 +90,11 @@ export function watchSilence(options: SilenceWatchOptions): Disposable {
   const knocking = new WeakSet<PeerConnection>()
   const answeredMs = new WeakMap<PeerConnection, number>()
   // What comes over links that the relay joins shows a relay that lives, behind a line that is full.
-  const isLineThere = (connection: PeerConnection, askedMs: number) =>
-    (answeredMs.get(connection) ?? 0) > askedMs && connection.joinedHeardMs <= askedMs
+  const isLineThere = (connection: PeerConnection, askedMs: number) => {
+    const sinceMs = answeredMs.get(connection) ?? 0
+    return sinceMs > askedMs && nowMs() - sinceMs >= catchUpMs && connection.joinedHeardMs <= askedMs
+  }
+  const hearing = createHearing(nowMs)
   let lastTickMs = nowMs()
   let awakeSinceMs = lastTickMs
   const timer = setInterval(() => {
@@ -94,12 +104,17 @@ export function watchSilence(options: SilenceWatchOptions): Disposable {
     lastTickMs = now
     const all = connections()
     const relayed = relayedOf(all)
+    for (const connection of all) hearing.note(connection, now)
     for (const connection of all) look(connection, { all, relayed }, now)
   }, tickMs)
   return { [Symbol.dispose]: () => clearInterval(timer) }
 
   function look(connection: PeerConnection, others: Others, now: number): void {
-    const { use, sinceMs, doubtedSinceMs = now } = useOf(connection, others, { ...options, isLineThere })
+    const {
+      use,
+      sinceMs,
+      doubtedSinceMs = now,
+    } = useOf(connection, others, { ...options, isLineThere, isOtherHeard: hearing.isOtherHeard })
     const { probeAfterMs = Number.POSITIVE_INFINITY, limitMs } = policy[use]
     const silentMs = now - Math.max(sinceMs, awakeSinceMs)
     if (silentMs >= limitMs) {
@@ -114,6 +129,8 @@ export function watchSilence(options: SilenceWatchOptions): Disposable {
   /** A machine that answers while its relay does not shows that it is the relay that is silent, not our own line. */
   function knock(connection: PeerConnection): void {
     if (options.isReachable === undefined || knocking.has(connection)) return
+    // Once it was answered, what counts is how long the silence goes on.
+    if ((answeredMs.get(connection) ?? 0) > connection.lastHeardMs) return
     knocking.add(connection)
     void isAnswered(options.isReachable, connection).then((isThere) => {
       knocking.delete(connection)
@@ -132,6 +149,34 @@ export function watchSilence(options: SilenceWatchOptions): Disposable {
 interface Others {
   readonly all: readonly PeerConnection[]
   readonly relayed: ReadonlyMap<string, readonly PeerConnection[]>
+}
+
+/** Remembers since when connections are heard without a long pause. */
+function createHearing(nowMs: () => number) {
+  const heard = new WeakMap<PeerConnection, { readonly lastMs: number; readonly sinceMs: number }>()
+  return {
+    note(connection: PeerConnection, now: number): void {
+      const { lastHeardMs } = connection
+      const before = heard.get(connection)
+      const isPause = before !== undefined && lastHeardMs - before.lastMs > awayMs
+      heard.set(connection, { lastMs: lastHeardMs, sinceMs: isPause ? now : (before?.sinceMs ?? 0) })
+    },
+    /** Whether others are heard later than that, and not only just again. */
+    isOtherHeard: (all: readonly PeerConnection[], peerId: string, sinceMs: number): boolean =>
+      all.some(
+        (other) =>
+          other.relayPeerId === undefined &&
+          other.peerId !== peerId &&
+          other.lastHeardMs > sinceMs &&
+          nowMs() - (heard.get(other)?.sinceMs ?? 0) >= othersCatchUpMs,
+      ),
+  }
+}
+
+/** What tells a silent relay from our own line being away. */
+interface Evidence {
+  isLineThere(of: PeerConnection, sinceMs: number): boolean
+  isOtherHeard(all: readonly PeerConnection[], peerId: string, sinceMs: number): boolean
 }
 
 function relayedOf(all: readonly PeerConnection[]): Others['relayed'] {
@@ -153,7 +198,7 @@ function relayedOf(all: readonly PeerConnection[]): Others['relayed'] {
 function useOf(
   connection: PeerConnection,
   { all, relayed }: Others,
-  { restingUseOf, isLineThere }: SilenceWatchOptions & { isLineThere(of: PeerConnection, sinceMs: number): boolean },
+  { restingUseOf, isLineThere, isOtherHeard }: SilenceWatchOptions & Evidence,
 ): { readonly use: keyof SilencePolicy; readonly sinceMs: number; readonly doubtedSinceMs?: number } {
   const { lastHeardMs, peerId } = connection
   const users = [connection, ...(relayed.get(peerId) ?? [])]
@@ -181,10 +226,6 @@ export function waitsSinceMs(connection: PeerConnection, all: readonly PeerConne
 function longestWaitOf(users: readonly PeerConnection[], lastHeardMs: number): number | undefined {
   const asked = users.flatMap(({ askedSinceMs }) => (askedSinceMs > lastHeardMs ? [askedSinceMs] : []))
   return asked.length === 0 ? undefined : Math.min(...asked)
-}
-
-function isOtherHeard(all: readonly PeerConnection[], peerId: string, sinceMs: number): boolean {
-  return all.some((other) => other.relayPeerId === undefined && other.peerId !== peerId && other.lastHeardMs > sinceMs)
 }
 
 /** A refusal is an answer too: whatever comes counts where it is heard. */
