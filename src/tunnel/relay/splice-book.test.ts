@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict'
-import { mock, suite, test } from 'node:test'
+import { afterEach, beforeEach, mock, suite, test } from 'node:test'
 import type { TcpSocket } from '../../net/index.ts'
 import { SpliceBook, type SpliceTokens } from './splice-book.ts'
 
 const limits = { perNode: 2, total: 3, tokenLifetimeMs: 10_000, bytesPerNodeAndDay: 0 }
 const result = { bytesToUpstream: 10, bytesToDownstream: 5, ended: 'finished' } as const
+
+// Tokens that are not redeemed would keep the process for as long as they hold.
+beforeEach(() => mock.timers.enable({ apis: ['setTimeout'] }))
+afterEach(() => mock.timers.reset())
 
 function createSocket(bytesRead = 0) {
   const socket = {
@@ -48,9 +52,7 @@ suite('tokens', () => {
     assert.ok(socket.isDestroyed)
   })
 
-  test('expire, and the end that waited is closed', (context) => {
-    mock.timers.enable({ apis: ['setTimeout'] })
-    context.after(() => mock.timers.reset())
+  test('expire, and the end that waited is closed', () => {
     const book = new SpliceBook(limits)
     const { asker, peer } = issue(book)
     const waiting = createSocket()
@@ -141,6 +143,18 @@ test('cutting a node off closes what is joined to it and what waits for it, and 
   )
   // Those that were joined are counted until their end is told.
   assert.equal(book.count, 2)
+})
+
+test('a connection of a pair is known however many other pairs have one', () => {
+  const book = new SpliceBook({ ...limits, perNode: 10_000, total: 10_000 })
+  const joined = Array.from({ length: 4200 }, (_, index) => {
+    const socket = createSocket(1)
+    book.open(['server', `node-${index}`], [socket])
+    return socket
+  })
+  assert.equal(book.bytes, 4200)
+  book.cut('node-4199')
+  assert.deepEqual([joined[0]?.isDestroyed, joined[4199]?.isDestroyed], [false, true])
 })
 
 test('a node that has used its bytes loses what it has and gets nothing more; others go on', () => {

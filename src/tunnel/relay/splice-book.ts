@@ -238,13 +238,13 @@ export class SpliceBook {
     // The least recent one is the first.
     this.#accounts.delete(key)
     this.#accounts.set(key, account)
-    if (this.#accounts.size > maxPairs) this.#dropIdle()
+    if (this.#accounts.size > maxPairs) this.#dropIdle(account)
     return account
   }
 
-  #dropIdle(): void {
-    for (const [key, { open }] of this.#accounts) {
-      if (open > 0) continue
+  #dropIdle(kept: Account): void {
+    for (const [key, account] of this.#accounts) {
+      if (account.open > 0 || account === kept) continue
       this.#accounts.delete(key)
       return
     }
