@@ -157,8 +157,16 @@ function stopUnwantedBody(incoming: IncomingMessage, outgoing: ClientRequest): v
   incoming.unpipe(outgoing)
   outgoing.destroy()
   incoming.resume()
-  const timer = setTimeout(() => incoming.socket.destroy(), lingerMs)
-  incoming.once('close', () => clearTimeout(timer))
+  const { socket } = incoming
+  const timer = setTimeout(() => socket.destroy(), lingerMs)
+  // Node ends a connection that is not kept without a word about the request.
+  const onClosed = () => {
+    clearTimeout(timer)
+    incoming.off('close', onClosed)
+    socket.off('close', onClosed)
+  }
+  incoming.once('close', onClosed)
+  socket.once('close', onClosed)
 }
 
 function startTimer(afterMs: number | undefined, action: () => void): NodeJS.Timeout | undefined {
