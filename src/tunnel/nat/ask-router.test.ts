@@ -76,7 +76,9 @@ test('a refusal is final, and noise is no answer', async () => {
   await assert.rejects(routerAt(refusing).ask(request, never), /not authorised/)
   assert.equal(refusing.heard.length, 1)
   await using noisy = await startRouter(() => Buffer.from('hello'))
-  await assert.rejects(routerAt(noisy).ask(request, never), { code: 'ETIMEDOUT' })
+  const options = { ownAddress: '127.0.0.1', port: noisy.port, patienceMs: [50, 50, 50] }
+  const router = createPortControlRouter('127.0.0.1', options)
+  await assert.rejects(router.ask(request, never), { code: 'ETIMEDOUT' })
   assert.equal(noisy.heard.length, 3)
 })
 

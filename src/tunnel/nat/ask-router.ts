@@ -27,10 +27,12 @@ export interface AskOptions {
   /** Default 5351. */
   readonly port?: number
   readonly exchange?: typeof exchangeDatagram
+  /** How long an answer to each datagram is waited for. */
+  readonly patienceMs?: readonly number[]
 }
 
 /** A router in the LAN answers within milliseconds; a lost datagram is sent again twice. */
-const patienceMs = [250, 500, 1000] as const
+const usualPatienceMs = [250, 500, 1000]
 
 /** Asks the gateway by PCP, and by NAT-PMP where it says that it knows only that. Its nonce is kept for renewals. */
 export function createPortControlRouter(gateway: string, options: AskOptions): Router {
@@ -71,7 +73,7 @@ interface Exchange extends AskOptions {
 async function exchange(
   target: SocketAddress,
   message: Buffer,
-  { decode, signal, exchange: send = exchangeDatagram, ownAddress }: Exchange,
+  { decode, signal, exchange: send = exchangeDatagram, ownAddress, patienceMs = usualPatienceMs }: Exchange,
 ): Promise<MappingGrant> {
   let failure: unknown
   for (const timeoutMs of patienceMs) {

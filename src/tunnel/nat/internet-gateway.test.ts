@@ -65,8 +65,13 @@ async function startRouter(resources: AsyncDisposableStack, settings: FakeSettin
 
 /** Nobody is in the group here. */
 const searchGroup = '127.0.0.9'
-const askerOf = ({ searchPort }: { searchPort: number }) =>
-  createInternetGateway('127.0.0.1', { ownAddress: '127.0.0.1', searchPort, searchGroup })
+const askerOf = ({ searchPort }: { searchPort: number }, searchEveryMs?: number) =>
+  createInternetGateway('127.0.0.1', {
+    ownAddress: '127.0.0.1',
+    searchPort,
+    searchGroup,
+    ...(searchEveryMs !== undefined && { searchEveryMs }),
+  })
 
 test('a router is searched once, and then asked for the port, for more time and to take it back', async () => {
   await using resources = new AsyncDisposableStack()
@@ -83,7 +88,7 @@ test('a router is searched once, and then asked for the port, for more time and 
 test('a search that got lost is repeated', async () => {
   await using resources = new AsyncDisposableStack()
   const scene = await startRouter(resources, { deaf: 1 })
-  assert.equal((await askerOf(scene).ask(request, never)).externalPort, 20006)
+  assert.equal((await askerOf(scene, 250).ask(request, never)).externalPort, 20006)
   assert.equal(scene.searches, 2)
 })
 
@@ -125,6 +130,7 @@ test('nobody is asked but the gateway itself, whatever it says', async () => {
     ownAddress: '127.0.0.1',
     searchPort: scene.searchPort,
     searchGroup: '127.0.0.1',
+    searchEveryMs: 250,
   })
   await assert.rejects(stranger.ask(request, never), { code: 'ETIMEDOUT' })
 })
@@ -132,7 +138,7 @@ test('nobody is asked but the gateway itself, whatever it says', async () => {
 test('a router that answers nobody is given up after two searches, and at once with the signal', async () => {
   await using resources = new AsyncDisposableStack()
   const scene = await startRouter(resources, { deaf: 100 })
-  const router = askerOf(scene)
+  const router = askerOf(scene, 250)
   await assert.rejects(router.ask(request, never), { code: 'ETIMEDOUT' })
   assert.equal(scene.searches, 2)
   const stop = new AbortController()
@@ -156,6 +162,7 @@ test('a router that listens to the group alone is found by it', async () => {
   const { searchPort } = await startRouter(resources)
   // The gateway is the same; only its own address has nobody who listens for searches.
   const group = { ownAddress: '127.0.0.1', searchPort, searchGroup: '127.0.0.1' }
-  await assert.rejects(createInternetGateway('127.0.0.5', group).ask(request, never), { code: 'ETIMEDOUT' })
+  const stranger = createInternetGateway('127.0.0.5', { ...group, searchEveryMs: 250 })
+  await assert.rejects(stranger.ask(request, never), { code: 'ETIMEDOUT' })
   assert.equal((await createInternetGateway('127.0.0.1', group).ask(request, never)).externalPort, 20006)
 })

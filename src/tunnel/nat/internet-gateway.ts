@@ -1,6 +1,5 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { fetchText, openDatagramSocket, timeoutError } from '../../net/index.ts'
-import { TimeLimit } from '../../runtime/index.ts'
+import { abortable, TimeLimit } from '../../runtime/index.ts'
 import type { Router } from './ask-router.ts'
 import {
   actionOf,
@@ -13,7 +12,7 @@ import {
 } from './internet-gateway-messages.ts'
 import { type MappingGrant, MappingRefusedError, type MappingRequest } from './port-control.ts'
 
-/** How routers are asked; a port and a group other than those of UPnP are for tests. */
+/** How routers are asked; a port, a group and a patience other than those of UPnP are for tests. */
 export interface InternetGatewayOptions {
   /** Of this node, in the network of the gateway. */
   readonly ownAddress: string
@@ -21,12 +20,14 @@ export interface InternetGatewayOptions {
   readonly searchPort?: number
   /** Many routers listen to their own address as well as to the group of UPnP, some to the group alone. */
   readonly searchGroup?: string
+  /** How long an answer to each of two searches is waited for; default 750. */
+  readonly searchEveryMs?: number
 }
 
 const upnpPort = 1900
 const upnpGroup = '239.255.255.250'
 const searches = 2
-const searchEveryMs = 750
+const usualSearchEveryMs = 750
 /** Descriptions and calls of slow routers take seconds. */
 const callMs = 8000
 const descriptionBytes = 256 * 1024
@@ -119,20 +120,25 @@ async function findControlPoint(
 /** Rejects with ETIMEDOUT when the gateway answers none of the searches. */
 async function search(gateway: string, options: InternetGatewayOptions, signal: AbortSignal): Promise<URL> {
   const { searchPort: port = upnpPort, searchGroup: group = upnpGroup, ownAddress } = options
-  const { promise, resolve } = Promise.withResolvers<URL>()
+  const { searchEveryMs = usualSearchEveryMs } = options
+  const found = Promise.withResolvers<URL>()
   await using socket = await openDatagramSocket({
     address: ownAddress,
     port: 0,
     onMessage(message, from) {
       const location = from.address === gateway ? locationOf(message) : undefined
-      if (location !== undefined) resolve(location)
+      if (location !== undefined) found.resolve(location)
     },
     onError() {},
   })
   for (let turn = 0; turn < searches; turn++) {
     for (const address of [gateway, group]) socket.send(searchMessage, { address, port })
-    const found = await Promise.race([promise, delay(searchEveryMs, undefined, { signal })])
-    if (found !== undefined) return found
+    using limit = new TimeLimit(searchEveryMs, signal)
+    try {
+      return await abortable(found.promise, limit.signal)
+    } catch {
+      signal.throwIfAborted()
+    }
   }
   throw timeoutError({ address: gateway, port }, searches * searchEveryMs)
 }
