@@ -277,7 +277,7 @@ export class ServerLink {
     if (error instanceof SameServerError) return
     this.#failedHandshakes = isHandshakeFailure(error) ? this.#failedHandshakes + 1 : 0
     const { text, remedy, isLoud } = this.#explain(error)
-    const now = Date.now()
+    const now = performance.now()
     const key = `${text}: ${this.#lastError}`
     if (key === this.#lastLogged.text && now - this.#lastLogged.at < repeatLogMs) return
     this.#lastLogged = { text: key, at: now }

@@ -209,8 +209,8 @@ export class FlowAcceptor {
 
   #logRefusal(peer: FlowPeer, reason: string, backend: string): void {
     const key = `${peer.peerId}/${reason}`
-    const now = Date.now()
-    if (now - (this.#lastLogged.get(key) ?? 0) < quietMs) return
+    const now = performance.now()
+    if (now - (this.#lastLogged.get(key) ?? Number.NEGATIVE_INFINITY) < quietMs) return
     if (this.#lastLogged.size > 1000) this.#lastLogged.clear()
     this.#lastLogged.set(key, now)
     this.#options.logger.warn({ peer: peer.peerId, path: peer.path, reason, backend }, 'target refused')

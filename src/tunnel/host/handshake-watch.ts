@@ -54,7 +54,7 @@ export function createHandshakeWatch(options: {
     const remote = remotes.get(address) ?? { failures: 0, loggedAt: Number.NEGATIVE_INFINITY }
     remotes.set(address, remote)
     remote.failures += 1
-    const now = Date.now()
+    const now = performance.now()
     if (remote.failures < failuresInARow || now - remote.loggedAt < quietMs) return
     remote.loggedAt = now
     options.logger.warn(

@@ -39,7 +39,7 @@ export function createPeerGate(
   function refuses(peer: PeerId, address: string): boolean {
     const peerId = peer.toString()
     if (!isShutOut(peerId)) return false
-    const now = Date.now()
+    const now = performance.now()
     if (now - (toldAt.get(peerId) ?? Number.NEGATIVE_INFINITY) < quietMs) return true
     if (toldAt.size >= maxRemembered) toldAt.clear()
     toldAt.set(peerId, now)

@@ -82,7 +82,7 @@ export class LinkConnector {
     if (connection.relayPeerId !== undefined && this.#options.table.peer(peerId)?.best()?.isDirect) return
     const path = this.#options.pathOf(connection)
     const attempts = this.#attemptsOf(connection)
-    if (attempts.running.has(kind) || Date.now() < this.#notBefore(peerId, attempts)) return
+    if (attempts.running.has(kind) || performance.now() < this.#notBefore(peerId, attempts)) return
     if (this.#linksOn(peerId, kind, path).length >= wantedLinks[kind]) return
     const { promise, resolve: settled } = Promise.withResolvers<void>()
     attempts.running.set(kind, { startedMs: performance.now(), settled: promise })
@@ -94,7 +94,7 @@ export class LinkConnector {
       } catch (error) {
         if (stopping.aborted) return
         attempts.failed += 1
-        attempts.failedAt = Date.now()
+        attempts.failedAt = performance.now()
         attempts.notBefore = attempts.failedAt + backoffDelayMs(retryPolicy, attempts.failed, Math.random)
         this.#options.logger.debug({ peer: peerId, path, error: describeError(error) }, `no ${kind} link`)
       } finally {

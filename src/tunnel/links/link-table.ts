@@ -248,8 +248,8 @@ export class LinkTable implements AsyncDisposable {
       logger.debug({ peer, path, error: describeError(error) }, 'no link')
       return
     }
-    const now = Date.now()
-    if (now - (this.#lastLogged.get(peer) ?? 0) < quietMs) return
+    const now = performance.now()
+    if (now - (this.#lastLogged.get(peer) ?? Number.NEGATIVE_INFINITY) < quietMs) return
     if (this.#lastLogged.size > 1000) this.#lastLogged.clear()
     this.#lastLogged.set(peer, now)
     const remedy = error.isKeyMismatch ? { remedy: preSharedKeyRemedy } : {}

@@ -11,13 +11,15 @@ const faraway = '/ip4/198.51.100.9/tcp/20006'
 
 /** A connector that knows `edge-b`, which never answers, and when it was dialled, in seconds. */
 async function startConnector(t: TestContext, address: string, ownPeerId = 'a', answering?: string) {
-  t.mock.timers.enable({ apis: ['setTimeout', 'Date'] })
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  let nowMs = 0
+  t.mock.method(performance, 'now', () => nowMs)
   const dialledAt: number[] = []
   const host: Pick<Host, 'peerId' | 'connectionsTo' | 'dial'> = {
     peerId: ownPeerId,
     connectionsTo: () => [],
     dial: async () => {
-      dialledAt.push(Date.now() / 1000)
+      dialledAt.push(nowMs / 1000)
       if (answering !== undefined) return { peerId: answering, abort: () => {} } as never
       throw new Error('nobody answers')
     },
@@ -46,6 +48,7 @@ async function startConnector(t: TestContext, address: string, ownPeerId = 'a', 
     dialledAt,
     async pass(seconds: number, stepMs = 100) {
       for (let passed = 0; passed < seconds * 1000; passed += stepMs) {
+        nowMs += stepMs
         t.mock.timers.tick(stepMs)
         for (let turn = 0; turn < 5; turn++) await new Promise<void>((resolve) => setImmediate(resolve))
       }

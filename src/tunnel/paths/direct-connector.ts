@@ -87,8 +87,8 @@ export class DirectConnector {
 
   /** Notes that flows go to this node. */
   want(name: string): void {
-    const now = Date.now()
-    const isNew = now - (this.#wanted.get(name) ?? 0) > quietMs
+    const now = performance.now()
+    const isNew = now - (this.#wanted.get(name) ?? Number.NEGATIVE_INFINITY) > quietMs
     this.#wanted.set(name, now)
     if (isNew) this.retry([name])
   }
@@ -97,7 +97,7 @@ export class DirectConnector {
   retry(names: readonly string[]): void {
     for (const name of names) {
       const attempts = this.#attempts.get(name)
-      if (attempts !== undefined) Object.assign(attempts, { step: 0, nextAt: Date.now() + attempts.headStartMs })
+      if (attempts !== undefined) Object.assign(attempts, { step: 0, nextAt: performance.now() + attempts.headStartMs })
     }
     this.#wake()
   }
@@ -128,7 +128,7 @@ export class DirectConnector {
     const { pause = sleep } = this.#options
     signal.addEventListener('abort', () => this.#wake(), { once: true })
     while (!signal.aborted) {
-      this.#reconcile(Date.now())
+      this.#reconcile(performance.now())
       await Promise.race([pause(reconcileIntervalMs, signal), this.#woken()])
     }
   }
@@ -162,7 +162,7 @@ export class DirectConnector {
   }
 
   #isTaken(record: NameRecord, address: DirectAddress): boolean {
-    return Date.now() < (this.#taken.get(keyOf(record, address))?.untilMs ?? 0)
+    return performance.now() < (this.#taken.get(keyOf(record, address))?.untilMs ?? 0)
   }
 
   #addressesOf(record: NameRecord): DirectAddress[] {
@@ -178,7 +178,7 @@ export class DirectConnector {
     const fresh = {
       failed: 0,
       step: 0,
-      nextAt: Date.now() + headStartMs,
+      nextAt: performance.now() + headStartMs,
       headStartMs,
       running: known?.running,
       lastError: undefined,
@@ -216,12 +216,12 @@ export class DirectConnector {
     attempts: Attempts,
     { error, isNear }: { readonly error: unknown; readonly isNear: boolean },
   ): void {
-    const isBusy = Date.now() - (this.#wanted.get(name) ?? 0) < busyMs
+    const isBusy = performance.now() - (this.#wanted.get(name) ?? Number.NEGATIVE_INFINITY) < busyMs
     const idlePolicy = isNear ? nearPolicy : retryPolicy
     const policy = isBusy ? soonPolicy : idlePolicy
     attempts.failed += 1
     attempts.step += 1
-    attempts.nextAt = Date.now() + backoffDelayMs(policy, attempts.step, this.#options.random ?? Math.random)
+    attempts.nextAt = performance.now() + backoffDelayMs(policy, attempts.step, this.#options.random ?? Math.random)
     attempts.lastError = describeError(error)
     this.#options.logger.debug({ peer: name, error }, 'no direct connection')
   }
@@ -253,7 +253,7 @@ export class DirectConnector {
     }
     const times = (this.#taken.get(key)?.times ?? 0) + 1
     const delayMs = backoffDelayMs(takenPolicy, times, this.#options.random ?? Math.random)
-    this.#taken.set(key, { times, untilMs: Date.now() + delayMs })
+    this.#taken.set(key, { times, untilMs: performance.now() + delayMs })
     const error = new Error(`${address.multiaddress} is ${connection.peerId}, not ${record.name}`)
     connection.abort(error)
     throw error

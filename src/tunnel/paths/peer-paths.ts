@@ -130,7 +130,7 @@ export class PeerPaths implements CarrierSource {
   reportBroken(carrier: Carrier, error: unknown): void {
     const connection = this.#connectionOf.get(carrier)
     if (connection === undefined) return
-    this.#suspects.set(connection, Date.now() + suspectMs)
+    this.#suspects.set(connection, performance.now() + suspectMs)
     const name = this.#options.book.nameOf(connection.peerId)
     if (name !== undefined) this.#lastErrors.set(name, describeError(error))
   }
@@ -256,7 +256,7 @@ export class PeerPaths implements CarrierSource {
         return connection && this.#carrierOf(connection)
       },
       onSilent: () => {
-        if (relay === undefined) this.#suspects.set(way, Date.now() + suspectMs)
+        if (relay === undefined) this.#suspects.set(way, performance.now() + suspectMs)
         else this.#relays.noteSilent(relay)
         logger.info({ peer: nodeName, path: carrier.path }, 'path is silent; flows take another one')
       },
@@ -275,7 +275,7 @@ export class PeerPaths implements CarrierSource {
   }
 
   #isSuspect(way: PeerConnection | Link): boolean {
-    return (this.#suspects.get(way) ?? 0) >= Date.now()
+    return (this.#suspects.get(way) ?? 0) >= performance.now()
   }
 
   #isAllowed(connection: PeerConnection): boolean {
