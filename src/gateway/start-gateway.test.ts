@@ -501,4 +501,23 @@ suite('TLS', () => {
     assert.match(await answerTo(encrypted), /^HTTP\/1\.1 400 [\s\S]*this port speaks TLS; use https/)
     await assert.rejects(handshake(plain))
   })
+
+  test('leaves nothing of connections that are turned away, whether or not their clients go', async () => {
+    await using resources = new AsyncDisposableStack()
+    const port = await freePort()
+    const { gateway } = await startSite(resources, {
+      gateways: [
+        sampleGateway({ servers: [httpsOn(port, 'cert', {}, { hosts: [{ namespace: '*', host: 'one.test' }] })] }),
+      ],
+      virtualServices: [saying('hello')],
+      secrets: [secretOf('cert', createCertificate())],
+    })
+    for (const length of [1, 10_000]) await answerTo(port, undefined, `${get}${'x'.repeat(length)}`)
+    await assert.rejects(handshake(port, { servername: 'two.test' }), /unrecognized name/i)
+    const staying = await direct.dial({ protocol: 'tcp', address: '127.0.0.1', port }, never)
+    staying.on('error', () => {}).resume()
+    staying.write(get)
+    await until(() => gateway.status().listeners[0]?.connections === 0)
+    staying.destroy()
+  })
 })

@@ -35,6 +35,10 @@ const http2Preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
 /** How long a connection of which nothing came may last when no new ones are wanted. */
 const silenceMs = 500
 const noHosts: HttpHosts = new HostMap()
+/** How long a client that is turned away may take to go. */
+const lastWordMs = 1_000
+const plainAnswer =
+  'HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\nedgemesh gateway: this port speaks TLS; use https://\n'
 /** A fatal alert `unrecognized_name`, as RFC 6066 3 wants it. */
 const unrecognizedName = Buffer.from([21, 3, 3, 0, 2, 2, 112])
 
@@ -135,10 +139,7 @@ export class GatewayConnection implements Drainable {
       return
     }
     if (first.result === 'not-tls') {
-      this.#socket.end(
-        'HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\nedgemesh gateway: this port speaks TLS; use https://\n',
-      )
-      this.#refuse('not TLS', false)
+      this.#turnAway('not TLS', plainAnswer)
       return
     }
     this.#socket.unshift(first.bytes)
@@ -148,8 +149,7 @@ export class GatewayConnection implements Drainable {
   async #serveNamed(client: ClientInfo, { serverName }: ClientHello): Promise<void> {
     const server = this.#tlsServerOf(serverName)
     if (server === undefined) {
-      this.#socket.end(unrecognizedName)
-      this.#refuse('no Gateway serves the name that TLS asks for', false)
+      this.#turnAway('no Gateway serves the name that TLS asks for', unrecognizedName)
     } else if (server.mode === 'passthrough') await this.#serveTcp(client, chooseSniRule(server.rules, serverName))
     else await this.#terminate({ ...client, isTls: true, serverName }, serverName, server)
   }
@@ -231,8 +231,17 @@ export class GatewayConnection implements Drainable {
     }
   }
 
-  #refuse(reason: string, destroys = true): void {
+  #refuse(reason: string): void {
     this.#surroundings.onRefused(reason)
-    if (destroys) this.#socket.destroy()
+    this.#socket.destroy()
+  }
+
+  /** The same with a last word; a client that stays after it is not waited for. */
+  #turnAway(reason: string, lastWord: string | Uint8Array): void {
+    this.#surroundings.onRefused(reason)
+    // What still comes is not read, but its end must be seen, and it would turn the last word into a reset.
+    this.#socket.resume().end(lastWord)
+    const timer = setTimeout(() => this.#socket.destroy(), lastWordMs)
+    this.#socket.once('close', () => clearTimeout(timer))
   }
 }
