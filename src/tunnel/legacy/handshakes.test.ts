@@ -96,5 +96,15 @@ suite('the discovery protocol of the Go system', () => {
     const [finder, found] = createMemoryStreamPair()
     finder.end(encodeMessage({ type: messageTypes.connect, protocol: 'MDNS' }))
     assert.equal(await answerNames(found, 'ke-edge2', never), undefined)
+    assert.ok(found.destroyed)
+  })
+
+  test('nothing is left of the stream when the other node does not answer', async () => {
+    const [finder] = createMemoryStreamPair()
+    const stop = new AbortController()
+    const asking = exchangeNames(finder, 'MDNS', 'ke-edge1', stop.signal)
+    stop.abort(new Error('no answer in time'))
+    await assert.rejects(asking, /no answer in time/)
+    assert.ok(finder.destroyed)
   })
 })

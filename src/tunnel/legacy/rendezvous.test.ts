@@ -127,6 +127,25 @@ function startNode(t: TestContext, relay: Pick<Relay, 'openStream'>, peerId: str
 }
 
 suite('a rendezvous', () => {
+  test('answers any number of questions on one stream, and remembers nothing of those that are answered', async (t) => {
+    const relay = await startRelay(t)
+    const stream = relay.openStream(edgeId ?? '', dhtProtocols[0])
+    for (let count = 0; count < 50; count++) {
+      writeDhtMessage(stream, { type: dhtTypes.ping })
+      assert.equal((await readDhtMessage(stream, never))?.type, dhtTypes.ping)
+    }
+    assert.ok(stream.listenerCount('error') <= 3, `${stream.listenerCount('error')} listeners`)
+  })
+
+  test('reads no questions that are longer than a node has to say', async (t) => {
+    const relay = await startRelay(t)
+    const addresses = Array.from({ length: 16 }, (_, index) => `/ip4/192.168.1.${index}/tcp/20006`)
+    const manyPeers = Array.from({ length: 400 }, () => ({ peerId: otherId ?? '', addresses }))
+    assert.equal(await relay.ask(edgeId ?? '', { type: dhtTypes.ping, providers: manyPeers }), undefined)
+    const self = { peerId: edgeId ?? '', addresses }
+    assert.ok(await relay.ask(edgeId ?? '', { type: dhtTypes.ping, providers: [self] }))
+  })
+
   test('lets nodes find each other, whoever comes first', async (t) => {
     const relay = await startRelay(t)
     const first = startNode(t, relay, edgeId)

@@ -30,6 +30,10 @@ async function startRouter(resources: AsyncDisposableStack, settings: FakeSettin
       response.end(`<root><device><service>${service}</service></device></root>`)
       return
     }
+    if (incoming.url !== (scene.settings.controlUrl ?? '/ctl')) {
+      response.writeHead(404).end()
+      return
+    }
     incoming.setEncoding('utf8')
     incoming.on('data', (xml: string) => {
       const fieldOf = (name: string) => new RegExp(`<${name}>(.*?)<`).exec(xml)?.[1]
@@ -154,6 +158,9 @@ test('a router that has moved its control point is found again', async () => {
   scene.settings.controlUrl = 'http://127.0.0.1:1/old'
   await assert.rejects(router.ask(request, never), /ECONNREFUSED/)
   scene.settings.controlUrl = '/new'
+  assert.equal((await router.ask(request, never)).externalPort, 20006)
+  scene.settings.controlUrl = '/newer'
+  await assert.rejects(router.ask(request, never), /refuses by UPnP: result 404/)
   assert.equal((await router.ask(request, never)).externalPort, 20006)
 })
 

@@ -162,6 +162,25 @@ suite('how a node is seen', () => {
     }
   })
 
+  test('is told once and soon: who goes on talking holds no connection', (context) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] })
+    let onSocket: (socket: TcpSocket) => void = () => {}
+    const handleRaw = (_magic: string, take: typeof onSocket) => {
+      onSocket = take
+      return { [Symbol.dispose]() {} }
+    }
+    using _serving = serveObservations({ handleRaw })
+    const [asker, socket] = createMemoryStreamPair()
+    asker.on('error', () => {})
+    onSocket(socket as unknown as TcpSocket)
+    for (let second = 0; second < 3; second++) {
+      asker.write('and')
+      assert.equal(socket.destroyed, false)
+      context.mock.timers.tick(1000)
+    }
+    assert.ok(socket.destroyed)
+  })
+
   test('is an error when the server does not know how to tell', async () => {
     await using here = await openPort()
     await using server = await openPort()

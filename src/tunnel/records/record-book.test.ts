@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -42,6 +42,32 @@ test('the newest record of a name counts, whatever the order of arrival', async 
   assert.equal(await book.offer(await recordOf('a', 3)), 'accepted')
   assert.equal(book.recordOf('a')?.record.sequence, 3)
   assert.equal(book.nameOf(peerId), 'a')
+})
+
+test('what the disk could not take is told once, and written as soon as it can', async (t) => {
+  const stateDir = join(root, 'full')
+  await writeFile(stateDir, 'a file where the folder should be')
+  const lines: string[] = []
+  const note = (_fields: LogFields, message: string) => void lines.push(message)
+  await using book = await openBook({ stateDir, logger: { ...silentLogger, warn: note, info: note }, retryMs: 1 })
+  assert.match(lines.shift() ?? '', /^stored peers cannot be read/)
+  await book.offer(await recordOf('a', 1))
+  await t.waitFor(() => assert.deepEqual(lines, ['peers cannot be stored; trying again']))
+  await book.offer(await recordOf('a', 2))
+  await rm(stateDir)
+  await t.waitFor(() => assert.deepEqual(lines.slice(1), ['peers are stored again']))
+  assert.match(await readFile(join(stateDir, 'peers.json'), 'utf8'), /"pins":{"a":/)
+})
+
+test('a damaged book that cannot be set aside keeps nobody from starting', async () => {
+  const stateDir = join(root, 'stuck')
+  await mkdir(join(stateDir, 'peers.json.damaged', 'full'), { recursive: true })
+  await writeFile(join(stateDir, 'peers.json'), 'no JSON')
+  const remedies: unknown[] = []
+  const logger: Logger = { ...silentLogger, warn: ({ remedy }) => void remedies.push(remedy) }
+  await using book = await openBook({ stateDir, logger })
+  assert.match(String(remedies[0]), /the damaged file stays where it is: /)
+  assert.equal(await book.offer(await recordOf('a', 1)), 'accepted')
 })
 
 test('a record that is here is opened without another look at its signature, and one that only looks like it is checked', async () => {

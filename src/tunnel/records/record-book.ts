@@ -43,6 +43,9 @@ const addressLifetimeMs = 7 * 24 * 3600 * 1000
 /** Changes are written together after this long. */
 const saveDelayMs = 300
 
+/** A disk that was full or gone may come back. */
+const usualRetryMs = 30_000
+
 /** More nodes than any mesh has; keeps a member with the key from filling our memory. */
 const maxNames = 20_000
 const fullBook: AdmissionRefusal = {
@@ -60,6 +63,8 @@ export interface RecordBookOptions {
   readonly logger: Logger
   readonly metrics: Metrics
   readonly now?: () => number
+  /** When to write again what could not be written; default 30 s. */
+  readonly retryMs?: number
   /** Default: every name that the pre-shared key vouches for. */
   readonly admission?: AdmissionRules
   /** This node itself is always taken. */
@@ -75,6 +80,7 @@ export class RecordBook implements AsyncDisposable {
   readonly #logger: Logger
   readonly #conflicts: Counter
   readonly #now: () => number
+  readonly #retryMs: number
   readonly #pins = new Map<string, string>()
   readonly #serverPins = new Map<string, string>()
   readonly #entries = new Map<string, Entry>()
@@ -89,9 +95,12 @@ export class RecordBook implements AsyncDisposable {
   #admission: Admission
   #saveTimer: NodeJS.Timeout | undefined
   #saving: Promise<void> = Promise.resolve()
+  /** What is known now is not on disk. */
+  #isUnsaved = false
 
   private constructor({ stateDir, logger, metrics, now = Date.now, ownPeerId, ...options }: RecordBookOptions) {
-    const { admission = openAdmission } = options
+    const { admission = openAdmission, retryMs = usualRetryMs } = options
+    this.#retryMs = retryMs
     this.#ownPeerId = ownPeerId
     this.#admission = new Admission(admission, this.#pins, ownPeerId)
     this.#file = join(stateDir, 'peers.json')
@@ -214,6 +223,7 @@ export class RecordBook implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#saveTimer !== undefined) this.#save()
     await this.#saving
+    clearTimeout(this.#saveTimer)
   }
 
   #accept(signed: SignedRecord): Acceptance {
@@ -294,7 +304,7 @@ export class RecordBook implements AsyncDisposable {
   }
 
   async #load(): Promise<void> {
-    const text = await readFileIfExists(this.#file)
+    const text = await this.#read()
     if (text === undefined) return
     try {
       const state = stateSchema.parse(JSON.parse(text))
@@ -306,18 +316,33 @@ export class RecordBook implements AsyncDisposable {
     }
   }
 
+  async #read(): Promise<string | undefined> {
+    try {
+      return await readFileIfExists(this.#file)
+    } catch (error) {
+      this.#logger.warn(
+        { file: this.#file, error },
+        'stored peers cannot be read; names will be bound anew at first contact',
+      )
+      return undefined
+    }
+  }
+
   async #setAside(error: unknown): Promise<void> {
     const aside = `${this.#file}.damaged`
-    await rename(this.#file, aside)
+    const remedy = await rename(this.#file, aside).then(
+      () => `the damaged file is kept as ${aside}`,
+      (reason: unknown) => `the damaged file stays where it is: ${describeError(reason)}`,
+    )
     for (const map of [this.#pins, this.#serverPins, this.#entries, this.#names, this.#texts]) map.clear()
     this.#logger.warn(
-      { file: this.#file, error, remedy: `the damaged file is kept as ${aside}` },
+      { file: this.#file, error, remedy },
       'stored peers are damaged; names will be bound anew at first contact',
     )
   }
 
-  #scheduleSave(): void {
-    this.#saveTimer ??= setTimeout(() => this.#save(), saveDelayMs).unref()
+  #scheduleSave(afterMs = saveDelayMs): void {
+    this.#saveTimer ??= setTimeout(() => this.#save(), afterMs).unref()
   }
 
   #save(): void {
@@ -335,8 +360,13 @@ export class RecordBook implements AsyncDisposable {
     }
     try {
       await writeFileAtomically(this.#file, `${JSON.stringify(state)}\n`)
+      if (this.#isUnsaved) this.#logger.info({ file: this.#file }, 'peers are stored again')
+      this.#isUnsaved = false
     } catch (error) {
-      this.#logger.warn({ file: this.#file, reason: describeError(error) }, 'peers cannot be stored')
+      const reason = describeError(error)
+      if (!this.#isUnsaved) this.#logger.warn({ file: this.#file, reason }, 'peers cannot be stored; trying again')
+      this.#isUnsaved = true
+      this.#scheduleSave(this.#retryMs)
     }
   }
 }
