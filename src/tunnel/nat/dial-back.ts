@@ -109,12 +109,7 @@ export class DialBacks implements Disposable {
     const reached = new AbortController()
     this.#expected.set(token, () => reached.abort())
     try {
-      const stream = await server.openStream(dialBackProtocol, limit.signal)
-      stream.on('error', ignoreError)
-      await writeFrame(stream, { port, token }, limit.signal)
-      const answer = answerSchema.parse(await readFrame(stream, frameLimitBytes, limit.signal))
-      stream.end()
-      stream.resume()
+      const answer = await answerOf(server, { port, token }, limit.signal)
       if ('error' in answer) throw new Error(answer.error)
       await Promise.race([aborted(reached.signal), aborted(limit.signal)])
       if (!reached.signal.aborted) throw new Error(`somebody else answers at ${answer.address}:${port}`)
@@ -122,5 +117,24 @@ export class DialBacks implements Disposable {
     } finally {
       this.#expected.delete(token)
     }
+  }
+}
+
+async function answerOf(
+  server: PeerConnection,
+  ask: z.infer<typeof askSchema>,
+  signal: AbortSignal,
+): Promise<z.infer<typeof answerSchema>> {
+  const stream = await server.openStream(dialBackProtocol, signal)
+  stream.on('error', ignoreError)
+  try {
+    await writeFrame(stream, ask, signal)
+    const answer = answerSchema.parse(await readFrame(stream, frameLimitBytes, signal))
+    stream.end()
+    stream.resume()
+    return answer
+  } catch (error) {
+    stream.destroy()
+    throw error
   }
 }

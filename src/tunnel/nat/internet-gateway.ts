@@ -64,8 +64,8 @@ export function createInternetGateway(gateway: string, options: InternetGatewayO
       await call(control, request, limit.signal)
     } catch (error) {
       if (resultOf(error) !== onlyPermanent || isPermanent) {
-        // It may have been restarted, and describe itself elsewhere now.
-        if (!(error instanceof MappingRefusedError)) control = undefined
+        // It may have been restarted, and take requests elsewhere now.
+        if (resultOf(error) !== portTaken) control = undefined
         throw error
       }
       isPermanent = true
