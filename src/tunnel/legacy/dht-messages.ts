@@ -75,9 +75,13 @@ export function writeDhtMessage(stream: ByteStream, message: Partial<DhtMessage>
   writeDelimited(stream, encodeDhtMessage(message))
 }
 
-/** Reads one message; undefined when the far end ended before it. */
-export async function readDhtMessage(stream: ByteStream, signal: AbortSignal): Promise<DhtMessage | undefined> {
-  const body = await readDelimited(stream, limitBytes, signal)
+/** Reads one message of at most `maxBytes`; undefined when the far end ended before it. */
+export async function readDhtMessage(
+  stream: ByteStream,
+  signal: AbortSignal,
+  maxBytes = limitBytes,
+): Promise<DhtMessage | undefined> {
+  const body = await readDelimited(stream, maxBytes, signal)
   return body && decodeDhtMessage(body)
 }
 

@@ -22,8 +22,9 @@ export async function exchangeNames(
   signal: AbortSignal,
 ): Promise<string> {
   writeMessage(stream, { type: messageTypes.connect, protocol: foundBy, nodeName: ownName })
-  const answer = await readMessage(stream, signal)
-  resetStream(stream, new Error('names are exchanged'))
+  const answer = await readMessage(stream, signal).finally(() => {
+    resetStream(stream, new Error('names are exchanged'))
+  })
   if (answer?.type !== messageTypes.success || answer.nodeName === undefined) {
     throw new FrameError('Cannot learn the name of a peer: it gave none')
   }
@@ -37,7 +38,10 @@ export async function answerNames(
   signal: AbortSignal,
 ): Promise<string | undefined> {
   const request = await readMessage(stream, signal)
-  if (request?.type !== messageTypes.connect || request.nodeName === undefined) return undefined
+  if (request?.type !== messageTypes.connect || request.nodeName === undefined) {
+    resetStream(stream, new Error('no name was told'))
+    return undefined
+  }
   writeMessage(stream, { type: messageTypes.success, protocol: request.protocol ?? 'MDNS', nodeName: ownName })
   stream.end()
   return request.nodeName

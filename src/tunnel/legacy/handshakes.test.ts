@@ -94,13 +94,14 @@ suite('the discovery protocol of the Go system', () => {
 
   test('a finder without a name gets no answer', async () => {
     const [finder, found] = createMemoryStreamPair()
-    finder.end(encodeMessage({ type: messageTypes.connect, protocol: 'MDNS' }))
+    finder.on('error', () => {}).end(encodeMessage({ type: messageTypes.connect, protocol: 'MDNS' }))
     assert.equal(await answerNames(found, 'ke-edge2', never), undefined)
     assert.ok(found.destroyed)
   })
 
   test('nothing is left of the stream when the other node does not answer', async () => {
-    const [finder] = createMemoryStreamPair()
+    const [finder, found] = createMemoryStreamPair()
+    found.on('error', () => {})
     const stop = new AbortController()
     const asking = exchangeNames(finder, 'MDNS', 'ke-edge1', stop.signal)
     stop.abort(new Error('no answer in time'))

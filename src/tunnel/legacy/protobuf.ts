@@ -27,7 +27,7 @@ export function delimited(fields: readonly Buffer[]): Buffer {
 
 /** Writes a message with its length; whoever waits for room waits for the stream's `drain` alone. */
 export function writeDelimited(stream: ByteStream, message: Buffer): void {
-  stream.on('error', ignoreError)
+  if (!stream.listeners('error').includes(ignoreError)) stream.on('error', ignoreError)
   stream.write(message)
 }
 

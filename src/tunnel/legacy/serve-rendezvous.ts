@@ -30,6 +30,9 @@ const defaultMaxNodes = 4096
 
 /** Others ask in a moment or leave; a stream that says nothing for this long ends. */
 const idleMs = 60_000
+
+/** A node tells of itself alone; what is longer would only be work. */
+const questionLimitBytes = 64 * 1024
 const maxStreams = 8
 
 interface Provider extends DhtPeer {
@@ -73,7 +76,7 @@ async function answerAll(
 ): Promise<void> {
   for (;;) {
     using limit = new TimeLimit(idleMs, signal)
-    const question = await readDhtMessage(stream, limit.signal)
+    const question = await readDhtMessage(stream, limit.signal, questionLimitBytes)
     if (question === undefined) return
     const answer = answerTo(question)
     if (answer !== undefined) writeDhtMessage(stream, answer)

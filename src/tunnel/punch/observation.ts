@@ -17,7 +17,8 @@ export function serveObservations(host: Pick<Host, 'handleRaw'>): Disposable {
     const { remoteAddress: address, remotePort: port } = socket
     socket.on('error', () => {})
     // The asker ends it with a reset: its port is to dial here again, and must not rest in TIME_WAIT.
-    socket.setTimeout(patienceMs, () => socket.destroy())
+    const timer = setTimeout(() => socket.destroy(), patienceMs)
+    socket.once('close', () => clearTimeout(timer))
     socket.resume().write(encodeFrame({ address: address?.replace(/^::ffff:/, ''), port }))
   })
 }

@@ -1,3 +1,4 @@
+import type * as z from 'zod'
 import { splice, type TcpSocket } from '../../net/index.ts'
 import { describeError, type Logger, type Metrics } from '../../observability/index.ts'
 import { sleep, TaskGroup, TimeLimit } from '../../runtime/index.ts'
@@ -8,6 +9,7 @@ import type { SpliceBook } from './splice-book.ts'
 import {
   askSchema,
   offerAnswerSchema,
+  type offerSchema,
   spliceAskProtocol,
   spliceFrameLimitBytes,
   spliceMagic,
@@ -113,14 +115,29 @@ async function answerTo(
   const tokens = book.issue(from.peerId, peer)
   if (typeof tokens === 'string') return { error: tokens }
   try {
-    const stream = await connection.openStream(spliceOfferProtocol, signal)
-    await writeFrame(stream, { from: from.peerId, token: tokens.peer }, signal)
-    const answer = offerAnswerSchema.parse(await readFrame(stream, spliceFrameLimitBytes, signal))
-    stream.end()
-    stream.resume()
+    const answer = await offer(connection, { from: from.peerId, token: tokens.peer }, signal)
     return 'error' in answer ? answer : { token: tokens.asker }
   } catch (error) {
     return { error: `the peer cannot be asked: ${describeError(error)}` }
+  }
+}
+
+async function offer(
+  connection: PeerConnection,
+  message: z.infer<typeof offerSchema>,
+  signal: AbortSignal,
+): Promise<z.infer<typeof offerAnswerSchema>> {
+  const stream = await connection.openStream(spliceOfferProtocol, signal)
+  try {
+    await writeFrame(stream, message, signal)
+    const answer = offerAnswerSchema.parse(await readFrame(stream, spliceFrameLimitBytes, signal))
+    stream.end()
+    stream.resume()
+    return answer
+  } catch (error) {
+    // A late answer would find nobody, and its stream would stay for as long as the connection.
+    stream.destroy()
+    throw error
   }
 }
 
