@@ -23,8 +23,11 @@ import { connectionLimits } from '../../src/tunnel/host/connection-limits.ts'
 import { createHost, type Host } from '../../src/tunnel/host/host.ts'
 import type { PeerConnection } from '../../src/tunnel/host/peer-connection.ts'
 import { KeyRing } from '../../src/tunnel/identity/key-ring.ts'
+import { linkAskProtocol } from '../../src/tunnel/links/link-connector.ts'
+import { dialBackProtocol } from '../../src/tunnel/nat/dial-back.ts'
+import { punchProtocol } from '../../src/tunnel/punch/punch-messages.ts'
 import { signRecord } from '../../src/tunnel/records/name-record.ts'
-import { spliceAskProtocol } from '../../src/tunnel/relay/splice-messages.ts'
+import { spliceAskProtocol, spliceOfferProtocol } from '../../src/tunnel/relay/splice-messages.ts'
 import {
   dial,
   eventually,
@@ -54,13 +57,19 @@ before(async () => {
     await startTestServer(folder, { config: { relay: { connectionsPerNode, bytesPerNodeAndDay: 0 } } }),
   )
   a = running.use(await startTestAgent(folder, 'edge-a', server.port))
-  b = running.use(await startTestAgent(folder, 'edge-b', server.port))
+  const paths = { directOnly: false, relayOnly: false, noPunch: false, noPortMapping: true }
+  b = running.use(await startTestAgent(folder, 'edge-b', server.port, { config: { paths } }))
   const target = running.use(await startTcpServer((socket) => void socket.end('hello')))
   targetPort = target.port
   b.serve('10.1.1.1', targetPort)
   await eventually('all have met', () => isServerReady(a) && isServerReady(b) && knows(a, 'edge-b'), patienceMs)
 })
 after(() => running.disposeAsync())
+
+function refusalOf(error: unknown): { destroyed: boolean } {
+  if (Object(error).name === 'StreamResetError') return { destroyed: true }
+  throw error
+}
 
 /** A member without a node: its own identity, and whatever it says. */
 class Attacker implements AsyncDisposable {
@@ -103,6 +112,18 @@ class Attacker implements AsyncDisposable {
     return this.#host.dial(`/ip4/127.0.0.1/tcp/${port}`, AbortSignal.timeout(patienceMs))
   }
 
+  /** Opens streams that say nothing, as many as it likes; those that the far end does not take are destroyed. */
+  async openSilent(connection: PeerConnection, protocol: string, count: number): Promise<{ destroyed: boolean }[]> {
+    // Else its own library would open no more than a few.
+    await this.#host.handle({ protocol, maxStreams: 10_000, onStream: (stream) => void stream.destroy() })
+    const streams: { destroyed: boolean }[] = []
+    for (let opened = 0; opened < count; opened++) {
+      const stream = await connection.openStream(protocol, AbortSignal.timeout(patienceMs)).catch(refusalOf)
+      streams.push('on' in stream ? stream.on('error', () => {}) : stream)
+    }
+    return streams
+  }
+
   /** Says something to the server's directory, and gives what it answers; undefined when it ends the stream. */
   async tell(message: unknown): Promise<unknown> {
     const stream = await (await this.connect(server.port)).openStream(
@@ -122,6 +143,7 @@ async function answerOn(stream: ByteStream): Promise<unknown> {
   return await readFrame(stream, 1024 * 1024, AbortSignal.timeout(patienceMs)).catch(() => undefined)
 }
 
+const portOf = (agent: TestAgent) => Number(/\/tcp\/(\d+)/.exec(agent.tunnel.status().listen[0] ?? '')?.[1])
 const hello = (record: string, known: object = {}) => ({ type: 'hello', record, known })
 
 /** The mesh does what it is there for. */
@@ -229,8 +251,7 @@ test('two servers that disagree about a name do not move who knows it, and the c
 
 test('who has no name, or asks for what is no endpoint, reaches nothing', async () => {
   await using attacker = await Attacker.create()
-  const port = Number(/\/tcp\/(\d+)/.exec(b.tunnel.status().listen[0] ?? '')?.[1])
-  const connection = await attacker.connect(port)
+  const connection = await attacker.connect(portOf(b))
   const ask = async (address: string, nodeName = 'edge-b') => {
     const signal = AbortSignal.timeout(patienceMs)
     const stream = await connection.openStream(flowProtocol, signal)
@@ -280,55 +301,161 @@ test('a relay joins nobody without a name, and nobody more often than it may', a
   assert.equal(await ask('nobody'), 'no answer')
 })
 
-test('streams of one connection, and connections of one address that say nothing, are bounded', async () => {
-  await using attacker = await Attacker.create()
-  const connection = await attacker.connect(server.port)
-  const opened: ByteStream[] = []
-  const refusals: unknown[] = []
-  for (let count = 0; count < 12; count++) {
-    await connection.openStream(directoryProtocol, AbortSignal.timeout(patienceMs)).then(
-      (stream) => opened.push(stream.on('error', () => {})),
-      (error: unknown) => refusals.push(error),
-    )
-  }
-  await eventually(
-    'streams beyond the limit are closed',
-    () => opened.filter(({ destroyed }) => !destroyed).length <= 4,
-    patienceMs,
+/** Who is refused goes while those who came first are still there, with whom nothing but patience would have ended. */
+async function assertRefused(
+  what: string,
+  first: readonly { destroyed: boolean }[],
+  all: readonly { destroyed: boolean }[],
+  count: number,
+) {
+  const gone = () => all.filter(({ destroyed }) => destroyed).length
+  await eventually(`${count} ${what} are refused`, () => gone() >= count, patienceMs)
+  assert.ok(
+    first.every(({ destroyed }) => !destroyed),
+    `${gone()} of ${all.length} ${what} have ended, also those that came first`,
   )
+}
+
+for (const [protocol, limit, at] of [
+  [directoryProtocol, 4, 'server'],
+  [spliceAskProtocol, 64, 'server'],
+  [dialBackProtocol, 2, 'server'],
+  [linkAskProtocol, 16, 'edge-b'],
+  [punchProtocol, 16, 'edge-b'],
+  [spliceOfferProtocol, 64, 'edge-b'],
+] as const) {
+  test(`one connection to ${at} has at most ${limit} streams of ${protocol}`, async () => {
+    await using attacker = await Attacker.create()
+    const connection = await attacker.connect(at === 'server' ? server.port : portOf(b))
+    const streams = await attacker.openSilent(connection, protocol, limit + 8)
+    await assertRefused('streams', streams.slice(0, limit), streams, 8)
+    assert.ok(connection.isOpen)
+    await assertWhole()
+  })
+}
+
+/** Connects from one of the addresses of this machine, says something or nothing, and waits. */
+async function connectFrom(localAddress: string, words: Uint8Array = new Uint8Array()): Promise<Socket> {
+  const socket = connect({ port: server.port, host: '127.0.0.1', localAddress })
+  socket.on('error', () => {})
+  await once(socket, 'connect')
+  socket.write(words)
+  return socket
+}
+
+async function connectOften(addresses: readonly string[], each: number, say?: () => Uint8Array): Promise<Socket[]> {
   const sockets: Socket[] = []
-  let closed = 0
-  for (let count = 0; count < 300; count++) {
-    const socket = connect(server.port, '127.0.0.1')
-      .on('error', () => {})
-      .on('close', () => (closed += 1))
-    sockets.push(socket)
-    await once(socket, 'connect')
+  for (let count = 0; count < each; count++) {
+    for (const address of addresses) sockets.push(await connectFrom(address, say?.()))
   }
-  await eventually('those beyond the limit are closed at once', () => closed >= 40, 4000)
-  for (const socket of sockets) socket.destroy()
+  return sockets
+}
+
+/** What looks like the beginning of a handshake, and no more. */
+const nonce = () => randomBytes(24)
+
+for (const [what, addresses, limit, each, say] of [
+  ['connections of one address that say nothing', ['127.0.0.1'], 256, 300, undefined],
+  [
+    'connections that say nothing',
+    ['127.0.0.2', '127.0.0.3', '127.0.0.4', '127.0.0.5', '127.0.0.6'],
+    1024,
+    220,
+    undefined,
+  ],
+  ['handshakes of one address', ['127.0.0.1'], connectionLimits.handshakesPerAddress, 300, nonce],
+  ['handshakes', ['127.0.0.2', '127.0.0.3', '127.0.0.4'], connectionLimits.handshakes, 190, nonce],
+] as const) {
+  test(`${what} are bounded, and end`, async () => {
+    const sockets = await connectOften(addresses, each, say)
+    await assertRefused(what, sockets.slice(0, limit), sockets, sockets.length - limit)
+    if (addresses.length === 1) {
+      await assertWhole()
+      for (const socket of sockets) socket.destroy()
+    }
+    await eventually('they have had their time', () => sockets.every(({ destroyed }) => destroyed), patienceMs)
+    await assertWhole()
+  })
+}
+
+test('streams of all protocols together are bounded on one connection, and those that say nothing end', async () => {
+  const tunnelLimitConfig = {
+    enable: true,
+    tunnelBaseStreamIn: 100,
+    tunnelBaseStreamOut: 100,
+    tunnelPeerBaseStreamIn: 16,
+    tunnelPeerBaseStreamOut: 16,
+  }
+  await using c = await startTestAgent(folder, 'edge-d', server.port, { config: { tunnelLimitConfig } })
+  await using attacker = await Attacker.create()
+  const connection = await attacker.connect(portOf(c))
+  const flows = await attacker.openSilent(connection, flowProtocol, 1000)
+  const others = await attacker.openSilent(connection, spliceOfferProtocol, 60)
+  await assertRefused('streams', flows, [...flows, ...others], 20)
+  await eventually('they have had their time', () => flows.every(({ destroyed }) => destroyed), patienceMs)
+})
+
+test('one identity has so many connections; others come in meanwhile', async () => {
+  await using attacker = await Attacker.create()
+  const connections: PeerConnection[] = []
+  let lost = 0
+  for (let count = 0; count < connectionLimits.perPeer + 8; count++) {
+    const connection = await attacker.connect(server.port).catch(() => undefined)
+    if (connection === undefined) lost += 1
+    else connections.push(connection)
+    void connection?.whenClosed().then(() => (lost += 1))
+  }
+  await eventually('those beyond the limit are closed', () => lost >= 8, patienceMs)
+  assert.equal(connections.filter(({ isOpen }) => isOpen).length, connectionLimits.perPeer)
+  await using other = await Attacker.create()
+  const refused = await other.tell(hello(await other.record('edge-b')))
+  assert.match(String(Reflect.get(Object(refused), 'reason')), /belongs to another identity/)
   await assertWhole()
 })
 
-test('one identity has so many connections, and one address so many handshakes under way; others come in meanwhile', async () => {
-  await using attacker = await Attacker.create()
-  let lost = 0
-  for (let count = 0; count < 40; count++) {
-    const connection = await attacker.connect(server.port).catch(() => undefined)
-    void connection?.whenClosed().then(() => (lost += 1))
+test('one peer has so many flows to a node, and all together have so many; others find room meanwhile', async () => {
+  const tunnelLimitConfig = {
+    enable: true,
+    tunnelBaseStreamIn: 10,
+    tunnelBaseStreamOut: 10,
+    tunnelPeerBaseStreamIn: 6,
+    tunnelPeerBaseStreamOut: 6,
   }
-  await eventually('those beyond the limit are closed', () => lost >= 40 - connectionLimits.perPeer, patienceMs)
-  // What looks like the beginning of a handshake, and no more.
-  const sockets: Socket[] = []
-  let refused = 0
-  const count = connectionLimits.handshakesPerAddress + 60
-  for (let index = 0; index < count; index++) {
-    const socket = connect(server.port, '127.0.0.1', () => socket.write(randomBytes(24)))
-      .on('error', () => {})
-      .on('close', () => (refused += 1))
-    sockets.push(socket)
+  await using c = await startTestAgent(folder, 'edge-c', server.port, { config: { tunnelLimitConfig } })
+  await using target = await startTcpServer((socket) => void socket.resume())
+  c.serve('10.1.1.1', target.port)
+  await using one = await Attacker.create()
+  await using two = await Attacker.create()
+  await using three = await Attacker.create()
+  const member = async (attacker: Attacker, name: string) => {
+    await attacker.tell(hello(await attacker.record(name)))
+    await eventually('it has a name', () => knows(c, name), patienceMs)
+    const connection = await attacker.connect(portOf(c))
+    const open = async () => {
+      const signal = AbortSignal.timeout(patienceMs)
+      const stream = (await connection.openStream(flowProtocol, signal)).on('error', () => {})
+      const request = { protocol: 'tcp', nodeName: 'edge-c', address: '10.1.1.1', port: target.port } as const
+      return await openMessages.request(stream, request, signal).then(
+        () => 'open',
+        (error: unknown) => String(Reflect.get(Object(error), 'failure')),
+      )
+    }
+    return { connection, open }
   }
-  await eventually('handshakes beyond the limit are refused at once', () => refused >= 60, 3_000)
-  for (const socket of sockets) socket.destroy()
-  await assertWhole()
+  const outcomesOf = async (open: () => Promise<string>, count: number) => {
+    const outcomes: string[] = []
+    for (let opened = 0; opened < count; opened++) outcomes.push(await open())
+    return outcomes.join(' ')
+  }
+  const [first, second, third] = [
+    await member(one, 'evil-3'),
+    await member(two, 'evil-4'),
+    await member(three, 'evil-5'),
+  ]
+  assert.equal(await outcomesOf(first.open, 7), 'open open open open open open overloaded')
+  assert.equal(await outcomesOf(second.open, 5), 'open open open open overloaded')
+  assert.equal(await third.open(), 'overloaded')
+  first.connection.abort(new Error('leaves'))
+  const deadline = performance.now() + patienceMs
+  while ((await third.open()) === 'overloaded') assert.ok(performance.now() < deadline, 'no room is found')
 })

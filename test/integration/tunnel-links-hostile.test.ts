@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
 import process from 'node:process'
 import { test } from 'node:test'
 import type { TLSSocket } from 'node:tls'
@@ -16,10 +17,16 @@ import { createMetrics, type LogFields, type Logger, silentLogger } from '../../
 import { TaskGroup } from '../../src/runtime/index.ts'
 import type { IncomingFlow } from '../../src/tunnel/flows/incoming-flow.ts'
 import { KeyRing } from '../../src/tunnel/identity/key-ring.ts'
-import { encodeOffset, FrameBatch, frameType } from '../../src/tunnel/links/frame.ts'
+import { encodeOffset, FrameBatch, frameType, maxPayloadBytes } from '../../src/tunnel/links/frame.ts'
 import { greet } from '../../src/tunnel/links/handshake.ts'
-import { type Hello, type LinkCredentials, linkVersions, type VersionRange } from '../../src/tunnel/links/hello.ts'
-import { LinkTable } from '../../src/tunnel/links/link-table.ts'
+import {
+  type Hello,
+  type LinkCredentials,
+  linkVersions,
+  maxHelloBytes,
+  type VersionRange,
+} from '../../src/tunnel/links/hello.ts'
+import { handshakeLimits, LinkTable } from '../../src/tunnel/links/link-table.ts'
 import { createLinkTls } from '../../src/tunnel/links/tls.ts'
 import { WindowBudget } from '../../src/tunnel/links/window-budget.ts'
 import { eventually } from './tunnel-mesh.ts'
@@ -35,6 +42,8 @@ interface End extends AsyncDisposable {
   /** Flows that peers asked for, in order. */
   readonly incoming: IncomingFlow[]
   readonly log: string[]
+  /** Why links have ended. */
+  readonly ends: string[]
 }
 
 interface EndOptions {
@@ -60,6 +69,7 @@ async function startEnd(name: string, options: EndOptions = {}): Promise<End> {
   const credentials = await createCredentials(options.preSharedKey, options.previousKey)
   const incoming: IncomingFlow[] = []
   const log: string[] = []
+  const ends: string[] = []
   const tasks = stack.use(new TaskGroup(() => {}))
   const table = stack.use(
     new LinkTable({
@@ -75,7 +85,7 @@ async function startEnd(name: string, options: EndOptions = {}): Promise<End> {
       onChange() {},
       onStranded() {},
       resumeMs: 30_000,
-      logger: recording(log),
+      logger: recording(log, ends),
       metrics: createMetrics(),
       ...options,
     }),
@@ -88,17 +98,25 @@ async function startEnd(name: string, options: EndOptions = {}): Promise<End> {
     }),
   )
   const { port } = listener
-  return { table, credentials, port, incoming, log, [Symbol.asyncDispose]: () => stack.disposeAsync() }
+  return { table, credentials, port, incoming, log, ends, [Symbol.asyncDispose]: () => stack.disposeAsync() }
 }
 
-function recording(lines: string[]): Logger {
-  const note = (fields: LogFields, text: string) =>
-    void lines.push(`${text}: ${String((fields.error as Error | undefined)?.message ?? '')}; ${fields.remedy ?? ''}`)
-  return { ...silentLogger, warn: note, error: note, child: () => recording(lines) }
+function recording(lines: string[], ends: string[]): Logger {
+  const noteIn = (list: string[]) => (fields: LogFields, text: string) =>
+    void list.push(`${text}: ${String((fields.error as Error | undefined)?.message ?? '')}; ${fields.remedy ?? ''}`)
+  const logger: Logger = {
+    ...silentLogger,
+    debug: noteIn(ends),
+    warn: noteIn(lines),
+    error: noteIn(lines),
+    child: () => logger,
+  }
+  return logger
 }
 
-async function join(from: End, to: End): Promise<void> {
-  const socket = await connectTcp('127.0.0.1', to.port, signal)
+async function join(from: End, to: End, localAddress = '127.0.0.1'): Promise<void> {
+  const socket = connect({ port: to.port, host: '127.0.0.1', localAddress })
+  await once(socket, 'connect')
   await from.table.dial({ socket, path: 'direct' }, to.credentials.identity.peerId, 'shared', signal)
 }
 
@@ -247,8 +265,62 @@ test('a peer that makes us answer but reads nothing is cut off', async () => {
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
   await attacker.closed()
+  assert.match(victim.ends.join(), /the peer makes us answer, but does not read/)
   assert.ok(process.memoryUsage().arrayBuffers - before < 64 * megabyte)
 })
+
+test('a frame that is longer than any may be ends the link before its bytes have come', async () => {
+  await using victim = await startEnd('victim')
+  const attacker = await Attacker.join(victim)
+  const head = Buffer.alloc(8)
+  head.writeUInt32BE(((frameType.open << 24) | (maxPayloadBytes + 1)) >>> 0, 4)
+  attacker.socket.write(head)
+  await attacker.closed()
+  assert.match(victim.ends.join(), /a frame of 65537 bytes is too long/)
+})
+
+test('a HELLO that is longer than any may be is refused before its bytes have come', async () => {
+  await using victim = await startEnd('victim')
+  const socket = await createLinkTls().secure(await connectTcp('127.0.0.1', victim.port, signal), 'client', signal)
+  const head = Buffer.alloc(8)
+  head.writeUInt32BE(((frameType.hello << 24) | (maxHelloBytes + 1)) >>> 0, 4)
+  socket.on('error', () => {}).write(head)
+  await eventually('it is refused', () => victim.log.length > 0)
+  assert.match(victim.log.join(), /a HELLO of 4097 bytes cannot be/)
+  socket.destroy()
+})
+
+for (const [what, addresses, limit] of [
+  ['of one address', ['127.0.0.1'], handshakeLimits.perPeer],
+  ['of all addresses', ['127.0.0.2', '127.0.0.3', '127.0.0.4'], handshakeLimits.total],
+] as const) {
+  test(`handshakes ${what} are bounded, others come in as far as there is room, and those that go on for too long end`, async () => {
+    await using victim = await startEnd('victim')
+    await using friend = await startEnd('friend')
+    const sockets: Socket[] = []
+    for (let count = 0; count < limit + 20; count++) {
+      const localAddress = addresses[count % addresses.length] ?? ''
+      const socket = connect({ port: victim.port, host: '127.0.0.1', localAddress }).on('error', () => {})
+      sockets.push(socket)
+      await once(socket.resume(), 'connect')
+    }
+    const ended = () => sockets.filter(({ destroyed }) => destroyed).length
+    await eventually('those beyond the limit are closed', () => ended() >= 20, 20_000)
+    assert.ok(
+      sockets.slice(0, limit).every(({ destroyed }) => !destroyed),
+      'and the first ones are not',
+    )
+    const reachable = connect({ port: victim.port, host: '127.0.0.1', localAddress: '127.0.0.9' }).on('error', () => {})
+    await (addresses.length === 1 ? join(friend, victim, '127.0.0.9') : once(reachable.resume(), 'close'))
+    assert.ok(
+      sockets.slice(0, limit).every(({ destroyed }) => !destroyed),
+      'nobody had to wait for their end',
+    )
+    for (const socket of addresses.length === 1 ? [reachable, ...sockets] : [reachable]) socket.destroy()
+    await eventually('they have had their time', () => ended() === sockets.length, 20_000)
+    await join(friend, victim)
+  })
+}
 
 test('many flows with readers that are stuck cannot hold more than the budget', async () => {
   const limits = {

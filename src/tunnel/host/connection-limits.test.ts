@@ -15,7 +15,7 @@ function setUp() {
       return connection.remoteAddr.toString().includes('203.0.113.9')
     },
   }
-  const gate = limitConnections(next, { handshakes: 4, handshakesPerAddress: 2, perPeer: 2 })
+  const gate = limitConnections(next, { handshakes: 4, handshakesPerAddress: 2, perPeer: 2, perAddress: 3 })
   const connect = async (host: string) => {
     port += 1
     const remoteAddr = multiaddr(`/ip4/${host}/tcp/${port}`)
@@ -64,6 +64,23 @@ test('one identity has so many connections, wherever they come from', async () =
   assert.equal((await finish('192.0.2.3', 'b')).isIn, true)
   first.close()
   assert.equal((await finish('192.0.2.4', 'a')).isIn, true)
+})
+
+test('one address has so many connections, whoever they are of', async () => {
+  const { connect } = setUp()
+  const finish = async (host: string, id: string) => {
+    const connection = await connect(host)
+    return { isIn: await connection.finishAs(id), close: connection.close }
+  }
+  const first = await finish('192.0.2.1', 'a')
+  assert.deepEqual([(await finish('192.0.2.1', 'b')).isIn, (await finish('192.0.2.1', 'c')).isIn], [true, true])
+  const refused = await finish('192.0.2.1', 'd')
+  assert.equal(refused.isIn, false)
+  assert.equal((await finish('192.0.2.2', 'd')).isIn, true)
+  refused.close()
+  assert.equal((await finish('192.0.2.1', 'e')).isIn, false, 'the end of one that was refused makes no room')
+  first.close()
+  assert.equal((await finish('192.0.2.1', 'e')).isIn, true)
 })
 
 test('what the next gate refuses stays refused, and counts until it is closed', async () => {

@@ -8,19 +8,27 @@ export interface ConnectionLimitOptions {
   readonly handshakesPerAddress: number
   /** Connections of one identity that have been opened from its side and stand. */
   readonly perPeer: number
+  /** The same of all identities of one address, for a member can make any number of identities. */
+  readonly perAddress: number
 }
 
 /**
  * A server that comes back is met by all agents of a large mesh at once, and does some 200 handshakes a second; those that
  * are turned away come again. Two nodes have a connection or two, and a few more for a moment while paths change.
  */
-export const connectionLimits: ConnectionLimitOptions = { handshakes: 512, handshakesPerAddress: 256, perPeer: 16 }
+export const connectionLimits: ConnectionLimitOptions = {
+  handshakes: 512,
+  handshakesPerAddress: 256,
+  perPeer: 16,
+  perAddress: 2048,
+}
 
 /** Turns connections away that are beyond the limits, and asks the next gate about the others. */
 export function limitConnections(next: ConnectionGater, limits: ConnectionLimitOptions): ConnectionGater {
   const shaking = new Map<MultiaddrConnection, string>()
   const perAddress = new Counts<string>()
   const perPeer = new Counts<string>()
+  const standing = new Counts<string>()
 
   const settle = (connection: MultiaddrConnection) => {
     const address = shaking.get(connection)
@@ -39,9 +47,15 @@ export function limitConnections(next: ConnectionGater, limits: ConnectionLimitO
     async denyInboundUpgradedConnection(peer, connection) {
       settle(connection)
       const peerId = peer.toString()
-      if (perPeer.of(peerId) >= limits.perPeer) return true
+      const from = addressOf(connection.remoteAddr.toString())
+      if (perPeer.of(peerId) >= limits.perPeer || standing.of(from) >= limits.perAddress) return true
       perPeer.add(peerId)
-      connection.addEventListener('close', () => perPeer.remove(peerId), { once: true })
+      standing.add(from)
+      const leave = () => {
+        perPeer.remove(peerId)
+        standing.remove(from)
+      }
+      connection.addEventListener('close', leave, { once: true })
       return (await next.denyInboundUpgradedConnection?.(peer, connection)) ?? false
     },
   }

@@ -3,6 +3,7 @@ import type { TcpSocket } from '../../net/index.ts'
 import { resetStream } from '../../net/index.ts'
 import { type Counter, describeError, type Logger, type Metrics } from '../../observability/index.ts'
 import { type TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import { FlowCounter, type FlowLimits } from '../flows/flow-limits.ts'
 import type { IncomingFlow } from '../flows/incoming-flow.ts'
 import { preSharedKeyRemedy } from '../host/handshake-watch.ts'
 import { greet, type HandshakeOptions, welcome } from './handshake.ts'
@@ -56,8 +57,11 @@ export interface LinkSocket {
 
 const handshakeTimeoutMs = 5000
 
-/** Handshakes under way at once; each costs a signature and some memory. */
-const maxHandshakes = 256
+/**
+ * Handshakes that others have begun and that are under way, in total and from one address: each costs a signature and some
+ * memory, and one host must not take the room of all. All that is relayed comes from the relay's address.
+ */
+export const handshakeLimits: FlowLimits = { total: 256, perPeer: 128 }
 
 /** Links of one peer, of each kind; both ends may have made some. */
 const maxLinks: Readonly<Record<LinkKind, number>> = { shared: 6, bulk: 8, datagram: 2 }
@@ -78,10 +82,10 @@ export class LinkTable implements AsyncDisposable {
   readonly #peers = new Map<string, PeerLinks>()
   readonly #budget: WindowBudget
   readonly #lastLogged = new Map<string, number>()
+  readonly #handshakes = new FlowCounter(handshakeLimits)
   readonly #failed: Counter
   readonly #resumed: Counter
   readonly #keeper: LinkKeeper
-  #handshakes = 0
   #isClosed = false
 
   constructor(options: LinkTableOptions) {
@@ -115,13 +119,11 @@ export class LinkTable implements AsyncDisposable {
     let secured: TLSSocket | undefined
     try {
       if (this.#options.allows?.(path) === false) throw new Error('this path is switched off')
-      const make = async (limit: AbortSignal) => {
-        const tls = await this.#tls.secure(socket, 'client', limit)
-        secured = tls
-        const agreed = await greet(tls, peerId, this.#handshakeOptions(kind), limit)
-        return this.#add(tls, { kind, agreed, path, reset: () => resetUnder(tls, socket) })
-      }
-      return await this.#limited(make, signal)
+      using limit = new TimeLimit(handshakeTimeoutMs, signal)
+      const tls = await this.#tls.secure(socket, 'client', limit.signal)
+      secured = tls
+      const agreed = await greet(tls, peerId, this.#handshakeOptions(kind), limit.signal)
+      return this.#add(tls, { kind, agreed, path, reset: () => resetUnder(tls, socket) })
     } catch (error) {
       this.#noteFailure('client', peerId, path, error)
       resetUnder(secured, socket)
@@ -132,20 +134,21 @@ export class LinkTable implements AsyncDisposable {
   /** Makes a link of a socket that a peer has connected to us; owns the socket, and logs what goes wrong. */
   accept({ socket, path }: LinkSocket): void {
     const from = socket.remoteAddress ?? 'unknown'
-    const isForbidden = this.#options.allows?.(path) === false
-    if (isForbidden || this.#handshakes >= maxHandshakes || this.#isClosed || this.#options.tasks.signal.aborted) {
+    const isWelcome = this.#options.allows?.(path) !== false && !this.#isClosed && !this.#options.tasks.signal.aborted
+    const entered = isWelcome ? this.#handshakes.enter(from) : undefined
+    if (entered === undefined) {
       socket.destroy()
       return
     }
     this.#options.tasks.run('inbound link', async (stopping) => {
+      using _entered = entered
       let secured: TLSSocket | undefined
       try {
-        await this.#limited(async (limit) => {
-          const tls = await this.#tls.secure(socket, 'server', limit)
-          secured = tls
-          const agreed = await welcome(tls, this.#handshakeOptions('shared'), limit)
-          this.#add(tls, { kind: agreed.hello.kind, agreed, path, reset: () => resetUnder(tls, socket) })
-        }, stopping)
+        using limit = new TimeLimit(handshakeTimeoutMs, stopping)
+        const tls = await this.#tls.secure(socket, 'server', limit.signal)
+        secured = tls
+        const agreed = await welcome(tls, this.#handshakeOptions('shared'), limit.signal)
+        this.#add(tls, { kind: agreed.hello.kind, agreed, path, reset: () => resetUnder(tls, socket) })
       } catch (error) {
         this.#noteFailure('server', from, path, error)
         // A refusal in words is still on its way.
@@ -159,16 +162,6 @@ export class LinkTable implements AsyncDisposable {
     this.#isClosed = true
     this.#keeper[Symbol.dispose]()
     for (const peer of [...this.#peers.values()]) peer.close(new Error('the node stops'), true)
-  }
-
-  async #limited<T>(make: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
-    using limit = new TimeLimit(handshakeTimeoutMs, signal)
-    this.#handshakes += 1
-    try {
-      return await make(limit.signal)
-    } finally {
-      this.#handshakes -= 1
-    }
   }
 
   #handshakeOptions(kind: LinkKind): HandshakeOptions {

@@ -85,6 +85,49 @@ test('a record that is here is opened without another look at its signature, and
   assert.notEqual(await book.open(second), await book.open(second), 'neither is one that was forgotten')
 })
 
+test('so many names have room, and those that are known stay', async () => {
+  const lines: LogFields[] = []
+  const logger: Logger = { ...silentLogger, error: (fields) => lines.push(fields) }
+  const thirdKey = await generateKeyPair('Ed25519')
+  const options = { logger, limits: { names: 2, bytes: 1e6 } }
+  await using book = await openBook({ ...options, ownPeerId: peerIdFromPrivateKey(thirdKey).toString() })
+  const strangerKey = await generateKeyPair('Ed25519')
+  assert.equal(await book.offer(await recordOf('a', 1)), 'accepted')
+  assert.equal(await book.offer(await recordOf('b', 1, otherKey)), 'accepted')
+  assert.equal(await book.offer(await recordOf('c', 1, strangerKey)), 'refused')
+  assert.match(lines[0]?.reason ?? '', /2 names are known already/)
+  assert.equal(await book.offer(await recordOf('a', 2)), 'accepted', 'a name that is known may change')
+  assert.equal(await book.offer(await recordOf('d', 1, thirdKey)), 'accepted', 'this node is always taken')
+  book.unpin('b')
+  book.unpin('d')
+  assert.equal(await book.offer(await recordOf('c', 1, strangerKey)), 'accepted')
+})
+
+test('records have so many bytes of room together, also when they change', async () => {
+  const long = async (name: string, sequence: number, addresses: number, by: PrivateKey) => {
+    const signer = peerIdFromPrivateKey(by).toString()
+    const list = Array.from({ length: addresses }, (_, at) => `/ip4/10.0.0.1/tcp/${10_000 + at}`)
+    const record = { name, peerId: signer, role: 'agent', sequence, addresses: list, time: 1 } as const
+    return (await signRecord(record, by)).encoded
+  }
+  const [short, longer] = [await long('a', 1, 1, key), await long('a', 2, 20, key)]
+  const lines: LogFields[] = []
+  const logger: Logger = { ...silentLogger, error: (fields) => lines.push(fields) }
+  const bytes = longer.length + short.length
+  await using book = await openBook({ logger, limits: { names: 10, bytes } })
+  assert.equal(await book.offer(short), 'accepted')
+  assert.equal(await book.offer(await long('b', 1, 20, otherKey)), 'accepted')
+  assert.equal(await book.offer(longer), 'refused')
+  assert.match(lines[0]?.reason ?? '', new RegExp(`records of other nodes take ${bytes} bytes already`))
+  assert.equal(book.recordOf('a')?.record.sequence, 1)
+  assert.equal(await book.offer(await long('b', 2, 1, otherKey)), 'accepted', 'a shorter one makes room')
+  assert.equal(await book.offer(longer), 'accepted')
+  book.unpin('b')
+  book.unpin('a')
+  assert.equal(await book.offer(await long('b', 3, 20, otherKey)), 'accepted')
+  assert.equal(await book.offer(await long('a', 3, 1, key)), 'accepted', 'who is forgotten takes no room')
+})
+
 test('listeners hear of accepted records only', async () => {
   await using book = await openBook()
   const heard: number[] = []

@@ -46,13 +46,15 @@ const saveDelayMs = 300
 /** A disk that was full or gone may come back. */
 const usualRetryMs = 30_000
 
-/** More nodes than any mesh has; keeps a member with the key from filling our memory. */
-const maxNames = 20_000
-const fullBook: AdmissionRefusal = {
-  kind: 'refused',
-  reason: `${maxNames} names are known already`,
-  remedy: 'find out who makes up names; "edgemesh unpin" forgets one',
+/** Keeps a member with the key from filling our memory. */
+export interface RecordLimits {
+  readonly names: number
+  /** Of all records as they travel. */
+  readonly bytes: number
 }
+
+/** More nodes than any mesh has, and what their records take: 600 bytes each. */
+const recordLimits: RecordLimits = { names: 20_000, bytes: 16 * 1024 * 1024 }
 
 /** Records kept for when the rules change; the oldest make room. */
 const maxRefused = 1000
@@ -69,6 +71,7 @@ export interface RecordBookOptions {
   readonly admission?: AdmissionRules
   /** This node itself is always taken. */
   readonly ownPeerId?: string
+  readonly limits?: RecordLimits
 }
 
 /**
@@ -90,6 +93,8 @@ export class RecordBook implements AsyncDisposable {
   readonly #loggedConflicts = new Set<string>()
   readonly #listeners = new Set<RecordListener>()
   readonly #ownPeerId: string | undefined
+  readonly #limits: RecordLimits
+  #bytes = 0
   /** Records that the rules did not take, for when they change. */
   readonly #refused = new Map<string, SignedRecord>()
   #admission: Admission
@@ -102,6 +107,7 @@ export class RecordBook implements AsyncDisposable {
     const { admission = openAdmission, retryMs = usualRetryMs } = options
     this.#retryMs = retryMs
     this.#ownPeerId = ownPeerId
+    this.#limits = options.limits ?? recordLimits
     this.#admission = new Admission(admission, this.#pins, ownPeerId)
     this.#file = join(stateDir, 'peers.json')
     this.#logger = logger
@@ -240,11 +246,24 @@ export class RecordBook implements AsyncDisposable {
     const former = this.#names.get(peerId) ?? name
     if (sequence < (this.#entries.get(former)?.signed.record.sequence ?? 0)) return 'stale'
     if (former !== name) this.unpin(former)
-    if (!this.#pins.has(name) && this.#pins.size >= maxNames) return this.#refuse(signed, fullBook)
+    const lack = this.#lackFor(signed)
+    if (lack !== undefined) return this.#refuse(signed, lack)
     this.#insert(signed, this.#now())
     this.#scheduleSave()
     for (const listener of this.#listeners) listener(signed.record)
     return 'accepted'
+  }
+
+  /** What there is no room for; undefined when there is. */
+  #lackFor({ record: { name, peerId }, encoded }: SignedRecord): AdmissionRefusal | undefined {
+    if (peerId === this.#ownPeerId) return undefined
+    const remedy = 'find out who makes up names; "edgemesh unpin" forgets one'
+    const { names, bytes } = this.#limits
+    const isFull = !this.#pins.has(name) && this.#pins.size >= names
+    if (isFull) return { kind: 'refused', reason: `${names} names are known already`, remedy }
+    const more = encoded.length - (this.#entries.get(name)?.signed.encoded.length ?? 0)
+    if (this.#bytes + more <= bytes) return undefined
+    return { kind: 'refused', reason: `records of other nodes take ${bytes} bytes already`, remedy }
   }
 
   /** The identity that owns the name has signed that it goes to this one, and may do so. */
@@ -267,6 +286,7 @@ export class RecordBook implements AsyncDisposable {
     this.#names.set(peerId, name)
     this.#forgetText(name)
     this.#texts.set(signed.encoded, signed)
+    this.#bytes += signed.encoded.length
     this.#entries.set(name, { signed, lastSeen })
   }
 
@@ -294,7 +314,9 @@ export class RecordBook implements AsyncDisposable {
 
   #forgetText(name: string): void {
     const entry = this.#entries.get(name)
-    if (entry !== undefined) this.#texts.delete(entry.signed.encoded)
+    if (entry === undefined) return
+    this.#texts.delete(entry.signed.encoded)
+    this.#bytes -= entry.signed.encoded.length
   }
 
   #forget(name: string, peerId: string): void {
@@ -335,6 +357,7 @@ export class RecordBook implements AsyncDisposable {
       (reason: unknown) => `the damaged file stays where it is: ${describeError(reason)}`,
     )
     for (const map of [this.#pins, this.#serverPins, this.#entries, this.#names, this.#texts]) map.clear()
+    this.#bytes = 0
     this.#logger.warn(
       { file: this.#file, error, remedy },
       'stored peers are damaged; names will be bound anew at first contact',
