@@ -6,20 +6,23 @@
  *
  *     edge-a1 -- far0 ==[ 25 ms, loses 1 of 1,000 ]== far0 -- edge-a2 -> pod
  */
-import { execFile, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { join } from 'node:path'
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
-import { promisify } from 'node:util'
-import { createLab, type ExecResult, endpointSliceManifest, type Host, serviceManifest } from '../lab/index.ts'
+import {
+  createLab,
+  type ExecResult,
+  endpointSliceManifest,
+  type Host,
+  serviceManifest,
+  startLongLine,
+} from '../lab/index.ts'
 import { type Figure, median, reportFigures } from './support/figures.ts'
 import { bulk, requests, startLinkServers } from './support/loads.ts'
 
 const rounds = Number(process.argv[2] ?? 3)
 const seconds = Number(process.argv[3] ?? 8)
-const oneWayMs = '25'
-const lossPerMillion = '1000'
+const oneWayMs = 25
+const lossPerMillion = 1000
 const port = 8000
 const clusterIP = '10.96.0.1'
 
@@ -40,7 +43,7 @@ const slice = endpointSliceManifest({
   endpoints: [{ address: pod.address, nodeName: far.name }],
 })
 await lab.writeManifest('web.yaml', `${serviceManifest({ name: 'web', clusterIP, ports })}---\n${slice}`)
-await using _line = await startLongLine()
+await using _line = await joinOverLongLine()
 await lab.startServer('relay')
 
 const ways = { plain: far.address, tunnel: clusterIP }
@@ -77,12 +80,12 @@ function note(key: string, value: number): void {
   process.stdout.write(`${key}: ${value.toFixed(1)}\n`)
 }
 
-async function startLongLine(): Promise<AsyncDisposable> {
-  const program = join(lab.dir, 'delay-line')
-  await promisify(execFile)('gcc', ['-O2', '-o', program, join(import.meta.dirname, 'load', 'delay-line.c')])
-  const spaces = [near, far].map(({ netns }) => `/run/netns/${netns}`)
-  const line = spawn(program, [...spaces, oneWayMs, lossPerMillion], { stdio: ['ignore', 'pipe', 'inherit'] })
-  await once(line.stdout, 'data')
+async function joinOverLongLine(): Promise<AsyncDisposable> {
+  const ends = [
+    { host: near, device: 'far0' },
+    { host: far, device: 'far0' },
+  ] as const
+  const line = await startLongLine(ends, { oneWayMs, lossPerMillion, dir: lab.dir })
   for (const [host, other] of [
     [near, far],
     [far, near],
@@ -91,12 +94,7 @@ async function startLongLine(): Promise<AsyncDisposable> {
     const { code, stderr } = await host.exec(['ip', 'route', 'add', `${other.address}/32`, 'dev', 'far0'])
     if (code !== 0) throw new Error(stderr)
   }
-  return {
-    async [Symbol.asyncDispose]() {
-      line.kill()
-      await once(line, 'exit')
-    },
-  }
+  return line
 }
 
 /** Those of interest that a namespace may choose here. */

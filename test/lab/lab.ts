@@ -9,6 +9,7 @@ import { type DeepPartial, EdgemeshLauncher, type LaunchOptions } from './edgeme
 import { Host } from './host.ts'
 import { prepareResolverFile, requireIsolation } from './isolation.ts'
 import type { LabProcess } from './lab-process.ts'
+import { startLongLine } from './long-line.ts'
 import { createManifestFolder, type ManifestStore } from './manifests.ts'
 import { type HostPlan, type LabPlan, type LabSpec, type Plug, planLab, upstreamDnsAddress } from './topology.ts'
 
@@ -41,6 +42,7 @@ export class Lab implements AsyncDisposable {
   readonly #plan: LabPlan
   readonly #hosts: ReadonlyMap<string, Host>
   readonly #edgemesh: EdgemeshLauncher
+  readonly #lines = new AsyncDisposableStack()
   #store: ManifestStore = createManifestFolder(this.manifests)
 
   constructor(plan: LabPlan) {
@@ -79,6 +81,25 @@ export class Lab implements AsyncDisposable {
   /** Plugs the cable in again. */
   async restoreWan(name: string): Promise<void> {
     await this.#setUplink(name, 'up')
+  }
+
+  /**
+   * Moves a LAN's router far away from everybody on the WAN: its cable becomes a long line, for the rest of the lab's life. What
+   * is open through it ends.
+   */
+  async stretchWan(lan: string, oneWayMs: number): Promise<void> {
+    const [router, device] = [this.router(lan), `far-${lan}`]
+    const own = netnsOf(router.name)
+    await ip(['link del wan0'], ['-n', own])
+    const ends = [
+      { host: this.wan, device },
+      { host: router, device: 'wan0' },
+    ] as const
+    this.#lines.use(await startLongLine(ends, { oneWayMs, dir: this.dir }))
+    await ip([`addr add ${router.address}/24 dev wan0`, 'link set wan0 up', 'route add default dev wan0'], ['-n', own])
+    await ip([`link set ${device} up`, `route add ${router.address}/32 dev ${device}`], ['-n', netnsOf(this.wan.name)])
+    // Who is on the WAN looks for the router there.
+    await this.wan.exec(['sysctl', '-qw', 'net.ipv4.conf.wan0.proxy_arp=1'])
   }
 
   /** Puts manifests there instead of the folder from now on, and lets agents that start later read from there. */
@@ -128,6 +149,7 @@ export class Lab implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#store[Symbol.asyncDispose]()
     await Promise.all([...this.#hosts.values()].map((host) => host.stopAll()))
+    await this.#lines.disposeAsync()
     const existing = await namespacesOf([...this.#hosts.values()].map((host) => host.netns))
     await endProcessesIn(existing)
     await ip([...existing.keys()].map((netns) => `netns del ${netns}`))

@@ -1,9 +1,9 @@
 /*
  * A long line between two network namespaces, for kernels without netem:
  *
- *     delay-line NETNS NETNS DELAY_MS LOSS_PER_MILLION
+ *     delay-line NETNS DEVICE NETNS DEVICE DELAY_MS LOSS_PER_MILLION
  *
- * makes a TUN device `far0` in each and carries packets between the two, each so much later, and some never. Prints
+ * makes a TUN device of that name in each and carries packets between the two, each so much later, and some never. Prints
  * "ready" and runs until it is killed. The devices have no addresses and go away with it.
  */
 #define _GNU_SOURCE
@@ -46,7 +46,7 @@ static int64_t now_ns(void) {
   return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static int open_device(const char *netns) {
+static int open_device(const char *netns, const char *name) {
   int space = open(netns, O_RDONLY);
   if (space < 0 || setns(space, CLONE_NEWNET) < 0) fail(netns);
   close(space);
@@ -54,9 +54,9 @@ static int open_device(const char *netns) {
   if (device < 0) fail("/dev/net/tun");
   struct ifreq request;
   memset(&request, 0, sizeof request);
-  strncpy(request.ifr_name, "far0", IFNAMSIZ - 1);
+  strncpy(request.ifr_name, name, IFNAMSIZ - 1);
   request.ifr_flags = IFF_TUN | IFF_NO_PI;
-  if (ioctl(device, TUNSETIFF, &request) < 0) fail("far0");
+  if (ioctl(device, TUNSETIFF, &request) < 0) fail(name);
   return device;
 }
 
@@ -92,10 +92,10 @@ static int64_t wait_ns(const struct line *line, int64_t now) {
 }
 
 int main(int count, char **words) {
-  if (count != 5) return 64;
-  int one = open_device(words[1]), other = open_device(words[2]);
-  int64_t delay_ns = (int64_t)(atof(words[3]) * 1e6);
-  unsigned loss = (unsigned)atol(words[4]);
+  if (count != 7) return 64;
+  int one = open_device(words[1], words[2]), other = open_device(words[3], words[4]);
+  int64_t delay_ns = (int64_t)(atof(words[5]) * 1e6);
+  unsigned loss = (unsigned)atol(words[6]);
   struct line lines[2] = {{one, other, 0, 0, NULL}, {other, one, 0, 0, NULL}};
   for (int at = 0; at < 2; at++) {
     lines[at].slots = malloc(SLOTS * sizeof(struct packet));
