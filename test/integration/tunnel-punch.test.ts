@@ -1,5 +1,8 @@
 /** Paths by the switches of `edgeTunnel.paths`. Between agents on one machine lies no NAT, but none knows the other's address. */
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
 import { test } from 'node:test'
 import type { NamedAddress } from '../../src/linux/index.ts'
 import type { TunnelConfig } from '../../src/tunnel/config.ts'
@@ -56,6 +59,55 @@ test('the first flow is relayed, and soon there is a punched path that both ends
     assert.match(await a.metrics.render(), /tunnel_links\{kind="shared",path="punched"\} 1/)
   })
 })
+
+test('datagrams that began relayed go on directly once a hole is punched, both ways, and also when the relay is gone', async () => {
+  await withMesh({}, [], async ({ server, a, b }) => {
+    await using echo = await startDatagramEcho()
+    b.serve('10.1.1.1', echo.port, 'udp')
+    const target = { protocol: 'udp', nodeName: 'edge-b', address: '10.1.1.1', port: echo.port } as const
+    using channel = await a.tunnel.dialer.dialDatagrams(target, AbortSignal.timeout(10_000))
+    let answers = 0
+    channel.onMessage(() => {
+      answers += 1
+    })
+    const exchange = async (count: number) => {
+      for (const wanted = answers + count; answers < wanted; ) {
+        const before = answers
+        channel.send(randomBytes(1000))
+        await eventually('it is answered', () => answers > before)
+      }
+    }
+    assert.equal(pathTo(a, 'edge-b'), 'relayed')
+    await exchange(1)
+    await eventually('a hole is punched', () => pathTo(a, 'edge-b') === 'punched', 20_000)
+    await eventually('the other end knows', () => pathTo(b, 'edge-a') === 'punched')
+    const before = relayedBytes(server)
+    await exchange(50)
+    const more = relayedBytes(server) - before
+    assert.ok(more < 25_000, `${more} bytes of 100 kB are still relayed`)
+    assert.equal(echo.clients(), 1, 'it is one flow for those who answer')
+    await server[Symbol.asyncDispose]()
+    await exchange(50)
+    assert.equal(echo.clients(), 1)
+  })
+})
+
+/** Answers datagrams with themselves, and counts who has sent any. */
+async function startDatagramEcho() {
+  const socket = createSocket('udp4')
+  const clients = new Set<number>()
+  socket.on('message', (message, from) => {
+    clients.add(from.port)
+    socket.send(message, from.port, '127.0.0.1')
+  })
+  socket.bind(0, '127.0.0.1')
+  await once(socket, 'listening')
+  return {
+    port: socket.address().port,
+    clients: () => clients.size,
+    [Symbol.asyncDispose]: async () => void socket.close(),
+  }
+}
 
 test('directOnly: flows wait for a hole, and only its making is relayed', async () => {
   await using target = await startTcpServer((socket) => void socket.end(Buffer.alloc(200_000)))
