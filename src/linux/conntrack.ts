@@ -1,4 +1,5 @@
 import type { NetlinkSocket } from 'netlink'
+import { sleep } from '../runtime/index.ts'
 import { NetlinkError } from './errors.ts'
 import {
   decodeAttributes,
@@ -14,49 +15,64 @@ export interface FlowEnd {
   readonly port: number
 }
 
-/** A UDP flow that the kernel tracks. Translation is decided for its first packet and holds until it is forgotten. */
-export interface UdpFlow {
+/**
+ * A flow that the kernel tracks: of UDP, or of TCP as long as nobody has answered. Translation is decided for its first packet
+ * and holds until it is forgotten, for a SYN that is sent again as for a datagram.
+ */
+export interface TrackedFlow {
+  readonly protocol: 'udp' | 'tcp'
   /** What the client sent to. */
   readonly destination: FlowEnd
   /** Who answers: another one than the destination when it was translated. */
   readonly answeredBy: FlowEnd
 }
 
-/** The kernel's memory of UDP flows. */
+/** The kernel's memory of flows. */
 export interface Conntrack extends Disposable {
-  /** Forgets the flows that match, so that their next packet is translated anew; returns how many they were. */
-  forgetUdpFlows(matches: (flow: UdpFlow) => boolean, signal: AbortSignal): Promise<number>
+  /**
+   * Forgets the flows that match, so that their next packet is translated anew; returns how many they were. TCP connections
+   * that were answered are never shown.
+   */
+  forgetFlows(matches: (flow: TrackedFlow) => boolean, signal: AbortSignal): Promise<number>
 }
 
 /** Message types: the conntrack subsystem of nfnetlink in the upper byte. */
 const messages = { get: (1 << 8) | 1, delete: (1 << 8) | 2 }
 const dumpFlags = 0x300
 const nested = 0x8000
-/** CTA_TUPLE_ORIG, CTA_TUPLE_REPLY and CTA_ZONE, then what is in a tuple. */
-const attributes = { original: 1, reply: 2, zone: 18 }
+/** CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS and CTA_ZONE, then what is in a tuple. */
+const attributes = { original: 1, reply: 2, status: 3, zone: 18 }
 const tuple = { ip: 1, proto: 2 }
 const ip = { source: 1, destination: 2 }
 const proto = { number: 1, sourcePort: 2, destinationPort: 3 }
-const udp = 17
+const protocols: Readonly<Record<number, TrackedFlow['protocol']>> = { 6: 'tcp', 17: 'udp' }
+/** IPS_SEEN_REPLY, in a number whose first byte is the highest. */
+const seenReply = 2
 /** A family (IPv4), a version and a resource id: the header of every nfnetlink message. */
 const header = Buffer.from([2, 0, 0, 0])
+
+/** A connection that is about to be answered shall not lose its translation. */
+const answerMs = 100
 
 /** Speaks ctnetlink in the network namespace of this process. */
 export async function createConntrack(): Promise<Conntrack> {
   const netlink = await openNetfilterSocket()
   return {
-    async forgetUdpFlows(matches, signal) {
+    async forgetFlows(matches, signal) {
       signal.throwIfAborted()
-      const [entries] = await netlink.ask('list tracked connections', (socket) =>
-        socket.request(messages.get, header, { ...requestOptions, flags: dumpFlags }),
-      )
-      let count = 0
-      for (const { data } of entries) {
-        const entry = decodeAttributes(data.subarray(header.length))
-        const flow = udpFlowIn(entry)
-        if (flow === undefined || !matches(flow)) continue
-        signal.throwIfAborted()
-        await forget(netlink, entry)
+      const found = (await entriesIn(netlink)).filter((entry) => {
+        const flow = flowIn(entry)
+        return flow !== undefined && matches(flow)
+      })
+      const isTcp = (entry: Entry) => flowIn(entry)?.protocol === 'tcp'
+      const waiting = found.filter(isTcp)
+      const datagrams = found.filter((entry) => !isTcp(entry))
+      for (const entry of datagrams) await forget(netlink, entry, signal)
+      if (waiting.length > 0) await sleep(answerMs, signal)
+      let count = datagrams.length
+      for (const entry of waiting) {
+        if (!(await isStillUnanswered(netlink, entry))) continue
+        await forget(netlink, entry, signal)
         count += 1
       }
       return count
@@ -65,28 +81,63 @@ export async function createConntrack(): Promise<Conntrack> {
   }
 }
 
-async function forget(netlink: NetlinkRequests<NetlinkSocket>, entry: ReadonlyMap<number, Buffer>): Promise<void> {
+type Requests = NetlinkRequests<NetlinkSocket>
+type Entry = ReadonlyMap<number, Buffer>
+
+async function entriesIn(netlink: Requests): Promise<Entry[]> {
+  const [entries] = await netlink.ask('list tracked connections', (socket) =>
+    socket.request(messages.get, header, { ...requestOptions, flags: dumpFlags }),
+  )
+  return entries.map(({ data }) => decodeAttributes(data.subarray(header.length)))
+}
+
+async function isStillUnanswered(netlink: Requests, entry: Entry): Promise<boolean> {
+  try {
+    const [answers] = await netlink.ask('look at a tracked connection', (socket) =>
+      socket.request(messages.get, namingOf(entry), requestOptions),
+    )
+    return answers.some(({ data }) => flowIn(decodeAttributes(data.subarray(header.length))) !== undefined)
+  } catch (error) {
+    if (isGone(error)) return false
+    throw error
+  }
+}
+
+async function forget(netlink: Requests, entry: Entry, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted()
+  try {
+    await netlink.ask('forget a tracked connection', (socket) =>
+      socket.request(messages.delete, namingOf(entry), requestOptions),
+    )
+  } catch (error) {
+    if (!isGone(error)) throw error
+  }
+}
+
+/** It may have ended in between. */
+const isGone = (error: unknown): boolean => error instanceof NetlinkError && error.code === 'ENOENT'
+
+/** What tells the kernel which connection is meant. */
+function namingOf(entry: Entry): Buffer {
   const original = entry.get(attributes.original) ?? Buffer.alloc(0)
   const zone = entry.get(attributes.zone)
-  const data = Buffer.concat([
+  return Buffer.concat([
     header,
     encodeAttribute(attributes.original | nested, original),
     ...(zone === undefined ? [] : [encodeAttribute(attributes.zone, zone)]),
   ])
-  try {
-    await netlink.ask('forget a tracked connection', (socket) => socket.request(messages.delete, data, requestOptions))
-  } catch (error) {
-    // It may have ended in between.
-    if (!(error instanceof NetlinkError) || error.code !== 'ENOENT') throw error
-  }
 }
 
-/** Undefined for other protocols. */
-export function udpFlowIn(entry: ReadonlyMap<number, Buffer>): UdpFlow | undefined {
+/** Undefined for other protocols, and for TCP that was answered or of which that is not known. */
+export function flowIn(entry: Entry): TrackedFlow | undefined {
   const original = tupleIn(entry.get(attributes.original))
   const reply = tupleIn(entry.get(attributes.reply))
-  if (original?.protocol !== udp || reply === undefined) return undefined
-  return { destination: original.destination, answeredBy: reply.source }
+  const protocol = protocols[original?.protocol ?? 0]
+  if (original === undefined || reply === undefined || protocol === undefined) return undefined
+  const status = entry.get(attributes.status)
+  const isUnanswered = status?.length === 4 && (status.readUInt32BE(0) & seenReply) === 0
+  if (protocol === 'tcp' && !isUnanswered) return undefined
+  return { protocol, destination: original.destination, answeredBy: reply.source }
 }
 
 function tupleIn(bytes: Buffer = Buffer.alloc(0)) {

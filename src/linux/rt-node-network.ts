@@ -168,11 +168,11 @@ async function setHostRoutes(
   )
 }
 
-/** Text that differs whenever a link, an address or a route does; counters and lifetimes are no part of it. */
+/** Text that differs whenever a link, its carrier, an address or a route does; counters and lifetimes are no part of it. */
 async function fingerprintOf(netlink: RouteSocket): Promise<string> {
   const [links, addresses, routes] = await listAll(netlink)
   return JSON.stringify([
-    links.map((link) => [link.data.index, interfaceOf(link, addresses)]),
+    links.map((link) => [link.data.index, link.data.flags?.running, interfaceOf(link, addresses)]),
     routes.map(({ data: { table, dstLen, type, protocol }, attrs }) => {
       const { dst, oif, gateway, prefsrc, multipath } = attrs
       const addressed = [dst, gateway, prefsrc].map(textOf)

@@ -43,8 +43,12 @@ test('the endpoints that are seen to refuse are suspected where they are, and th
     suspect: (endpoint: Backend) => void suspected.push(`${name} ${backendIdOf(endpoint)}`),
   })
   let ends = [here, neighbour].map(({ address, port }) => ({ address, port }))
-  const sets = { endsIn: async (set: string) => (set === 'refusing' ? ends : []) }
-  const evidence = createDirectEvidence(sets, 'edge-a', { local: suspecting('local'), remote: suspecting('remote') })
+  const sets = {
+    endsIn: async (set: string) => (set === 'refusing' ? ends : []),
+    addressesIn: async () => new Set<string>(),
+  }
+  const remote = { ...suspecting('remote'), contacted: () => {} }
+  const evidence = createDirectEvidence(sets, 'edge-a', { local: suspecting('local'), remote })
   const { signal } = new AbortController()
   const pod = { name: 'veth1', isUp: true, isLoopback: false, bridgeNetfilter: false, addresses: [] }
   const view = { interfaces: [pod], defaultRouteInterfaces: [], defaultGateways: [], routes: [] }
@@ -58,6 +62,17 @@ test('the endpoints that are seen to refuse are suspected where they are, and th
   assert.deepEqual(suspected, [])
   await evidence.look({ ...view, interfaces: [] }, served, signal)
   assert.deepEqual(suspected, ['local edge-a/10.244.1.2:8080'])
+})
+
+test('where packets were sent to is told, also before anything is served', async () => {
+  const told: string[][] = []
+  const ignoring = { suspect: () => {} }
+  const remote = { ...ignoring, contacted: (addresses: ReadonlySet<string>) => void told.push([...addresses]) }
+  const addressesIn = async (set: string) => new Set(set === 'contacted' ? ['10.244.2.2'] : [])
+  const evidence = createDirectEvidence({ endsIn: async () => [], addressesIn }, 'edge-a', { local: ignoring, remote })
+  const view = { interfaces: [], defaultRouteInterfaces: [], defaultGateways: [], routes: [] }
+  await evidence.look(view, undefined, new AbortController().signal)
+  assert.deepEqual(told, [['10.244.2.2']])
 })
 
 test('an interface that is gone or down may have taken a pod with it', () => {

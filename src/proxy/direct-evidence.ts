@@ -4,9 +4,12 @@ import { spreadsOf } from './addressed-entries.ts'
 import { lookups } from './kernel/ruled-service-port.ts'
 import type { PlannedServicePort } from './service-plan.ts'
 
-/** Looks for signs that endpoints, to which packets are sent unseen, do not take connections. */
+/** Looks for signs of what is done with endpoints to which packets are sent unseen. */
 export interface DirectEvidence {
-  /** Suspects endpoints that have refused connections lately, and those here when an interface was lost. */
+  /**
+   * Suspects endpoints that have refused connections lately, and those here when an interface was lost. Tells to which
+   * addresses packets were sent.
+   */
   look(view: NetworkView, served: ServedDirectly | undefined, signal: AbortSignal): Promise<void>
 }
 
@@ -20,18 +23,23 @@ interface Suspecting {
   suspect(endpoint: Backend): void
 }
 
-/** `local` is told of endpoints on this node, `remote` of those on others. Without sets no refusal is seen. */
+interface RemoteJudge extends Suspecting {
+  contacted(addresses: ReadonlySet<string>): void
+}
+
+/** `local` is told of endpoints on this node, `remote` of those on others. Without sets nothing but interfaces is seen. */
 export function createDirectEvidence(
-  sets: Pick<SetReader, 'endsIn'> | undefined,
+  sets: Pick<SetReader, 'endsIn' | 'addressesIn'> | undefined,
   nodeName: string,
-  { local, remote }: { readonly local: Suspecting; readonly remote: Suspecting },
+  { local, remote }: { readonly local: Suspecting; readonly remote: RemoteJudge },
 ): DirectEvidence {
   let lastView: NetworkView | undefined
   return {
     async look(view, served, signal) {
       const isLost = hasLostInterface(lastView, view)
       lastView = view
-      const ends = (await sets?.endsIn(lookups.refusing, signal)) ?? []
+      const { ends, contacted } = await readSets(sets, signal)
+      remote.contacted(contacted)
       if (served === undefined || (ends.length === 0 && !isLost)) return
       const planned = [...served.plan.servicePorts, ...served.others]
       const lost = isLost ? directEndpointsOf(planned, nodeName) : []
@@ -41,6 +49,14 @@ export function createDirectEvidence(
       }
     },
   }
+}
+
+const nowhere: ReadonlySet<string> = new Set()
+
+async function readSets(sets: Pick<SetReader, 'endsIn' | 'addressesIn'> | undefined, signal: AbortSignal) {
+  if (sets === undefined) return { ends: [], contacted: nowhere }
+  const ends = await sets.endsIn(lookups.refusing, signal)
+  return { ends, contacted: await sets.addressesIn(lookups.contacted, signal) }
 }
 
 /** The TCP endpoints among these ends to which packets are sent by translation alone, each once. */

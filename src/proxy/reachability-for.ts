@@ -6,11 +6,13 @@ import type { ServiceProxyOptions } from './service-proxy-options.ts'
 
 /** The reachability that a proxy's options ask for; it asks nobody yet. */
 export function reachabilityFor(
-  { config, common, nodeName, peers, logger }: ServiceProxyOptions,
+  { config, common, nodeName, peers, logger, rules }: ServiceProxyOptions,
   syntheticNetwork: Ipv4Network,
   onChange: () => void,
 ): Reachability {
   const isUsable = (address: string) => isUsableAddress(address, syntheticNetwork)
+  // Rules of iptables write nothing down.
+  const seesUse = rules.kind === 'nftables'
   const known = { mode: config.reachability, nodeName, deviceName: common.bridgeDeviceName, peers, logger }
-  return createReachability({ ...known, direct: createDirectDialer(), isUsable, onChange })
+  return createReachability({ ...known, direct: createDirectDialer(), isUsable, seesUse, onChange })
 }

@@ -122,8 +122,8 @@ function fakeKernel(
     findIptables: async () => [],
     removeRulesBut: async () => [],
     sweepPortalChains: async () => [],
-    conntrack: { forgetUdpFlows: async () => 0, [Symbol.dispose]() {} },
-    sets: { endsIn: async () => [], [Symbol.dispose]() {} },
+    conntrack: { forgetFlows: async () => 0, [Symbol.dispose]() {} },
+    sets: { endsIn: async () => [], addressesIn: async () => new Set<string>(), [Symbol.dispose]() {} },
     firewalls: { ensureAccepts: async () => [], removeAccepts: async () => {} },
     cleanUp: async () => tell('cleaned up'),
     [Symbol.dispose]() {},
@@ -180,7 +180,7 @@ test('on a kernel without nftables rules are made with iptables, and nothing of 
   catalog.replace('endpointSlices', [slice(['edge-a1', '10.244.1.2'])])
   catalog.replace('services', [service])
   const refuse = () => Promise.reject(new Error('the kernel answers EINVAL'))
-  const sets = { ...options.kernel.sets, endsIn: refuse }
+  const sets = { ...options.kernel.sets, endsIn: refuse, addressesIn: refuse }
   const applier = { ...options.kernel.applier, generation: refuse, isInstalled: refuse }
   const fake = createFakeIptables()
   const rules = iptablesRules(fake, allFeatures, 'nft is missing')

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { UdpFlow } from '../../linux/index.ts'
+import type { TrackedFlow } from '../../linux/index.ts'
 import { silentLogger } from '../../observability/index.ts'
 import { createFakeIptables } from './fake-iptables.fixture.ts'
 import { allFeatures } from './iptables-features.ts'
@@ -35,13 +35,13 @@ const [web, api] = [entryOf('10.96.0.10'), entryOf('10.96.0.11')]
 function setUp(kind: 'legacy' | 'nft' = 'legacy') {
   const fake = createFakeIptables(kind)
   const state = { nowMs: 0, generation: 1 }
-  const asked: UdpFlow[] = []
+  const asked: TrackedFlow[] = []
   const stale: boolean[] = []
   const keeper = createIptablesKeeper({
     iptables: fake,
     features: allFeatures,
     conntrack: {
-      async forgetUdpFlows(matches) {
+      async forgetFlows(matches) {
         stale.push(...asked.map(matches))
         return 0
       },
@@ -147,7 +147,7 @@ test('UDP flows to where no rule leads any more are forgotten', async () => {
   const { keeper, asked, stale } = setUp()
   const destination = { address: '10.96.0.53', port: 80 }
   const names = entryOf(destination.address, 'udp')
-  asked.push({ destination, answeredBy: { address: '10.244.1.2', port: 80 } })
+  asked.push({ protocol: 'udp', destination, answeredBy: { address: '10.244.1.2', port: 80 } })
   await keeper.keep(inputOf(names), plainly, signal)
   await keeper.keep(inputOf({ ...names, slots: names.slots.slice(1) }), plainly, signal)
   assert.deepEqual(stale, [false, true])

@@ -80,8 +80,8 @@ function fakeKernel() {
       return []
     },
     sweepPortalChains: async () => [],
-    conntrack: { forgetUdpFlows: async () => 0, [Symbol.dispose]() {} },
-    sets: { endsIn: async () => [], [Symbol.dispose]() {} },
+    conntrack: { forgetFlows: async () => 0, [Symbol.dispose]() {} },
+    sets: { endsIn: async () => [], addressesIn: async () => new Set<string>(), [Symbol.dispose]() {} },
     firewalls: {
       async ensureAccepts({ clusterNetworks }) {
         done.push(`accepts ${clusterNetworks.join()}`)

@@ -69,7 +69,7 @@ test('packets from foreign interfaces are neither translated nor refused', () =>
   const nft = nftWith(empty)
   assert.equal(nft.chain('prerouting')[1], outside)
   assert.deepEqual(nft.chain('outside'), [])
-  assert.equal(nft.chain('filter-forward')[3], 'iifname { "eth0", "wlan0" } return')
+  assert.equal(nft.chain('filter-forward')[5], 'iifname { "eth0", "wlan0" } return')
   assert.ok(!nft.chain('output').includes(outside))
   assert.ok(!renderTable(rulesetOf({ ...empty, foreignInterfaces: [] })).includes('iifname {'))
 })
@@ -122,6 +122,19 @@ test('resets that answer a translated connection are written down, where clients
   const text = renderRulesetText(empty)
   assert.match(text, /set refusing \{[^}]*timeout 2s/)
   assert.doesNotMatch(text, /flush set ip edgemesh refusing/)
+})
+
+test('endpoints to which connections begin, or datagrams go, are written down, but not the proxy', () => {
+  for (const chain of ['filter-forward', 'filter-output']) {
+    const rules = nftWith(empty).chain(chain)
+    const established = rules.indexOf('ct state established,related return')
+    const note = 'ct status dnat ip daddr != 169.254.64.0/19 add @contacted { ip daddr }'
+    assert.equal(rules[established - 1], `meta l4proto udp ct direction original ${note}`)
+    assert.equal(rules[established + 1], note)
+  }
+  const text = renderRulesetText(empty)
+  assert.match(text, /set contacted \{[^}]*timeout 2s/)
+  assert.doesNotMatch(text, /flush set ip edgemesh contacted/)
 })
 
 test('neighbours reach nothing at the bridge address, also where it is not DNS that listens there', () => {

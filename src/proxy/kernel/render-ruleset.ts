@@ -91,6 +91,7 @@ function containersOf(needs: RulesetNeeds): Map<string, NftContainer> {
     [lookups.addresses, { kind: 'set', shape: ['type ipv4_addr'], isShared: true }],
     [lookups.hairpin, { kind: 'set', shape: ['type ipv4_addr . ipv4_addr'], isShared: true }],
     [lookups.refusing, { kind: 'set', shape: refusingShape, isDynamic: true }],
+    [lookups.contacted, { kind: 'set', shape: contactedShape, isDynamic: true }],
   ])
   if (needs.hasExternal) {
     for (const name of [lookups.external, lookups.outside]) {
@@ -187,8 +188,11 @@ function filterChains(input: RulesetInput, needs: RulesetNeeds): Chain[] {
   const skipForeign = input.servesForeign ? [] : fromForeign(input, 'return')
   return [
     ['refuse', ['meta l4proto tcp reject with tcp reset', 'reject with icmp type port-unreachable']],
-    ['filter-forward', [hook('forward'), noteRefusal, skipEstablished, ...external, ...skipForeign, refuse]],
-    ['filter-output', [hook('output'), skipEstablished, refuse, ...external]],
+    [
+      'filter-forward',
+      [hook('forward'), noteRefusal, ...unlessEstablished(input), ...external, ...skipForeign, refuse],
+    ],
+    ['filter-output', [hook('output'), ...unlessEstablished(input), refuse, ...external]],
     [
       'filter-input',
       [
@@ -250,6 +254,17 @@ const noteRefusal =
   `add @${lookups.refusing} { ip saddr . tcp sport }`
 
 const refusingShape = ['type ipv4_addr . inet_service', 'flags dynamic,timeout', 'timeout 2s', 'size 1024']
+
+const contactedShape = ['type ipv4_addr', 'flags dynamic,timeout', 'timeout 2s', 'size 4096']
+
+/**
+ * Notes for a moment to which endpoints connections begin, so that those which nobody uses need not be asked all the time who
+ * they are. UDP has no beginning that matters: its flows follow the rules, so each datagram of a client counts.
+ */
+function unlessEstablished({ syntheticRange }: RulesetInput): string[] {
+  const note = `ct status dnat ip daddr != ${syntheticRange} add @${lookups.contacted} { ip daddr }`
+  return [`meta l4proto udp ct direction original ${note}`, skipEstablished, note]
+}
 
 /** A refused connection is never established; the many packets of the others are not looked up. */
 const skipEstablished = 'ct state established,related return'

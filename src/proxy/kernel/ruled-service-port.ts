@@ -65,6 +65,7 @@ export const lookups = {
   guarded: 'guarded',
   sourceRanges: 'source-ranges',
   refusing: 'refusing',
+  contacted: 'contacted',
 } as const
 
 /** Name of the chain that chooses among slots. */

@@ -63,11 +63,11 @@ export function createRulesetKeeper({ applier, conntrack, logger, onOwnChange }:
 
   const forgetFlows = async (before: Ruleset | undefined, ruleset: Ruleset, signal: AbortSignal): Promise<void> => {
     try {
-      const count = await conntrack.forgetUdpFlows(createStaleFlowTest(before, ruleset), signal)
-      if (count > 0) logger.debug({ count }, 'UDP flows go where the new rules lead')
+      const count = await conntrack.forgetFlows(createStaleFlowTest(before, ruleset), signal)
+      if (count > 0) logger.debug({ count }, 'flows without a connection go where the new rules lead')
     } catch (error) {
-      // The rules stand; flows that nobody uses end by themselves after half a minute.
-      logger.warn({ error }, 'UDP clients may stay with endpoints that are gone')
+      // The rules stand; flows that nobody uses end by themselves after half a minute, or two of TCP.
+      logger.warn({ error }, 'clients may wait for endpoints that are gone')
     }
   }
 

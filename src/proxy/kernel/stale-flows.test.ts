@@ -24,7 +24,8 @@ const rulesetWith = (...entries: readonly RuledServicePort[]): Ruleset =>
   })
 
 const end = (text: string) => ({ address: text.split(':')[0] ?? '', port: Number(text.split(':')[1]) })
-const flow = (destination: string, answeredBy: string) => ({
+const flow = (destination: string, answeredBy: string, protocol: 'udp' | 'tcp' = 'udp') => ({
+  protocol,
   destination: end(destination),
   answeredBy: end(answeredBy),
 })
@@ -32,11 +33,31 @@ const flow = (destination: string, answeredBy: string) => ({
 test('flows are looked at when a UDP ServicePort came, changed or went', () => {
   const [web, dns] = [entry('tcp', 1, 2), entry('udp', 2, 2)]
   const before = rulesetWith(web, dns)
-  assert.equal(mayHoldStaleFlows(before, rulesetWith(entry('tcp', 1, 3), dns)), false)
   assert.equal(mayHoldStaleFlows(before, rulesetWith(web, entry('udp', 2, 3))), true)
   assert.equal(mayHoldStaleFlows(before, rulesetWith(web)), true)
   assert.equal(mayHoldStaleFlows(undefined, before), true)
   assert.equal(mayHoldStaleFlows(undefined, rulesetWith(web)), false)
+})
+
+test('they are also looked at when a TCP ServicePort lost an endpoint, not when it got one', () => {
+  const before = rulesetWith(entry('tcp', 1, 2))
+  assert.equal(mayHoldStaleFlows(before, rulesetWith(entry('tcp', 1, 3))), true)
+  assert.equal(mayHoldStaleFlows(before, rulesetWith()), true)
+  assert.equal(mayHoldStaleFlows(before, rulesetWith(entry('tcp', 1, 2, 3))), false)
+  assert.equal(mayHoldStaleFlows(rulesetWith(), before), false)
+})
+
+test('a TCP connection without an answer is stale when its endpoint is gone, also when a UDP ServicePort has it', () => {
+  const before = rulesetWith(entry('tcp', 1, 2, 3), entry('tcp', 5, 2))
+  const isStale = createStaleFlowTest(before, rulesetWith(entry('tcp', 1, 3), entry('tcp', 5, 2), entry('udp', 1, 2)))
+  assert.equal(isStale(flow('10.96.0.1:53', '10.244.1.2:5300', 'tcp')), true)
+  assert.equal(isStale(flow('192.168.1.11:30001', '10.244.1.2:5300', 'tcp')), true)
+  assert.equal(isStale(flow('10.96.0.1:53', '10.244.1.3:5300', 'tcp')), false)
+  assert.equal(isStale(flow('10.96.0.5:53', '10.244.1.2:5300', 'tcp')), false, 'of another Service')
+  assert.equal(isStale(flow('10.96.0.1:53', '10.244.1.2:5300')), false)
+  const isStaleThen = createStaleFlowTest(before, rulesetWith())
+  assert.equal(isStaleThen(flow('10.96.0.1:53', '10.244.1.2:5300', 'tcp')), true, 'of a Service that is gone')
+  assert.equal(isStaleThen(flow('10.96.0.1:53', '10.96.0.1:53', 'tcp')), false)
 })
 
 test('a flow to an external address that began before there was a rule is stale', () => {

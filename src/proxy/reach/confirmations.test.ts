@@ -9,7 +9,7 @@ const twin: Place = { nodeName: 'edge-c', address: '10.244.2.2', tcpPorts: new S
 const endpoint = ({ nodeName, address }: Place, port = 80): Backend => ({ nodeName, address, port })
 
 /** A network that tests change, and a clock that they move. */
-function setUp() {
+function setUp(seesUse = true) {
   const network = {
     /** The node that each address leads to, by source address. */
     leadsTo: new Map([['10.244.2.2', 'edge-b']]),
@@ -17,6 +17,7 @@ function setUp() {
     closed: new Set<number>(),
     against: new Map<string, string>(),
     sources: [undefined] as (string | undefined)[],
+    onAsk: () => {},
   }
   const asked: string[] = []
   const connected: number[] = []
@@ -29,12 +30,14 @@ function setUp() {
     sources: () => network.sources,
     async ask({ nodeName, address }, source) {
       asked.push(`${nodeName} from ${source}`)
+      network.onAsk()
       return network.leadsTo.get(address) === nodeName && !network.deaf.has(source) ? undefined : 'no answer'
     },
     async accepts(_address, port) {
       connected.push(port)
       return !network.closed.has(port)
     },
+    seesUse,
     onChange: () => {
       changes += 1
     },
@@ -199,4 +202,120 @@ test('however many places there are, a hundred questions a second are enough', a
   asked.length = 0
   for (let second = 0; second < 30; second++) await advance(1_000)
   assert.equal(asked.length, 3_000)
+})
+
+/** Confirms places, and lets the time pass in which nothing is sent to them. */
+async function setUpIdle(places: readonly Place[], seesUse = true) {
+  const known = setUp(seesUse)
+  known.confirmations.want(places)
+  await known.rested()
+  for (let second = 0; second < 60; second++) await known.advance(1_000)
+  known.asked.length = 0
+  const pass = async (seconds: number) => {
+    for (let second = 0; second < seconds; second++) await known.advance(1_000)
+  }
+  return { ...known, pass }
+}
+
+test('a place that nothing is sent to stays reached, and is asked every two minutes', async () => {
+  const { confirmations, asked, pass } = await setUpIdle([web])
+  await using _ = confirmations
+  await pass(20 * 60)
+  assert.equal(asked.length, 10)
+  assert.equal(confirmations.reached.has(endpoint(web), 'tcp'), true)
+})
+
+test('an idle place is asked at once when it is used, and for a minute after as often as any', async () => {
+  const { confirmations, asked, rested, pass, network } = await setUpIdle([web])
+  await using _ = confirmations
+  await pass(30)
+  asked.length = 0
+  confirmations.contacted(new Set(['10.244.9.9']))
+  confirmations.contacted(new Set(['10.244.2.2']))
+  await rested()
+  assert.equal(asked.length, 1)
+  await pass(59)
+  assert.equal(asked.length, 30)
+  confirmations.used(endpoint(web))
+  await pass(1)
+  network.leadsTo.set('10.244.2.2', 'edge-c')
+  await pass(2)
+  assert.equal(confirmations.reached.has(endpoint(web), 'tcp'), false)
+})
+
+test('a dial to an idle place makes it asked as well, also where another node has the same address', async () => {
+  const { confirmations, asked, rested, pass, network } = await setUpIdle([web, twin])
+  await using _ = confirmations
+  network.leadsTo.set('10.244.2.2', 'edge-c')
+  confirmations.used(endpoint(web))
+  await rested()
+  assert.deepEqual(asked, ['edge-b from undefined'])
+  assert.equal(confirmations.reached.has(endpoint(web), 'tcp'), false)
+  for (let minute = 0; minute < 2; minute++) {
+    confirmations.used(endpoint(twin))
+    await pass(40)
+  }
+  assert.equal(confirmations.reached.has(endpoint(twin), 'tcp'), true)
+  confirmations.used({ nodeName: 'edge-d', address: '10.244.4.2', port: 80 })
+})
+
+test('an idle place is asked at once when the network has changed, and soon again when it does not answer', async () => {
+  const { confirmations, asked, rested, pass, network } = await setUpIdle([web])
+  await using _ = confirmations
+  network.leadsTo.clear()
+  confirmations.askAgain()
+  await rested()
+  assert.equal(confirmations.reached.has(endpoint(web), 'tcp'), false)
+  await pass(2)
+  assert.ok(asked.length >= 2, `asked ${asked.length} times`)
+  await pass(120)
+  asked.length = 0
+  await pass(240)
+  assert.equal(asked.length, 2, 'and seldom once it is known that it does not')
+})
+
+test('a change of the network while a place is asked is not forgotten', async () => {
+  const { confirmations, asked, rested, advance, network } = setUp()
+  await using _ = confirmations
+  network.onAsk = () => {
+    network.onAsk = () => {}
+    confirmations.askAgain()
+  }
+  confirmations.want([web])
+  assert.equal(await rested(), 0)
+  await advance(0)
+  assert.equal(asked.length, 2)
+})
+
+test('an idle place whose path comes back is asked as often as any for a minute', async () => {
+  const { confirmations, asked, pass, network } = await setUpIdle([web])
+  await using _ = confirmations
+  network.against.set('edge-b', 'no path')
+  await pass(100)
+  network.against.clear()
+  network.leadsTo.clear()
+  await pass(4)
+  assert.ok(asked.length >= 2, `asked ${asked.length} times`)
+})
+
+test('however many idle places there are, a question every four seconds is enough', async () => {
+  const places = Array.from({ length: 100 }, (_, at) => {
+    return { nodeName: `edge-${at}`, address: `10.244.${at}.2`, tcpPorts: new Set<number>() }
+  })
+  const known = setUp()
+  await using confirmations = known.confirmations
+  for (const { nodeName, address } of places) known.network.leadsTo.set(address, nodeName)
+  confirmations.want(places)
+  await known.rested()
+  for (let second = 0; second < 60; second++) await known.advance(1_000)
+  known.asked.length = 0
+  for (let second = 0; second < 2_000; second++) await known.advance(1_000)
+  assert.equal(known.asked.length, 500)
+})
+
+test('where it is not seen what is used all places count as used', async () => {
+  const { confirmations, asked, pass } = await setUpIdle([web], false)
+  await using _ = confirmations
+  await pass(60)
+  assert.equal(asked.length, 30)
 })

@@ -25,6 +25,8 @@ export interface ConfirmationsOptions {
   readonly ask: (place: AskedPlace, source: string | undefined, signal: AbortSignal) => Promise<string | undefined>
   /** Whether a TCP port there takes connections from this node. */
   readonly accepts: (address: string, port: number, signal: AbortSignal) => Promise<boolean>
+  /** Whether `contacted` is called for all that the kernel sends; else all places count as used. */
+  readonly seesUse: boolean
   readonly onChange: () => void
   readonly logger: Logger
   /** A monotonic clock. */
@@ -34,8 +36,9 @@ export interface ConfirmationsOptions {
 }
 
 /**
- * Knows which addresses on other nodes lead to these nodes and not to others that use the same address. Each is asked
- * again every few seconds, and at once when the network of this node changed; the first that fails takes it back.
+ * Knows which addresses on other nodes lead to these nodes and not to others that use the same address. Each that is used is
+ * asked again every few seconds, others seldom; all at once when the network of this node changed, and an idle one when it
+ * is used again. The first question that fails takes a place back.
  */
 export interface Confirmations extends AsyncDisposable {
   readonly reached: ReachedEndpoints
@@ -45,12 +48,25 @@ export interface Confirmations extends AsyncDisposable {
   askAgain(): void
   /** A connection to this endpoint failed: it is connected to at once, and taken back when that fails as well. */
   suspect(endpoint: Backend): void
+  /** A connection to this endpoint is about to be made. */
+  used(endpoint: Backend): void
+  /** The kernel has lately begun connections to these addresses. */
+  contacted(addresses: ReadonlySet<string>): void
   status(): readonly PlaceStatus[]
 }
 
-const confirmEveryMs = 2_000
-/** Questions to all places together, so that thousands of endpoints cost no more. */
-const questionsPerSecond = 100
+/** How often places are asked: each at most so often, and all together at most so many questions a second. */
+interface Pace {
+  readonly everyMs: number
+  readonly questionsPerSecond: number
+}
+
+/** Of places that count as used, and of all others. */
+const usedPace: Pace = { everyMs: 2_000, questionsPerSecond: 100 }
+/** A question and its answer are 200 bytes at both ends: 8 MB a day for a node that asks and is asked as much as it may. */
+const idlePace: Pace = { everyMs: 120_000, questionsPerSecond: 0.25 }
+/** A place counts as used for so long after it was used last, was found, or was taken back. */
+const inUseMs = 60_000
 const lookEveryMs = 1_000
 const retry = { firstMs: 1_000, maxMs: 60_000, jitter: 0.2 }
 const mostAtOnce = 32
@@ -61,7 +77,12 @@ interface Entry {
   isConfirmed: boolean
   reason: string
   failures: number
-  dueMs: number
+  lookedAtMs: number
+  /** Of one that is not confirmed: how soon to look again. */
+  retryMs: number
+  /** What is known here speaks against it, so that it is not asked. */
+  isHeldBack: boolean
+  inUseUntilMs: number
   /** What is known of TCP ports; a closed one is asked again when due. */
   readonly ports: Map<number, { isOpen: boolean; failures: number; dueMs: number }>
 }
@@ -98,7 +119,7 @@ class RunningConfirmations implements Confirmations {
     this.#isChanged = true
     for (const [id, place] of wanted) {
       const known = this.#entries.get(id)
-      if (known === undefined) this.#entries.set(id, newEntry(place))
+      if (known === undefined) this.#entries.set(id, newEntry(place, this.#options.nowMs() + inUseMs))
       else known.place = place
       for (const port of known?.ports.keys() ?? []) if (!place.tcpPorts.has(port)) known?.ports.delete(port)
     }
@@ -108,8 +129,18 @@ class RunningConfirmations implements Confirmations {
   }
 
   askAgain(): void {
-    for (const entry of this.#entries.values()) Object.assign(entry, { dueMs: 0, failures: 0 })
+    for (const entry of this.#entries.values()) Object.assign(entry, { lookedAtMs: never, failures: 0 })
     this.#wake()
+  }
+
+  used(endpoint: Backend): void {
+    const entry = this.#entries.get(`${endpoint.nodeName}/${endpoint.address}`)
+    if (entry !== undefined) this.#setUsed(entry)
+  }
+
+  contacted(addresses: ReadonlySet<string>): void {
+    if (addresses.size === 0) return
+    for (const entry of this.#entries.values()) if (addresses.has(entry.place.address)) this.#setUsed(entry)
   }
 
   suspect(endpoint: Backend): void {
@@ -117,7 +148,7 @@ class RunningConfirmations implements Confirmations {
     const port = entry?.ports.get(endpoint.port)
     if (entry === undefined || port === undefined || !port.isOpen) return
     port.dueMs = 0
-    entry.dueMs = 0
+    entry.lookedAtMs = never
     this.#wake()
   }
 
@@ -141,23 +172,50 @@ class RunningConfirmations implements Confirmations {
         await this.#round(signal)
         const woken = new AbortController()
         this.#wake = () => woken.abort()
-        const restMs = Math.max(0, Math.min(lookEveryMs, this.#nextDueMs() - this.#options.nowMs()))
+        const restMs = Math.max(0, Math.min(lookEveryMs, this.#msUntilDue()))
         await this.#sleep(restMs, AbortSignal.any([signal, woken.signal])).catch(() => signal.throwIfAborted())
       }
       this.#isRunning = false
     })
   }
 
-  #nextDueMs(): number {
+  #msUntilDue(): number {
+    const now = this.#options.nowMs()
+    const pauseOf = this.#pauses(now)
     let next = Number.POSITIVE_INFINITY
-    for (const { dueMs } of this.#entries.values()) next = Math.min(next, dueMs)
-    return next
+    for (const entry of this.#entries.values()) next = Math.min(next, entry.lookedAtMs + pauseOf(entry))
+    return next - now
+  }
+
+  /** How long after a look the next one is due. */
+  #pauses(now: number): (entry: Entry) => number {
+    const isUsed = ({ inUseUntilMs }: Entry) => inUseUntilMs > now || !this.#options.seesUse
+    let used = 0
+    for (const entry of this.#entries.values()) if (isUsed(entry)) used += 1
+    const sources = this.#options.sources().length
+    const usedMs = pauseFor(used * sources, usedPace)
+    const idleMs = pauseFor((this.#entries.size - used) * sources, idlePace)
+    return (entry) => {
+      if (entry.isHeldBack) return lookEveryMs
+      const pauseMs = entry.isConfirmed ? usedMs : entry.retryMs
+      return isUsed(entry) ? pauseMs : Math.max(pauseMs, idleMs)
+    }
+  }
+
+  /** An idle place that was not asked lately is asked now. */
+  #setUsed(entry: Entry): void {
+    const now = this.#options.nowMs()
+    const wasIdle = entry.inUseUntilMs <= now
+    entry.inUseUntilMs = now + inUseMs
+    if (wasIdle) this.#wake()
   }
 
   /** Looks at all that are due, some at a time. */
   async #round(signal: AbortSignal): Promise<void> {
     const now = this.#options.nowMs()
-    const due = [...this.#entries.values()].filter((entry) => entry.dueMs <= now || this.#isOutdated(entry))
+    const pauseOf = this.#pauses(now)
+    const isDue = (entry: Entry) => entry.lookedAtMs + pauseOf(entry) <= now
+    const due = [...this.#entries.values()].filter((entry) => isDue(entry) || this.#isOutdated(entry))
     const work = due.values()
     const worker = async () => {
       for (const entry of work) {
@@ -174,19 +232,24 @@ class RunningConfirmations implements Confirmations {
   }
 
   async #look(entry: Entry, signal: AbortSignal): Promise<void> {
-    const against = this.#options.reasonAgainst(entry.place)
+    const { nowMs, reasonAgainst } = this.#options
+    entry.lookedAtMs = nowMs()
+    const against = reasonAgainst(entry.place)
+    if (entry.isHeldBack && against === undefined) entry.inUseUntilMs = nowMs() + inUseMs
+    entry.isHeldBack = against !== undefined
     if (against !== undefined) {
       this.#setReason(entry, against)
-      entry.dueMs = this.#options.nowMs() + lookEveryMs
       entry.failures = 0
       return
     }
     const failure = await this.#askFromAll(entry.place, signal)
+    // What changed while it was asked counts for the next question.
+    if (entry.lookedAtMs !== never) entry.lookedAtMs = nowMs()
     if (failure !== undefined) {
       // Where it was right until now a key may be gone, or a datagram lost: that shows soon.
       entry.failures = entry.isConfirmed ? 0 : entry.failures + 1
       this.#setReason(entry, failure)
-      entry.dueMs = this.#options.nowMs() + backoffDelayMs(retry, Math.max(1, entry.failures), Math.random)
+      entry.retryMs = backoffDelayMs(retry, Math.max(1, entry.failures), Math.random)
       return
     }
     await this.#lookAtPorts(entry, signal)
@@ -195,7 +258,6 @@ class RunningConfirmations implements Confirmations {
     this.#isChanged ||= !entry.isConfirmed
     entry.isConfirmed = true
     entry.failures = 0
-    entry.dueMs = this.#options.nowMs() + this.#intervalMs()
   }
 
   async #askFromAll(place: Place, signal: AbortSignal): Promise<string | undefined> {
@@ -220,17 +282,13 @@ class RunningConfirmations implements Confirmations {
     )
   }
 
-  #intervalMs(): number {
-    const questions = this.#entries.size * this.#options.sources().length
-    return Math.max(confirmEveryMs, (questions / questionsPerSecond) * 1_000)
-  }
-
   #setReason(entry: Entry, reason: string): void {
     const { nodeName, address } = entry.place
     if (entry.isConfirmed) {
       this.#options.logger.warn({ node: nodeName, address, reason }, 'an address does not lead to its node any more')
     }
     this.#isChanged ||= entry.isConfirmed
+    if (entry.isConfirmed) entry.inUseUntilMs = this.#options.nowMs() + inUseMs
     entry.isConfirmed = false
     entry.reason = reason
     // Who is confirmed again is connected to again.
@@ -250,9 +308,15 @@ class RunningConfirmations implements Confirmations {
 
 const idOf = ({ nodeName, address }: AskedPlace): string => `${nodeName}/${address}`
 
-function newEntry(place: Place): Entry {
-  return { place, isConfirmed: false, reason: 'not asked yet', failures: 0, dueMs: 0, ports: new Map() }
+const never = Number.NEGATIVE_INFINITY
+
+function newEntry(place: Place, inUseUntilMs: number): Entry {
+  const asked = { isConfirmed: false, reason: 'not asked yet', failures: 0, lookedAtMs: never, retryMs: 0 }
+  return { place, ...asked, isHeldBack: false, inUseUntilMs, ports: new Map() }
 }
+
+const pauseFor = (questions: number, { everyMs, questionsPerSecond }: Pace): number =>
+  Math.max(everyMs, (questions / questionsPerSecond) * 1_000)
 
 function reachedOf(entries: Iterable<Entry>): ReachedEndpoints & { readonly ids: ReadonlySet<string> } {
   const ids = new Set<string>()

@@ -71,6 +71,7 @@ function setUp(mode: 'auto' | 'direct' | 'tunnel', peers?: Partial<ReachPeers>) 
     peers: peers === undefined ? undefined : known,
     direct,
     isUsable: (address) => !address.startsWith('169.254.'),
+    seesUse: true,
     onChange: () => {
       changed.resolve()
       changed = Promise.withResolvers()

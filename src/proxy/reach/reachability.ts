@@ -36,6 +36,8 @@ export interface ReachabilityOptions {
   readonly direct: Dialer
   /** Whether an endpoint may have this address. */
   readonly isUsable: (address: string) => boolean
+  /** Whether `contacted` is called for all that the kernel sends. */
+  readonly seesUse: boolean
   /** Called when other endpoints are reached than before, or when peers begin or cease to ask. */
   readonly onChange: () => void
   readonly logger: Logger
@@ -68,6 +70,10 @@ export interface Reachability extends AsyncDisposable {
   startAnswering(address: string | undefined): Promise<void>
   /** A connection to this endpoint failed. */
   suspect(endpoint: Backend): void
+  /** A connection to this endpoint is about to be made. */
+  used(endpoint: Backend): void
+  /** The kernel has lately begun connections to these addresses. */
+  contacted(addresses: ReadonlySet<string>): void
   /** Takes ownership of a flow of a peer that wants to ask here. */
   accept(stream: ByteStream): void
   status(): readonly NodeReach[]
@@ -113,7 +119,7 @@ class RunningReachability implements Reachability {
   #neighbours: { readonly names: ReadonlySet<string>; readonly atMs: number } | undefined
 
   constructor(options: ReachabilityOptions) {
-    const { peers, direct, logger, onChange } = options
+    const { peers, direct, logger, onChange, seesUse } = options
     this.#options = options
     const openFlow = peers?.openFlow.bind(peers) ?? (() => Promise.reject(new Error('there is no tunnel')))
     this.#questioner = createQuestioner({ openFlow, nowMs: () => performance.now() })
@@ -122,6 +128,7 @@ class RunningReachability implements Reachability {
       sources: () => [undefined, ...(this.#known?.routes.podSources ?? [])],
       ask: (place, source, signal) => this.#questioner.ask(place, source, signal),
       accepts: (address, port, signal) => accepts(direct, address, port, signal),
+      seesUse,
       onChange,
       logger,
       nowMs: () => performance.now(),
@@ -170,6 +177,14 @@ class RunningReachability implements Reachability {
 
   suspect(endpoint: Backend): void {
     this.#confirmations.suspect(endpoint)
+  }
+
+  used(endpoint: Backend): void {
+    this.#confirmations.used(endpoint)
+  }
+
+  contacted(addresses: ReadonlySet<string>): void {
+    this.#confirmations.contacted(addresses)
   }
 
   accept(stream: ByteStream): void {

@@ -13,14 +13,16 @@ const attemptMs = 1_000
 export function createReachingDialer(
   remote: Dialer,
   ownNode: string,
-  reachability: Pick<Reachability, 'reached' | 'suspect' | 'direct'>,
+  reachability: Pick<Reachability, 'reached' | 'used' | 'suspect' | 'direct'>,
 ): Dialer {
   return {
     dial(target, signal) {
       const { protocol, nodeName, kind, address, port } = target
       const endpoint = { ...(nodeName !== undefined && { nodeName }), address, port }
       const isElsewhere = kind === undefined && nodeName !== undefined && nodeName !== ownNode
-      if (!isElsewhere || reachability.reached?.has(endpoint, protocol) !== true) return remote.dial(target, signal)
+      if (!isElsewhere) return remote.dial(target, signal)
+      reachability.used(endpoint)
+      if (reachability.reached?.has(endpoint, protocol) !== true) return remote.dial(target, signal)
       return dialReached(target, endpoint, signal)
     },
   }
