@@ -6,6 +6,10 @@
  *     edge-a1 (client) -> pod on edge-a2      LAN neighbour
  *     edge-a1 (client) -> pod on edge-b1      relayed by cloud-1, because both routers choose ports at random
  *
+ * `ours` are agents with their defaults where no route leads to the pods, so that all goes through the tunnel, and `confirmed`
+ * the same agents with a route, once the neighbour has confirmed it: the kernel sends by itself. `plain` is the pod's own address,
+ * from edge-a3, which has no agent.
+ *
  * The Go system follows a real kube-apiserver, which runs beside ours as well. Needs wrk, the built executable, and what
  * test/envtest unpacks.
  */
@@ -25,8 +29,7 @@ const rounds = Number(process.argv[2] ?? 1)
 const seconds = Number(process.argv[3] ?? 4)
 const goAgent = process.env['EDGEMESH_GO_AGENT']
 if (goAgent === undefined) throw new Error('EDGEMESH_GO_AGENT names no executable')
-const kinds = ['ours', 'go'] as const
-/** `plain` has no agent in between: what the machine itself allows. */
+const kinds = ['ours', 'confirmed', 'go'] as const
 type Kind = (typeof kinds)[number] | 'plain'
 
 const port = 8000
@@ -41,7 +44,8 @@ const targets = [
 
 const results = new Map<string, Partial<Record<Kind, number[]>>>()
 for (let round = 0; round < rounds; round++) {
-  for (const kind of round % 2 === 0 ? kinds : kinds.toReversed()) await measureKind(kind)
+  const measured = kinds.filter((kind) => kind !== 'confirmed' || targets.some(({ name }) => name === 'LAN'))
+  for (const kind of round % 2 === 0 ? measured : measured.toReversed()) await measureKind(kind)
 }
 await reportFigures('go-peer', [...results].map(figureOf))
 
@@ -71,25 +75,34 @@ async function measureKind(kind: Kind): Promise<void> {
   await using lab = await createLab({
     cloud: { 'cloud-1': {} },
     lans: {
-      a: { nat: 'randomising', nodes: { 'edge-a1': {}, 'edge-a2': { pods: ['web-edge-a2'] } } },
+      a: { nat: 'randomising', nodes: { 'edge-a1': {}, 'edge-a2': { pods: ['web-edge-a2'] }, 'edge-a3': {} } },
       b: { nat: 'randomising', nodes: { 'edge-b1': { pods: ['web-edge-b1'] } } },
     },
   })
   await using plane = await ControlPlane.start({ host: lab.node('cloud-1') })
   for (const target of targets) await publish(lab, plane, target)
   const startedMs = performance.now()
-  const pids = await (kind === 'ours' ? startOurs(lab) : startGo(lab, plane))
+  if (kind === 'confirmed') for (const from of ['edge-a1', 'edge-a3']) await routeToPods(lab, from)
+  const pids = await (kind === 'go' ? startGo(lab, plane) : startOurs(lab))
   const client = lab.node('edge-a1')
-  for (const { name, clusterIP } of targets) {
+  const measured = targets.filter(({ name }) => kind !== 'confirmed' || name === 'LAN')
+  for (const { name, clusterIP } of measured) {
     await untilAnswered(client, clusterIP)
     note(kind, `${name}: first answer after the start`, 's', (performance.now() - startedMs) / 1_000)
   }
   await delay(settleMs)
-  for (const target of targets) await measurePath(kind, client, target, pids)
-  if (kind !== 'ours') return
-  await showPaths(client)
-  await startLinkServers(lab.node('edge-a2'), port)
-  await measureLatency('plain', 'LAN', client, lab.node('edge-a2').address)
+  if (kind !== 'go') await assertPaths(client, kind)
+  for (const target of measured) await measurePath(kind, client, target, pids)
+  if (kind !== 'confirmed') return
+  const clusterIP = lab.pod('web-edge-a2').address
+  for (const target of measured) await measurePath('plain', lab.node('edge-a3'), { ...target, clusterIP }, [])
+}
+
+/** As a CNI plugin makes them. */
+async function routeToPods(lab: Lab, from: string): Promise<void> {
+  const argv = ['ip', 'route', 'add', `${lab.pod('web-edge-a2').address}/32`, 'via', lab.node('edge-a2').address]
+  const { code, stderr } = await lab.node(from).exec(argv)
+  if (code !== 0) throw new Error(stderr)
 }
 
 async function measurePath(
@@ -105,19 +118,17 @@ async function measurePath(
     const rate = await bulk(client, clusterIP, port, count, seconds)
     const gigabytes = (rate * (performance.now() - startedMs)) / 8_000
     note(kind, `${name}: ${count} stream${count === 1 ? '' : 's'}`, 'Gbit/s', rate)
-    note(
-      kind,
-      `${name}: CPU of all agents, ${count} streams`,
-      's/GB',
-      ((await cpuSecondsOf(pids)) - before) / gigabytes,
-    )
+    if (pids.length > 0) {
+      const cpu = ((await cpuSecondsOf(pids)) - before) / gigabytes
+      note(kind, `${name}: CPU of all agents, ${count} streams`, 's/GB', cpu)
+    }
   }
   for (const count of [16, 200]) {
     const before = await cpuSecondsOf(pids)
     const rate = await requests(client, clusterIP, port, count, seconds)
     const cpu = ((await cpuSecondsOf(pids)) - before) / rate / seconds
     note(kind, `${name}: kept connections, ${count}`, 'requests/s', rate)
-    note(kind, `${name}: CPU of all agents, kept connections, ${count}`, 'us/request', cpu * 1e6)
+    if (pids.length > 0) note(kind, `${name}: CPU of all agents, kept connections, ${count}`, 'us/request', cpu * 1e6)
   }
   note(kind, `${name}: new connections`, '1/s', await newConnections(client, clusterIP, port, seconds))
   await measureLatency(kind, name, client, clusterIP)
@@ -187,7 +198,10 @@ async function untilAnswered(client: Host, clusterIP: string): Promise<void> {
   throw new Error(`${clusterIP} does not answer within ${patienceMs} ms`)
 }
 
-async function showPaths(client: Host): Promise<void> {
-  const peers = (await statusOf(client)).tunnel?.peers ?? []
-  for (const { name, path } of peers) process.stdout.write(`path to ${name}: ${JSON.stringify(path)}\n`)
+/** Shows the paths of the tunnel, and makes sure that it is in use, or not, as the contender's name says. */
+async function assertPaths(client: Host, kind: Kind): Promise<void> {
+  const { tunnel, proxy } = await statusOf(client)
+  for (const { name, path } of tunnel?.peers ?? []) process.stdout.write(`path to ${name}: ${JSON.stringify(path)}\n`)
+  const reach = proxy?.reachability.nodes.find(({ node }) => node === 'edge-a2')
+  if (reach?.direct !== (kind === 'confirmed' ? 1 : 0)) throw new Error(`edge-a2: ${JSON.stringify(reach)}`)
 }

@@ -1,17 +1,22 @@
 /**
  * What each agent of a mesh sends and receives while nothing happens, and what that is in a day:
- * `scripts/isolated node test/bench/idle-mesh.ts [agents] [seconds] [peers]`. Ten sites behind NATs of all kinds, one server;
- * before it rests each agent sends a request to so many others. An agent takes 100 MB of memory.
+ * `scripts/isolated node test/bench/idle-mesh.ts [agents] [seconds] [peers] [sites|lan]`. One server; before it rests each agent
+ * sends a request to so many others. An agent takes 100 MB of memory.
+ *
+ *     sites   ten sites behind NATs of all kinds, without routes between pods: what the tunnel costs
+ *     lan     one LAN with routes to all pods, so that each agent confirms each other one: the most that confirming costs
  */
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
+import { stringify } from 'yaml'
 import { bodyFrom, eventually, quickStatusOf, writeService } from '../e2e/support/site.ts'
-import { createLab, type LanSpec, type Nat, startTestServer, trafficOf } from '../lab/index.ts'
+import { createLab, type Host, type LanSpec, type Nat, startTestServer, trafficOf } from '../lab/index.ts'
 import { renderTable } from './support/usage.ts'
 
 const count = Number(process.argv[2] ?? 50)
 const seconds = Number(process.argv[3] ?? 120)
 const peersEach = Number(process.argv[4] ?? 6)
+const isLan = process.argv[5] === 'lan'
 const siteNats = [
   'port-preserving',
   'randomising',
@@ -27,20 +32,30 @@ const siteNats = [
 const port = 8080
 const settleMs = 100_000
 
-/** Neighbours that confirm routes to each other take 8.6 MB a day for each pair, inside of the LAN; this is about the tunnel. */
-const config = { modules: { edgeProxy: { reachability: 'tunnel' } } } as const
+const edgeProxy = isLan ? ({ hostRoutes: true } as const) : ({ reachability: 'tunnel' } as const)
+const config = { modules: { edgeProxy } }
 const names = Array.from({ length: count }, (_, at) => `edge-${at}`)
-const lans = Object.fromEntries(
+const podRangeOf = (at: number) => `10.244.${at + 1}.0/24`
+const nodesOfLan = Object.fromEntries(
+  names.map((name, at) => [name, { podBridge: podRangeOf(at), pods: [`web-${name}`] }]),
+)
+const sites = Object.fromEntries(
   siteNats.map((nat, site): [string, LanSpec] => {
     return [`site${site}`, { nat, nodes: names.filter((_, at) => at % siteNats.length === site) }]
   }),
 )
-await using lab = await createLab({ cloud: ['relay'], lans })
+await using lab = await createLab({ cloud: ['relay'], lans: isLan ? { lan: { nodes: nodesOfLan } } : sites })
+if (isLan) {
+  const nodes = names.map((name, at) =>
+    stringify({ apiVersion: 'v1', kind: 'Node', metadata: { name }, spec: { podCIDRs: [podRangeOf(at)] } }),
+  )
+  await lab.writeManifest('nodes.yaml', nodes.join('---\n'))
+}
 await lab.startServer('relay')
 const clusterIp = (at: number) => `10.96.1.${at + 1}`
 const pids: number[] = []
 for (const [at, name] of names.entries()) {
-  const host = lab.node(name)
+  const host: Host = isLan ? lab.pod(`web-${name}`) : lab.node(name)
   await startTestServer(host, 'http', { port })
   await writeService(lab, `web-${name}`, clusterIp(at), [{ node: name, host, port }])
 }
@@ -62,16 +77,18 @@ const after = await Promise.all(pids.map((pid) => trafficOf(pid)))
 
 const rows = await Promise.all(
   names.map(async (name, at) => {
-    const { tunnel } = await quickStatusOf(lab.node(name))
+    const { tunnel, proxy } = await quickStatusOf(lab.node(name))
     const kinds = tunnel?.peers.map(({ path }) => path.kind) ?? []
     const [first, last] = [before[at], after[at]]
     const bytes = (last?.received ?? 0) + (last?.sent ?? 0) - (first?.received ?? 0) - (first?.sent ?? 0)
     const pathsOf = (kind: string) => String(kinds.filter((each) => each === kind).length)
     const perDay = (bytes * 86_400) / seconds / 1e6
-    return { perDay, cells: [name, siteNats[at % siteNats.length] ?? '', ...['lan', 'direct', 'relayed'].map(pathsOf)] }
+    const nat = isLan ? 'one LAN' : (siteNats[at % siteNats.length] ?? '')
+    const reached = proxy?.reachability.nodes.reduce((sum, { direct }) => sum + direct, 0) ?? 0
+    return { perDay, cells: [name, nat, String(reached), ...['lan', 'direct', 'relayed'].map(pathsOf)] }
   }),
 )
-const header = ['agent', 'its NAT', 'lan', 'direct', 'relayed', 'MB a day']
+const header = ['agent', 'its NAT', 'confirmed', 'lan', 'direct', 'relayed', 'MB a day']
 const table = rows.map(({ cells, perDay }) => [...cells, perDay.toFixed(2)])
 const days = rows.map(({ perDay }) => perDay).sort((left, right) => left - right)
 const mean = days.reduce((sum, day) => sum + day, 0) / days.length

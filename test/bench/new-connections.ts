@@ -5,14 +5,18 @@
  *
  *     client-N -> edge-a1 = edge-a2 -> web     LAN: the tunnel, two plain splices of Node, two of nginx
  *     client-N -> edge-a1 = server = edge-b1   relayed
+ *     client-N -> edge-a1 - edge-a2            confirmed: a neighbour's own address, to which the kernel sends by itself;
+ *                                              direct: the same without a Service
  *
  * Each connection carries one request, and the server ends it first. Contenders take turns; the CPU is that of the named
  * processes alone, and what it is divided by is what the client got answered. Needs wrk, nginx and the built executable.
  */
+import assert from 'node:assert/strict'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
+import { eventually, statusOf } from '../e2e/support/site.ts'
 import { createLab, endpointSliceManifest, type Host, type LabProcess, serviceManifest } from '../lab/index.ts'
 import { type Figure, median, reportFigures } from './support/figures.ts'
 import { cpuSecondsOf } from './support/usage.ts'
@@ -42,6 +46,9 @@ await using lab = await createLab({
 const nodes = ['edge-a1', 'edge-a2', 'edge-b1'] as const
 const [a1, a2] = [lab.node('edge-a1'), lab.node('edge-a2')]
 for (const [index, name] of nodes.entries()) await addWeb(name, `10.96.0.${index + 1}`)
+const hostPort = 8300
+await startWeb(a2, hostPort)
+await publish('host', '10.96.0.4', { address: a2.address, nodeName: 'edge-a2', targetPort: hostPort })
 const server = await lab.startServer('relay')
 const agents: LabProcess[] = []
 for (const name of nodes) agents.push(await lab.startAgent(name))
@@ -54,6 +61,11 @@ interface Way {
   readonly port: number
   readonly workers: Readonly<Record<string, readonly number[]>>
 }
+
+await eventually(20_000, async () => {
+  const nodes = (await statusOf(a1)).proxy?.reachability.nodes ?? []
+  assert.equal(nodes.find(({ node }) => node === 'edge-a2')?.direct, 1)
+})
 
 const plain = [await startPlain(a2, lab.pod('web-edge-a2').address, port), await startPlain(a1, a2.address, 8100)]
 const nginx = [
@@ -68,6 +80,8 @@ const ways: readonly Way[] = [
     port,
     workers: { near: [agentA1.pid], far: [agentB1.pid], server: [server.pid] },
   },
+  { name: 'confirmed', address: '10.96.0.4', port, workers: { near: [agentA1.pid], far: [agentA2.pid] } },
+  { name: 'direct', address: a2.address, port: hostPort, workers: {} },
   {
     name: 'plain Node',
     address: a1.address,
@@ -123,12 +137,23 @@ function figures(): readonly Figure[] {
 
 async function addWeb(node: string, clusterIP: string): Promise<void> {
   const pod = lab.pod(`web-${node}`)
+  await startWeb(pod, port)
+  await publish(node, clusterIP, { address: pod.address, nodeName: node, targetPort: port })
+}
+
+async function startWeb(host: Host, at: number): Promise<void> {
   const location = 'location / { return 200 "ok"; }'
-  await startNginx(pod, `http { access_log off; server { listen ${port} backlog=4096; ${location} } }`)
-  const ports = [{ name: 'http', port }]
-  const endpoints = [{ address: pod.address, nodeName: node }]
-  const slice = endpointSliceManifest({ serviceName: node, ports, endpoints })
-  await lab.writeManifest(`${node}.yaml`, [serviceManifest({ name: node, clusterIP, ports }), slice].join('---\n'))
+  await startNginx(host, `http { access_log off; server { listen ${at} backlog=4096; ${location} } }`)
+}
+
+async function publish(
+  name: string,
+  clusterIP: string,
+  { targetPort, ...endpoint }: { readonly address: string; readonly nodeName: string; readonly targetPort: number },
+): Promise<void> {
+  const ports = [{ name: 'http', port, targetPort }]
+  const slice = endpointSliceManifest({ serviceName: name, ports, endpoints: [endpoint] })
+  await lab.writeManifest(`${name}.yaml`, [serviceManifest({ name, clusterIP, ports }), slice].join('---\n'))
 }
 
 async function startPlain(host: Host, upstream: string, upstreamPort: number): Promise<LabProcess> {

@@ -14,6 +14,7 @@
  */
 import assert from 'node:assert/strict'
 import { after, before, suite, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import {
   createLab,
   endpointSliceManifest,
@@ -88,9 +89,9 @@ async function reachOf(other: string) {
   return proxy?.reachability.nodes.find(({ node }) => node === other) ?? assert.fail(`nothing is told of ${other}`)
 }
 
-/** Where the kernel of edge-a1 sends connections to a Service. */
-async function slotOf(service: ServiceName): Promise<string> {
-  const { stdout } = await lab.node('edge-a1').exec(['nft', 'list', 'map', 'ip', 'edgemesh', 'slot-0'])
+/** Where the kernel of a node sends connections to a Service. */
+async function slotOf(service: ServiceName, node = 'edge-a1'): Promise<string> {
+  const { stdout } = await lab.node(node).exec(['nft', 'list', 'map', 'ip', 'edgemesh', 'slot-0'])
   return new RegExp(`${services[service].replaceAll('.', '\\.')} \\. 80 : ([\\d.]+ \\. \\d+)`).exec(stdout)?.[1] ?? ''
 }
 
@@ -156,6 +157,54 @@ suite('with routes between the pods of edge-a1 and edge-a2', () => {
     await eventually(10_000, async () => assert.match(await slotOf('web-a3'), /^169\.254\./))
     assert.match((await reachOf('edge-a3')).reason ?? '', /^it does not answer at 10\.244\.2\.2 from 10\.244\.1\.1: /)
     await assertAllAnswer()
+  })
+})
+
+suite('a neighbour that nothing is sent to', () => {
+  const direct = '192.168.1.12 . 8090'
+  const silence = [
+    'add table ip lab_silence',
+    'add chain ip lab_silence in { type filter hook prerouting priority -300; }',
+    'add rule ip lab_silence in ip saddr 192.168.1.13 udp dport 20006 counter',
+  ]
+
+  const dropQuestions = 'add rule ip lab_silence in ip saddr 192.168.1.13 udp dport 20006 drop'
+
+  /** How many questions of edge-a3 have come to edge-a2. */
+  async function questions(): Promise<number> {
+    const { stdout } = await lab.node('edge-a2').exec(['nft', 'list', 'table', 'ip', 'lab_silence'])
+    return Number(/counter packets (\d+)/.exec(stdout)?.[1])
+  }
+
+  async function changeFirewall(...sentences: readonly string[]): Promise<void> {
+    const { code, stderr } = await lab.node('edge-a2').exec(['nft', sentences.join(';')])
+    assert.equal(code, 0, stderr)
+  }
+
+  before(async () => {
+    await eventually(20_000, async () => assert.equal(await slotOf('node-a2', 'edge-a3'), direct))
+    await changeFirewall(...silence)
+  })
+
+  test('is hardly asked any more, and still reached directly', async () => {
+    await eventually(90_000, async () => {
+      const asked = await questions()
+      await delay(5_000)
+      assert.equal(await questions(), asked)
+    })
+    assert.equal(await slotOf('node-a2', 'edge-a3'), direct)
+  })
+
+  test('and has become silent since costs its first connection some seconds, which then takes the tunnel', async () => {
+    // The tunnel's TCP comes through.
+    await changeFirewall('add rule ip lab_silence in ip saddr 192.168.1.13 tcp dport 8090 drop', dropQuestions)
+    assert.equal(await bodyOf(lab.node('edge-a3'), 'node-a2'), 'node-a2')
+    assert.match(await slotOf('node-a2', 'edge-a3'), /^169\.254\./)
+  })
+
+  test('is reached directly again once it answers', async () => {
+    await changeFirewall('delete table ip lab_silence')
+    await eventually(20_000, async () => assert.equal(await slotOf('node-a2', 'edge-a3'), direct))
   })
 })
 

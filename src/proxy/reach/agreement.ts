@@ -8,8 +8,8 @@ import { type Agreement, newAgreement } from './question.ts'
  *    | <- {"seconds"}, end --------- |   for so long
  */
 
-/** How long a key holds. */
-export const termsSeconds = 600
+/** How long a key holds: as long as peers take, because a new one costs more bytes than many questions. */
+export const termsSeconds = 86_400
 
 const longestBytes = 512
 const termsSchema = z.object({ id: z.hex().length(16), key: z.hex().length(64) })

@@ -67,6 +67,17 @@ test('a key holds as long as was agreed', async () => {
   assert.equal(await isAnswered(agreement, '10.244.2.2', 100), false)
 })
 
+test('of too many keys the one that was not used for longest gives way', async () => {
+  const { answerer, agree, isAnswered } = await setUp()
+  await using _ = answerer
+  const [used, unused] = [await agree(), await agree()]
+  for (let count = 2; count < 1_024; count++) await agree()
+  assert.equal(await isAnswered(used), true)
+  await agree()
+  assert.equal(await isAnswered(used), true)
+  assert.equal(await isAnswered(unused, '10.244.2.2', 100), false)
+})
+
 test('a flow that brings no key is reset', async () => {
   const { answerer } = await setUp()
   await using _ = answerer

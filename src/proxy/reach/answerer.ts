@@ -28,7 +28,7 @@ export interface ReachAnswerer extends AsyncDisposable {
 }
 
 const agreeTimeoutMs = 5_000
-/** More peers than any LAN has; the one whose key is the oldest gives way. */
+/** More peers than any LAN has; the key that was not used for longest gives way. */
 const mostKeys = 1_024
 
 /** Resolves when questions can be answered. */
@@ -40,7 +40,9 @@ export async function startReachAnswerer(options: ReachAnswererOptions): Promise
     port: 0,
     onMessage(message, from) {
       const question = readQuestion(message, (id) => keys.find(id))
-      if (question !== undefined && isHere(question.address)) socket.send(encodeAnswer(question), from)
+      if (question === undefined) return
+      keys.use(question.agreement)
+      if (isHere(question.address)) socket.send(encodeAnswer(question), from)
     },
     onError: (error) => logger.debug({ error }, 'the socket that answers questions reported an error'),
   })
@@ -70,7 +72,7 @@ export async function startReachAnswerer(options: ReachAnswererOptions): Promise
   }
 }
 
-/** Keys by id, each for as long as was agreed; the oldest come first. */
+/** Keys by id, each for as long as was agreed; those come first that were not used for longest. */
 class Keys implements Disposable {
   readonly #options: Pick<ReachAnswererOptions, 'nowMs' | 'onChange'>
   readonly #keys = new Map<string, { readonly agreement: Agreement; readonly untilMs: number }>()
@@ -87,6 +89,14 @@ class Keys implements Disposable {
   find(id: string): Agreement | undefined {
     const found = this.#keys.get(id)
     return found === undefined || found.untilMs < this.#options.nowMs() ? undefined : found.agreement
+  }
+
+  use({ id: bytes }: Agreement): void {
+    const id = bytes.toString('hex')
+    const known = this.#keys.get(id)
+    if (known === undefined) return
+    this.#keys.delete(id)
+    this.#keys.set(id, known)
   }
 
   add(agreement: Agreement): void {
