@@ -18,19 +18,22 @@ function setUp(seesUse = true) {
     against: new Map<string, string>(),
     sources: [undefined] as (string | undefined)[],
     onAsk: () => {},
+    /** Addresses that begin so answer only then. */
+    slow: undefined as { readonly address: string; readonly answer: Promise<void> } | undefined,
   }
   const asked: string[] = []
   const connected: number[] = []
   let nowMs = 1_000
   let changes = 0
   let sleeper: (() => void) | undefined
-  let resting = Promise.withResolvers<number>()
+  let restMs = Number.NaN
   const confirmations: Confirmations = createConfirmations({
     reasonAgainst: ({ nodeName }) => network.against.get(nodeName),
     sources: () => network.sources,
     async ask({ nodeName, address }, source) {
       asked.push(`${nodeName} from ${source}`)
       network.onAsk()
+      if (network.slow !== undefined && address.startsWith(network.slow.address)) await network.slow.answer
       return network.leadsTo.get(address) === nodeName && !network.deaf.has(source) ? undefined : 'no answer'
     },
     async accepts(_address, port) {
@@ -46,15 +49,15 @@ function setUp(seesUse = true) {
     sleep: (durationMs, signal) =>
       new Promise((resolve, reject) => {
         sleeper = resolve
-        resting.resolve(durationMs)
+        restMs = durationMs
+        if (signal.aborted) reject(signal.reason)
         signal.addEventListener('abort', () => reject(signal.reason), { once: true })
       }),
   })
   /** Resolves when everything that was due has been looked at; gives the rest until the next look. */
   const rested = async () => {
-    const durationMs = await resting.promise
-    resting = Promise.withResolvers()
-    return durationMs
+    await new Promise(setImmediate)
+    return restMs
   }
   const advance = async (ms: number) => {
     nowMs += ms
@@ -282,9 +285,44 @@ test('a change of the network while a place is asked is not forgotten', async ()
     confirmations.askAgain()
   }
   confirmations.want([web])
-  assert.equal(await rested(), 0)
-  await advance(0)
+  await rested()
   assert.equal(asked.length, 2)
+})
+
+test('one that is waited for holds up no other', async () => {
+  const { confirmations, rested, advance, network } = setUp()
+  const slow: Place = { nodeName: 'edge-s', address: '10.244.9.2', tcpPorts: new Set() }
+  const answer = Promise.withResolvers<void>()
+  await using _ = confirmations
+  network.leadsTo.set(slow.address, slow.nodeName)
+  network.slow = { address: slow.address, answer: answer.promise }
+  confirmations.want([slow, web])
+  await rested()
+  assert.equal(confirmations.reached.has(endpoint(web), 'tcp'), true)
+  network.leadsTo.set(web.address, 'edge-c')
+  await advance(1_000)
+  await advance(1_000)
+  assert.equal(confirmations.reached.has(endpoint(web), 'tcp'), false)
+  assert.equal(confirmations.reached.has(endpoint(slow), 'udp'), false)
+  answer.resolve()
+  await rested()
+  assert.equal(confirmations.reached.has(endpoint(slow), 'udp'), true)
+})
+
+test('of very many some are asked at a time', async () => {
+  const { confirmations, rested, asked, network } = setUp()
+  await using _ = confirmations
+  const places = Array.from({ length: 80 }, (_, at) => {
+    return { nodeName: 'edge-b', address: `10.244.5.${at}`, tcpPorts: new Set<number>() }
+  })
+  const answer = Promise.withResolvers<void>()
+  network.slow = { address: '10.244.5.', answer: answer.promise }
+  confirmations.want(places)
+  assert.equal(await rested(), 1_000)
+  assert.equal(asked.length, 32)
+  answer.resolve()
+  await rested()
+  assert.equal(asked.length, 80)
 })
 
 test('an idle place whose path comes back is asked as often as any for a minute', async () => {

@@ -97,6 +97,7 @@ class RunningConfirmations implements Confirmations {
   readonly #sleep: typeof sleep
   readonly #tasks: TaskGroup
   readonly #entries = new Map<string, Entry>()
+  readonly #looking = new Set<Entry>()
   #reached: ReachedEndpoints & { readonly ids: ReadonlySet<string> } = reachedOf([])
   #wake: () => void = () => {}
   #isRunning = false
@@ -169,9 +170,9 @@ class RunningConfirmations implements Confirmations {
     this.#isRunning = true
     this.#tasks.run('confirmations', async (signal) => {
       while (this.#entries.size > 0) {
-        await this.#round(signal)
         const woken = new AbortController()
         this.#wake = () => woken.abort()
+        this.#beginDue()
         const restMs = Math.max(0, Math.min(lookEveryMs, this.#msUntilDue()))
         await this.#sleep(restMs, AbortSignal.any([signal, woken.signal])).catch(() => signal.throwIfAborted())
       }
@@ -180,10 +181,13 @@ class RunningConfirmations implements Confirmations {
   }
 
   #msUntilDue(): number {
+    if (this.#looking.size >= mostAtOnce) return lookEveryMs
     const now = this.#options.nowMs()
     const pauseOf = this.#pauses(now)
     let next = Number.POSITIVE_INFINITY
-    for (const entry of this.#entries.values()) next = Math.min(next, entry.lookedAtMs + pauseOf(entry))
+    for (const entry of this.#entries.values()) {
+      if (!this.#looking.has(entry)) next = Math.min(next, entry.lookedAtMs + pauseOf(entry))
+    }
     return next - now
   }
 
@@ -210,20 +214,29 @@ class RunningConfirmations implements Confirmations {
     if (wasIdle) this.#wake()
   }
 
-  /** Looks at all that are due, some at a time. */
-  async #round(signal: AbortSignal): Promise<void> {
+  /** Begins to look at all that are due, some at a time: one that keeps others waiting must not. */
+  #beginDue(): void {
     const now = this.#options.nowMs()
     const pauseOf = this.#pauses(now)
     const isDue = (entry: Entry) => entry.lookedAtMs + pauseOf(entry) <= now
-    const due = [...this.#entries.values()].filter((entry) => isDue(entry) || this.#isOutdated(entry))
-    const work = due.values()
-    const worker = async () => {
-      for (const entry of work) {
+    for (const entry of this.#entries.values()) {
+      if (this.#looking.size >= mostAtOnce) return
+      if (!this.#looking.has(entry) && (isDue(entry) || this.#isOutdated(entry))) this.#begin(entry)
+    }
+  }
+
+  #begin(entry: Entry): void {
+    this.#looking.add(entry)
+    this.#tasks.run('confirmation', async (signal) => {
+      try {
         await this.#look(entry, signal)
         this.#publish()
+      } finally {
+        const wasFull = this.#looking.size >= mostAtOnce
+        this.#looking.delete(entry)
+        if (wasFull || this.#looking.size === 0) this.#wake()
       }
-    }
-    await Promise.all(Array.from({ length: Math.min(mostAtOnce, due.length) }, worker))
+    })
   }
 
   /** What is known here speaks against it now, or does no more. */
