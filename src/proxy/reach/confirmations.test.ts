@@ -262,6 +262,18 @@ test('a dial to an idle place makes it asked as well, also where another node ha
   confirmations.used({ nodeName: 'edge-d', address: '10.244.4.2', port: 80 })
 })
 
+test('a new port of an idle place is connected to at once', async () => {
+  const { confirmations, rested, connected, pass } = await setUpIdle([web])
+  await using _ = confirmations
+  await pass(10)
+  connected.length = 0
+  confirmations.want([{ ...web, tcpPorts: new Set([80, 82]) }])
+  await rested()
+  assert.deepEqual(connected, [82])
+  assert.equal(confirmations.reached.has(endpoint(web, 82), 'tcp'), true)
+  assert.equal(confirmations.reached.has(endpoint(web, 81), 'tcp'), false)
+})
+
 test('an idle place is asked at once when the network has changed, and soon again when it does not answer', async () => {
   const { confirmations, asked, rested, pass, network } = await setUpIdle([web])
   await using _ = confirmations
@@ -278,7 +290,7 @@ test('an idle place is asked at once when the network has changed, and soon agai
 })
 
 test('a change of the network while a place is asked is not forgotten', async () => {
-  const { confirmations, asked, rested, advance, network } = setUp()
+  const { confirmations, asked, rested, network } = setUp()
   await using _ = confirmations
   network.onAsk = () => {
     network.onAsk = () => {}

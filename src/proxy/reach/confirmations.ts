@@ -121,8 +121,7 @@ class RunningConfirmations implements Confirmations {
     for (const [id, place] of wanted) {
       const known = this.#entries.get(id)
       if (known === undefined) this.#entries.set(id, newEntry(place, this.#options.nowMs() + inUseMs))
-      else known.place = place
-      for (const port of known?.ports.keys() ?? []) if (!place.tcpPorts.has(port)) known?.ports.delete(port)
+      else replacePlace(known, place)
     }
     this.#publish()
     if (wanted.size > 0) this.#run()
@@ -326,6 +325,14 @@ const never = Number.NEGATIVE_INFINITY
 function newEntry(place: Place, inUseUntilMs: number): Entry {
   const asked = { isConfirmed: false, reason: 'not asked yet', failures: 0, lookedAtMs: never, retryMs: 0 }
   return { place, ...asked, isHeldBack: false, inUseUntilMs, ports: new Map() }
+}
+
+function replacePlace(entry: Entry, place: Place): void {
+  entry.place = place
+  for (const port of entry.ports.keys()) if (!place.tcpPorts.has(port)) entry.ports.delete(port)
+  const isMore = [...place.tcpPorts].some((port) => !entry.ports.has(port))
+  // A place that is not confirmed has no ports yet.
+  if (entry.isConfirmed && isMore) entry.lookedAtMs = never
 }
 
 const pauseFor = (questions: number, { everyMs, questionsPerSecond }: Pace): number =>
