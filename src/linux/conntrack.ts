@@ -60,22 +60,15 @@ export async function createConntrack(): Promise<Conntrack> {
   return {
     async forgetFlows(matches, signal) {
       signal.throwIfAborted()
-      const found = (await entriesIn(netlink)).filter((entry) => {
-        const flow = flowIn(entry)
-        return flow !== undefined && matches(flow)
-      })
-      const isTcp = (entry: Entry) => flowIn(entry)?.protocol === 'tcp'
-      const waiting = found.filter(isTcp)
-      const datagrams = found.filter((entry) => !isTcp(entry))
+      const found = await entriesOf(netlink, matches)
+      const datagrams = found.filter((entry) => flowIn(entry)?.protocol === 'udp')
       for (const entry of datagrams) await forget(netlink, entry, signal)
-      if (waiting.length > 0) await sleep(answerMs, signal)
-      let count = datagrams.length
-      for (const entry of waiting) {
-        if (!(await isStillUnanswered(netlink, entry))) continue
-        await forget(netlink, entry, signal)
-        count += 1
-      }
-      return count
+      if (datagrams.length === found.length) return found.length
+      await sleep(answerMs, signal)
+      const waiting = new Set(found.map(keyOf))
+      const silent = (await entriesOf(netlink, matches)).filter((entry) => waiting.has(keyOf(entry)))
+      for (const entry of silent) await forget(netlink, entry, signal)
+      return datagrams.length + silent.length
     },
     [Symbol.dispose]: () => netlink[Symbol.dispose](),
   }
@@ -84,23 +77,16 @@ export async function createConntrack(): Promise<Conntrack> {
 type Requests = NetlinkRequests<NetlinkSocket>
 type Entry = ReadonlyMap<number, Buffer>
 
-async function entriesIn(netlink: Requests): Promise<Entry[]> {
+async function entriesOf(netlink: Requests, matches: (flow: TrackedFlow) => boolean): Promise<Entry[]> {
   const [entries] = await netlink.ask('list tracked connections', (socket) =>
     socket.request(messages.get, header, { ...requestOptions, flags: dumpFlags }),
   )
-  return entries.map(({ data }) => decodeAttributes(data.subarray(header.length)))
-}
-
-async function isStillUnanswered(netlink: Requests, entry: Entry): Promise<boolean> {
-  try {
-    const [answers] = await netlink.ask('look at a tracked connection', (socket) =>
-      socket.request(messages.get, namingOf(entry), requestOptions),
-    )
-    return answers.some(({ data }) => flowIn(decodeAttributes(data.subarray(header.length))) !== undefined)
-  } catch (error) {
-    if (isGone(error)) return false
-    throw error
-  }
+  return entries
+    .map(({ data }) => decodeAttributes(data.subarray(header.length)))
+    .filter((entry) => {
+      const flow = flowIn(entry)
+      return flow !== undefined && matches(flow)
+    })
 }
 
 async function forget(netlink: Requests, entry: Entry, signal: AbortSignal): Promise<void> {
@@ -110,12 +96,12 @@ async function forget(netlink: Requests, entry: Entry, signal: AbortSignal): Pro
       socket.request(messages.delete, namingOf(entry), requestOptions),
     )
   } catch (error) {
-    if (!isGone(error)) throw error
+    // It may have ended in between.
+    if (!(error instanceof NetlinkError) || error.code !== 'ENOENT') throw error
   }
 }
 
-/** It may have ended in between. */
-const isGone = (error: unknown): boolean => error instanceof NetlinkError && error.code === 'ENOENT'
+const keyOf = (entry: Entry): string => namingOf(entry).toString('latin1')
 
 /** What tells the kernel which connection is meant. */
 function namingOf(entry: Entry): Buffer {

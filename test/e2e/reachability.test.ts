@@ -79,8 +79,14 @@ async function writeService(name: ServiceName, address: string, nodeName: string
   await lab.writeManifest(`${name}.yaml`, `${service}---\n${slice}`)
 }
 
-async function bodyOf(host: Host, service: ServiceName): Promise<string> {
-  const { stdout } = await host.exec(['curl', '-sS', '--max-time', '5', `http://${services[service]}/`])
+async function bodyOf(host: Host, service: ServiceName, patienceSeconds = 5): Promise<string> {
+  const { stdout } = await host.exec([
+    'curl',
+    '-sS',
+    '--max-time',
+    String(patienceSeconds),
+    `http://${services[service]}/`,
+  ])
   return stdout.trim()
 }
 
@@ -198,7 +204,7 @@ suite('a neighbour that nothing is sent to', () => {
   test('and has become silent since costs its first connection some seconds, which then takes the tunnel', async () => {
     // The tunnel's TCP comes through.
     await changeFirewall('add rule ip lab_silence in ip saddr 192.168.1.13 tcp dport 8090 drop', dropQuestions)
-    assert.equal(await bodyOf(lab.node('edge-a3'), 'node-a2'), 'node-a2')
+    assert.equal(await bodyOf(lab.node('edge-a3'), 'node-a2', 15), 'node-a2')
     assert.match(await slotOf('node-a2', 'edge-a3'), /^169\.254\./)
   })
 
