@@ -81,12 +81,13 @@ async function entriesOf(netlink: Requests, matches: (flow: TrackedFlow) => bool
   const [entries] = await netlink.ask('list tracked connections', (socket) =>
     socket.request(messages.get, header, { ...requestOptions, flags: dumpFlags }),
   )
-  return entries
-    .map(({ data }) => decodeAttributes(data.subarray(header.length)))
-    .filter((entry) => {
-      const flow = flowIn(entry)
-      return flow !== undefined && matches(flow)
-    })
+  const found: Entry[] = []
+  for (const { data } of entries) {
+    const entry = decodeAttributes(data.subarray(header.length))
+    const flow = flowIn(entry)
+    if (flow !== undefined && matches(flow)) found.push(entry)
+  }
+  return found
 }
 
 async function forget(netlink: Requests, entry: Entry, signal: AbortSignal): Promise<void> {
