@@ -63,8 +63,8 @@ interface Pace {
 
 /** Of places that count as used, and of all others. */
 const usedPace: Pace = { everyMs: 2_000, questionsPerSecond: 100 }
-/** A question and its answer are 200 bytes at both ends: 8 MB a day for a node that asks and is asked as much as it may. */
-const idlePace: Pace = { everyMs: 120_000, questionsPerSecond: 0.25 }
+/** A question and its answer are 200 bytes at both ends: 6.5 MB a day for a node that asks and is asked so often. */
+const idlePace: Pace = { everyMs: 120_000, questionsPerSecond: 0.2 }
 /** A place counts as used for so long after it was used last, was found, or was taken back. */
 const inUseMs = 60_000
 const lookEveryMs = 1_000
