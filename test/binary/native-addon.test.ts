@@ -109,7 +109,8 @@ test('the executable tells its service manager when its listeners stand', { time
 test('the executable caps the memory of V8, and can collect its garbage when it likes', () => {
   const { stdout } = runExecutable(hostArchitecture, ['--node-options=--v8-options'])
   const defaultOf = (name: string) => new RegExp(`default: --${name}(?:=(\\S+))?$`, 'm').exec(stdout)
-  assert.equal(defaultOf('max-semi-space-size')?.[1], '1')
+  assert.equal(defaultOf('max-semi-space-size')?.[1], '2')
+  assert.notEqual(defaultOf('no-parallel-scavenge'), null)
   assert.equal(defaultOf('max-old-space-size')?.[1], '1024')
   assert.equal(defaultOf('heap-growing-percent')?.[1], '100')
   assert.notEqual(defaultOf('expose-gc'), null)
