@@ -50,6 +50,22 @@ test('a Service stands for the nodes of its endpoints, each once', async () => {
   assert.deepEqual(asked.sort(), ['edge-b', 'edge-c'])
 })
 
+test('a Service that is not known, or has no endpoints on a node, is said to be so', async () => {
+  const { catalog, asked, ping } = createMesh()
+  const service = { namespace: 'shop', name: 'web', labels: {}, type: 'ClusterIP', clusterIPs: [] } as const
+  catalog.put('services', { ...service, headless: false, ports: [], publishNotReadyAddresses: false })
+  await new Promise<void>((resolve) => {
+    catalog.subscribe(({ services }) => {
+      if (services.size > 0) resolve()
+    })
+  })
+  const errorOf = async (target: string) => Object((await ping(target))[0]).error
+  assert.match(await errorOf('shop/web'), /^the Service shop\/web has no endpoints/)
+  assert.match(await errorOf('shop/none'), /^this node knows no Service shop\/none/)
+  assert.match(await errorOf('shop/web:80'), /^this node knows no Service shop\/web:80.*NAMESPACE\/NAME/)
+  assert.deepEqual(asked, [])
+})
+
 test('without a tunnel the answer says what to set', async () => {
   const { catalog } = createMesh()
   const [result] = await pingTargets({ target: 'edge-b', nodeName: 'edge-a', catalog, tunnel: undefined })

@@ -4,6 +4,7 @@ import { createServer, type Server } from 'node:net'
 export class AlreadyRunningError extends Error {
   override readonly name = 'AlreadyRunningError'
   readonly code = 'EDGEMESH_ALREADY_RUNNING'
+  readonly remedy = 'stop it first; "edgemesh status" shows its process'
 
   constructor(what: string, options?: ErrorOptions) {
     super(`Cannot start: another instance is running, it holds ${what}`, options)

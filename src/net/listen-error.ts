@@ -5,10 +5,13 @@ export class AddressInUseError extends Error {
   override readonly name = 'AddressInUseError'
   readonly code = 'EDGEMESH_ADDRESS_IN_USE'
   readonly port: number
+  readonly remedy: string
 
   constructor(where: string, port: number, options?: ErrorOptions) {
     super(`Cannot listen on ${where}: address is already in use`, options)
     this.port = port
+    const kind = where.startsWith('udp') ? 'u' : 't'
+    this.remedy = `find out who listens there: ss -ln${kind}p "sport = :${port}"`
   }
 }
 

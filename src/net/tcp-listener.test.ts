@@ -18,6 +18,7 @@ test('a taken address is its own class of error and names the place', async () =
     assert.ok(error instanceof AddressInUseError)
     assert.equal(error.port, first.port)
     assert.equal(error.message, `Cannot listen on tcp 127.0.0.1:${first.port}: address is already in use`)
+    assert.match(error.remedy, new RegExp(`ss -lntp "sport = :${first.port}"`))
     return true
   })
 })

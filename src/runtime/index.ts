@@ -9,7 +9,7 @@
 export * from './abortable.ts'
 export * from './backoff.ts'
 export * from './folder-watch.ts'
-export * from './make-folder.ts'
+export { FolderError, makeFolder } from './make-folder.ts'
 export * from './sharded-map.ts'
 export * from './sleep.ts'
 export * from './state-file.ts'

@@ -41,6 +41,7 @@ async function isFolder(path: string): Promise<boolean> {
 
 const reasons: Readonly<Record<string, string>> = {
   EACCES: 'permission denied',
+  EISDIR: 'a folder is in its place',
   EPERM: 'permission denied',
   ENOENT: 'nothing can be made there',
   ENOSPC: 'the disk is full',
@@ -48,7 +49,8 @@ const reasons: Readonly<Record<string, string>> = {
   EROFS: 'the disk is mounted read-only',
 }
 
-function reasonOf(error: unknown): string {
+/** Why something cannot be made on a disk, in words. */
+export function reasonOf(error: unknown): string {
   return reasons[codeOf(error)] ?? String(error)
 }
 

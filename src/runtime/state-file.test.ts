@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, wri
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
-import { readBytesIfExists, readFileIfExists, writeFileAtomically } from './state-file.ts'
+import { readBytesIfExists, readFileIfExists, type StateFileError, writeFileAtomically } from './state-file.ts'
 
 let folder = ''
 beforeEach(() => {
@@ -35,7 +35,11 @@ test('what a crash has left, or someone has put there, is neither kept nor follo
 test('a file that cannot take its place leaves the old state and nothing beside it', async () => {
   const path = join(folder, 'state')
   mkdirSync(join(path, 'in the way'), { recursive: true })
-  await assert.rejects(writeFileAtomically(path, 'one'), { code: 'EISDIR' })
+  await assert.rejects(writeFileAtomically(path, 'one'), (error: StateFileError) => {
+    assert.equal(error.message, `Cannot write ${path}: a folder is in its place`)
+    assert.match(error.remedy, /free space on the disk/)
+    return Object(error.cause).code === 'EISDIR'
+  })
   assert.deepEqual(readdirSync(folder), ['state'])
 })
 

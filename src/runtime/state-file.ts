@@ -1,7 +1,18 @@
 import { constants } from 'node:fs'
 import { open, readFile, rename, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { makeFolder } from './make-folder.ts'
+import { makeFolder, reasonOf } from './make-folder.ts'
+
+/** A file of the state cannot be written; the old content stays. */
+export class StateFileError extends Error {
+  override readonly name = 'StateFileError'
+  readonly code = 'EDGEMESH_STATE_FILE'
+  readonly remedy = 'free space on the disk, or name a folder on another one that this user may write to (stateDir)'
+
+  constructor(path: string, cause: unknown) {
+    super(`Cannot write ${path}: ${reasonOf(cause)}`, { cause })
+  }
+}
 
 /**
  * Replaces a file so that a reader, also one after a power cut, sees the old content or the new one and never a part.
@@ -20,7 +31,7 @@ export async function writeFileAtomically(path: string, content: string | Uint8A
   } catch (error) {
     // A part of a file would keep space that a full disk does not have.
     await unlink(temporary).catch(() => {})
-    throw error
+    throw new StateFileError(path, error)
   }
   await syncFolder(folder)
 }

@@ -130,7 +130,7 @@ test('a second agent on the node is refused and the first goes on', async (t) =>
   assert.equal(second.code, 69, second.stderr)
   assert.match(
     second.stderr,
-    /^edgemesh: Cannot start: another instance is running, it holds the lock "edgemesh-agent"$/m,
+    /^edgemesh: Cannot start: another instance is running, it holds the lock "edgemesh-agent"; stop it first; .*$/m,
   )
   assert.equal(first.exit, undefined)
   assert.equal(await bodyFrom(client, local), 'web-edge-a1')

@@ -82,6 +82,12 @@ export interface Host extends AsyncDisposable {
 export class TunnelListenError extends Error {
   override readonly name = 'TunnelListenError'
   readonly code = 'EDGEMESH_TUNNEL_LISTEN'
+  readonly remedy: string | undefined
+
+  constructor(message: string, options: ErrorOptions & { readonly remedy?: string }) {
+    super(message, options)
+    this.remedy = options.remedy
+  }
 }
 
 /** The library tags relays for reconnection, which the owner of the server connection does better. */
@@ -291,7 +297,11 @@ function listenFailureOf(error: unknown): TunnelListenError {
   const [, port, code] = /\/tcp\/(\d+): [^/]*?\b(EADDRINUSE|EADDRNOTAVAIL|EACCES)\b/.exec(String(error)) ?? []
   if (code === undefined) return new TunnelListenError('Cannot listen for the tunnel', { cause: error })
   const cause = listenErrorOf(Object.assign(new Error(code), { code }), 'tcp', '0.0.0.0', Number(port))
-  return new TunnelListenError(`Cannot listen on TCP port ${port} for the tunnel`, { cause })
+  const remedy = `find out who listens there (ss -lntp "sport = :${port}"), or set another modules.edgeTunnel.listenPort`
+  return new TunnelListenError(`Cannot listen on TCP port ${port} for the tunnel`, {
+    cause,
+    ...(code === 'EADDRINUSE' && { remedy }),
+  })
 }
 
 const maxParsedPeerIds = 10_000
