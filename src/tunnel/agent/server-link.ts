@@ -1,9 +1,9 @@
-import { type ByteStream, type HttpProxy, ProxyError } from '../../net/index.ts'
-import { describeError, type Logger } from '../../observability/index.ts'
+import type { ByteStream, HttpProxy } from '../../net/index.ts'
+import type { Logger } from '../../observability/index.ts'
 import { aborted, backoffDelayMs, TimeLimit } from '../../runtime/index.ts'
 import { DirectoryRefusedError, runDirectorySession } from '../directory/directory-session.ts'
 import { directoryProtocol } from '../directory/messages.ts'
-import { LinkEndedError, preSharedKeyRemedy } from '../host/handshake-watch.ts'
+import { LinkEndedError } from '../host/handshake-watch.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import { isHandshakeFailure } from '../host/private-network.ts'
@@ -11,6 +11,7 @@ import { type ServerAddress, socketAddressOf } from '../host/server-address.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import type { ServerStatus } from '../tunnel.ts'
 import type { OwnRecord } from './own-record.ts'
+import { explainFailure, ServerIdentityError } from './server-failure.ts'
 import { serverRetryPolicy } from './server-retry.ts'
 
 /** What a link to a server needs. */
@@ -33,12 +34,6 @@ export interface ServerLinkOptions {
   /** Called when the link is lost: what another address of the same server waits for. */
   readonly onLost: () => void
   readonly logger: Logger
-}
-
-/** The server at an address is not the one we know. */
-export class ServerIdentityError extends Error {
-  override readonly name = 'ServerIdentityError'
-  readonly code = 'EDGEMESH_SERVER_IDENTITY'
 }
 
 class SameServerError extends Error {
@@ -273,36 +268,19 @@ export class ServerLink {
   }
 
   #noteFailure(error: unknown): void {
-    this.#lastError = describeError(error)
-    if (error instanceof SameServerError) return
     this.#failedHandshakes = isHandshakeFailure(error) ? this.#failedHandshakes + 1 : 0
-    const { text, remedy, isLoud } = this.#explain(error)
+    const { hasPreSharedKey, logger } = this.#options
+    const place = { address: this.address, hasPreSharedKey, failedHandshakes: this.#failedHandshakes }
+    const { text, reason, remedy, isLoud } = explainFailure(error, place)
+    this.#lastError = reason
+    if (error instanceof SameServerError) return
     const now = performance.now()
-    const key = `${text}: ${this.#lastError}`
+    const key = `${text}: ${reason}`
     if (key === this.#lastLogged.text && now - this.#lastLogged.at < repeatLogMs) return
     this.#lastLogged = { text: key, at: now }
     const fields = { address: this.address.text, error, ...(remedy === undefined ? {} : { remedy }) }
-    if (isLoud) this.#options.logger.error(fields, text)
-    else this.#options.logger.warn(fields, text)
-  }
-
-  #explain(error: unknown): { readonly text: string; readonly remedy?: string; readonly isLoud?: boolean } {
-    if (error instanceof ServerIdentityError) {
-      const remedy =
-        this.address.peerId === undefined
-          ? `restore its identity.key, or if it has a new identity on purpose, run "edgemesh unpin ${this.address.text}"; else somebody poses as it`
-          : 'restore its identity.key, or correct /p2p/ in edgeTunnel.servers; else somebody poses as it'
-      return { text: 'server refused: it has another identity than before', remedy, isLoud: true }
-    }
-    if (error instanceof DirectoryRefusedError) {
-      return { text: 'the server refuses the record of this node', isLoud: true }
-    }
-    if (error instanceof ProxyError) return { text: 'server not connected', remedy: error.remedy }
-    // A server that is stopped in the middle of a handshake looks the same, once.
-    if (this.#options.hasPreSharedKey && this.#failedHandshakes > 1) {
-      return { text: 'server handshake failed: pre-shared key mismatch likely', remedy: preSharedKeyRemedy }
-    }
-    return { text: 'server not connected' }
+    if (isLoud) logger.error(fields, text)
+    else logger.warn(fields, text)
   }
 }
 
