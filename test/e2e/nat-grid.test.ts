@@ -55,7 +55,7 @@ function expectedPath(left: Kind, right: Kind): PathKind | 'either' {
   if (has('only-443', 'only-proxy')) return 'relayed'
   if (has('none')) return 'direct'
   if (has('randomising')) return 'relayed'
-  // The first dials must cross, or each closes the other's way for ten seconds; here they have some microseconds for it.
+  // The first dials must cross, or each closes the other's way; here they have microseconds for it, in far-nats milliseconds.
   if (left === 'resetting' && right === 'resetting') return 'either'
   // Without a NAT there is nothing to be punched but a firewall.
   return has('no-inbound') ? 'direct' : 'punched'

@@ -9,7 +9,7 @@ import {
 } from '../../net/index.ts'
 import { silentLogger } from '../../observability/index.ts'
 import { TaskGroup } from '../../runtime/index.ts'
-import { readBytes } from '../frames.ts'
+import { readBytes, readFrame, writeFrame } from '../frames.ts'
 import { AppearanceWatch } from './appearance.ts'
 import type { Appearance, Mapping } from './mapping.ts'
 import { MeetingPoint } from './meeting.ts'
@@ -238,7 +238,7 @@ interface Node extends AsyncDisposable {
   readonly puncher: Puncher
   readonly links: { path: string; side: 'client' | 'server'; kind: string; socket: TcpSocket }[]
   readonly linked: Promise<void>
-  meetPeer(other: Node): void
+  meetPeer(other: Pick<Node, 'onStream'>): void
   onStream(stream: ByteStream): void
   streams: number
   /** Peers that have traffic to this node. */
@@ -251,7 +251,7 @@ async function startNode(peerId: string, mapping: Mapping | Error): Promise<Node
   const wantedDirect: string[] = []
   const links: Node['links'] = []
   const { promise: linked, resolve } = Promise.withResolvers<void>()
-  let peer: Node | undefined
+  let peer: Pick<Node, 'onStream'> | undefined
   let handler: ((stream: ByteStream, from: never) => void) | undefined
   const add = (link: Node['links'][number]) => {
     links.push(link)
@@ -437,5 +437,114 @@ suite('punching', () => {
     a.puncher.want('b', 'datagram')
     await new Promise((resolve) => setImmediate(resolve))
     assert.equal(a.streams, 0)
+  })
+})
+
+/** A node as they were before further links, by the messages it says and takes: it knows no kinds, and has one port. */
+async function startOlderNode() {
+  const port = await openPort()
+  const meeting = new MeetingPoint(port)
+  const heard: unknown[] = []
+  const sockets: TcpSocket[] = []
+  const seen = { mapping: 'preserving', candidates: [port.address] }
+  const stopped = new AbortController()
+  const { signal } = stopped
+  const hear = async (stream: ByteStream, type?: string) => {
+    const message = Object(await readFrame(stream, 2048, signal))
+    heard.push(message)
+    if (type !== undefined) assert.equal(message.type, type)
+    return message
+  }
+  const say = (stream: ByteStream, message: object) => writeFrame(stream, message, signal)
+  const meetAt = async (secret: string, candidates: readonly SocketAddress[]) => {
+    sockets.push(await meet(meeting, secret, candidates))
+  }
+  const lead = async (stream: ByteStream) => {
+    await say(stream, { type: 'punch', token, seen })
+    const answer = await hear(stream)
+    await say(stream, { type: 'ping' })
+    await hear(stream, 'pong')
+    await say(stream, { type: 'go' })
+    await meetAt(token, answer.seen.candidates)
+  }
+  const follow = async (stream: ByteStream) => {
+    const offer = await hear(stream, 'punch')
+    assert.ok(['open', 'preserving', 'stable', 'unknown', 'randomising'].includes(offer.seen.mapping))
+    await say(stream, { seen })
+    await hear(stream, 'ping')
+    await say(stream, { type: 'pong' })
+    await hear(stream, 'go')
+    await meetAt(offer.token, offer.seen.candidates)
+  }
+  return {
+    heard,
+    sockets,
+    lead,
+    follow,
+    say,
+    hear,
+    async [Symbol.asyncDispose]() {
+      stopped.abort()
+      meeting[Symbol.dispose]()
+      await port[Symbol.asyncDispose]()
+      for (const socket of sockets) socket.destroy()
+    },
+  }
+}
+
+suite('a node that knows no further links', () => {
+  test('follows the first link and further ones, with the higher identity', async () => {
+    await using older = await startOlderNode()
+    await using newer = await startNode('a', 'preserving')
+    newer.meetPeer({ onStream: (stream) => void older.follow(stream) })
+    newer.puncher.want('b', 'shared')
+    await newer.linked
+    newer.puncher.want('b', 'bulk')
+    while (newer.links.length < 2 || older.sockets.length < 2) await new Promise((resolve) => setImmediate(resolve))
+    const [first, second] = older.sockets
+    assert.equal(second?.localPort, first?.localPort, 'it has one port')
+    assert.notEqual(second?.remotePort, first?.remotePort)
+  })
+
+  test('leads the first link for one that asks, with the lower identity', async () => {
+    await using older = await startOlderNode()
+    await using newer = await startNode('b', 'preserving')
+    const asked = new Promise<void>((resolve) => {
+      newer.meetPeer({ onStream: (stream) => void older.hear(stream, 'want').then(() => resolve()) })
+    })
+    newer.puncher.want('a', 'shared')
+    await asked
+    const [near, far] = createMemoryStreamPair()
+    newer.onStream(far)
+    await older.lead(near)
+    await newer.linked
+    assert.equal(newer.links[0]?.path, 'punched')
+  })
+
+  test('takes a wish for a further link for one that is fulfilled, and the first link stays', async () => {
+    await using older = await startOlderNode()
+    await using newer = await startNode('b', 'preserving')
+    const [near, far] = createMemoryStreamPair()
+    newer.onStream(far)
+    await older.lead(near)
+    await newer.linked
+    const asked = new Promise<void>((resolve) => {
+      newer.meetPeer({ onStream: (stream) => void older.hear(stream, 'want').then(() => resolve()) })
+    })
+    newer.puncher.want('a', 'datagram')
+    await asked
+    assert.deepEqual([newer.links.length, newer.links[0]?.socket.destroyed], [1, false])
+  })
+
+  test('has its wish without a kind taken for one for the first link', async () => {
+    await using older = await startOlderNode()
+    await using newer = await startNode('a', 'preserving')
+    newer.meetPeer({ onStream: (stream) => void older.follow(stream) })
+    const [near, far] = createMemoryStreamPair()
+    newer.onStream(far)
+    await older.say(near, { type: 'want' })
+    await newer.linked
+    assert.equal(newer.links[0]?.kind, 'shared')
+    while (older.sockets.length === 0) await new Promise((resolve) => setImmediate(resolve))
   })
 })
