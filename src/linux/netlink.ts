@@ -47,6 +47,15 @@ export async function openNetfilterSocket(): Promise<NetlinkRequests<NetlinkSock
   )
 }
 
+/** Asks about sockets. */
+export async function openDiagnosticsSocket(): Promise<NetlinkRequests<NetlinkSocket>> {
+  const { createNetlink, Protocol } = await loadNetlink()
+  return new SequentialRequests(
+    () => createNetlink(Protocol.SOCK_DIAG),
+    (socket) => socket,
+  )
+}
+
 class SequentialRequests<S> implements NetlinkRequests<S> {
   readonly #open: () => S
   readonly #netlinkOf: (socket: S) => NetlinkSocket

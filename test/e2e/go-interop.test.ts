@@ -15,13 +15,15 @@ import process from 'node:process'
 import { after, before, test } from 'node:test'
 import { createLab, type Lab, type LabProcess, startTestServer } from '../lab/index.ts'
 import type { GoPeerSettings } from './support/go-peer.ts'
-import { bodyFrom, eventually, fetchFrom, statusOf, writeService } from './support/site.ts'
+import { bodyFrom, eventually, fetchFrom, quickStatusOf, statusOf, writeService } from './support/site.ts'
 import { startSteadyFlow } from './support/steady-flow.ts'
 
 const script = join(import.meta.dirname, 'support', 'go-peer.ts')
+const upload = join(import.meta.dirname, 'support', 'upload.ts')
 const tunnelPort = 20_006
 const podPort = 8080
 const echoPort = 8082
+const uploadPort = 8083
 const clusterIPs = {
   'cloud-1': '10.96.0.1',
   'edge-a1': '10.96.0.2',
@@ -128,15 +130,52 @@ test('nodes that no multicast reaches find each other at the relay, and tell the
   }
 })
 
-test('a flow ends soon after the only relay has fallen silent, though nobody else is heard', async (t) => {
+async function connectedServers(): Promise<number> {
+  const servers = (await quickStatusOf(lab.node('edge-a1'))).tunnel?.servers ?? []
+  return servers.filter(({ connected }) => connected).length
+}
+
+test('a machine of the only relay that is gone counts as such within seconds; what it carries goes on if it comes back', async (t) => {
   const echo = lab.pod('web-edge-b1')
   await startTestServer(echo, 'echo', { port: echoPort })
   await writeService(lab, 'echo', '10.96.0.8', [{ node: 'edge-b1', host: echo, port: echoPort }])
   for (const other of ['cloud-2', 'edge-a2', 'edge-b3']) await processes.get(other)?.stop('SIGKILL')
+  await eventually(20_000, async () => assert.equal(await connectedServers(), 1))
+  await using flow = await startSteadyFlow(lab.node('edge-a1'), '10.96.0.8', 80)
+  await lab.cutWan('cloud-1')
+  const goneMs = await eventually(20_000, async () => assert.equal(await connectedServers(), 0))
+  t.diagnostic(`the relay counts as gone ${goneMs.toFixed(0)} ms after its machine was`)
+  const { code, ms } = await fetchFrom(lab.node('edge-a1'), `http://${clusterIPs['edge-b1']}/`)
+  assert.notEqual(code, 0)
+  t.diagnostic(`a new connection is refused after ${ms.toFixed(0)} ms`)
+  await lab.restoreWan('cloud-1')
+  await flow.carries(20_000)
   await eventually(20_000, async () => {
-    const servers = (await statusOf(lab.node('edge-a1'))).tunnel?.servers ?? []
-    assert.equal(servers.filter(({ connected }) => connected).length, 1)
+    assert.match(await bodyFrom(lab.node('edge-a1'), `http://${clusterIPs['edge-b1']}/`), /web-edge-b1/)
   })
+})
+
+test('a slow uplink that is full for longer than any silence may last is not taken for a relay that is gone', async (t) => {
+  const pod = lab.pod('web-edge-b1')
+  const bytes = 400_000
+  await pod.spawn([process.execPath, upload, 'serve', String(uploadPort), String(bytes)]).waitForLine(/^listening/)
+  await writeService(lab, 'upload', '10.96.0.10', [{ node: 'edge-b1', host: pod, port: uploadPort }])
+  const shape = async (action: 'add' | 'del', ...limit: string[]) => {
+    const { code, stderr } = await lab.router('a').exec(['tc', 'qdisc', action, 'dev', 'wan0', 'root', ...limit])
+    assert.equal(code, 0, stderr)
+  }
+  await shape('add', 'tbf', 'rate', '160kbit', 'burst', '16kb', 'latency', '30s')
+  const startedAt = performance.now()
+  const send = [process.execPath, upload, 'send', '10.96.0.10', '80', String(bytes)]
+  const { stdout } = await lab.node('edge-a1').exec(send, { timeoutMs: 90_000 })
+  const tookMs = performance.now() - startedAt
+  await shape('del')
+  assert.equal(stdout.trim(), 'all is there')
+  t.diagnostic(`the uplink was full for ${tookMs.toFixed(0)} ms`)
+  assert.ok(tookMs > 13_000, 'the uplink was not slow')
+})
+
+test('a flow ends soon after the only relay has fallen silent, though nobody else is heard', async (t) => {
   await using flow = await startSteadyFlow(lab.node('edge-a1'), '10.96.0.8', 80)
   processes.get('cloud-1')?.kill('SIGSTOP')
   const start = performance.now()

@@ -22,7 +22,7 @@ import {
   type Traffic,
   trafficOf,
 } from '../lab/index.ts'
-import { bodyFrom, eventually, quickStatusOf, writeService } from './support/site.ts'
+import { bodyFrom, eventually, quickStatusOf, streamFlowsOf, writeService } from './support/site.ts'
 
 const nats = {
   open: 'none',
@@ -153,6 +153,14 @@ test('each pair of networks finds the best path that can be', { timeout: 200_000
   assert.deepEqual(
     found,
     pairs.map(({ from, to, left, right }) => `${from} - ${to}: ${expectedPath(left, right)}`),
+  )
+})
+
+test('no flow began on a stream, whatever lies in between', async () => {
+  const counts = await Promise.all(lans.map(async ({ lan }) => `${lan}: ${await streamFlowsOf(lab.node(edgeOf(lan)))}`))
+  assert.deepEqual(
+    counts,
+    lans.map(({ lan }) => `${lan}: 0`),
   )
 })
 

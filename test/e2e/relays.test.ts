@@ -11,7 +11,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { createLab, type Host, type Lab, type LabProcess, startTestServer } from '../lab/index.ts'
-import { bodyFrom, eventually, fetchFrom, quickStatusOf, writeService } from './support/site.ts'
+import { bodyFrom, eventually, fetchFrom, quickStatusOf, streamFlowsOf, writeService } from './support/site.ts'
 import { startSteadyFlow } from './support/steady-flow.ts'
 
 type Change = (relay: 'relay' | 'relay-2') => void | Promise<void>
@@ -198,4 +198,8 @@ describe('change', () => {
     const ms = await eventually(60_000, async () => void (await requests(1)))
     t.diagnostic(`first answer ${ms.toFixed(0)} ms after the change`)
   })
+})
+
+test('no flow of all these began on a stream', async () => {
+  assert.equal(await streamFlowsOf(client), 0)
 })

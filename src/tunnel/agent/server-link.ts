@@ -5,7 +5,7 @@ import { DirectoryRefusedError, runDirectorySession } from '../directory/directo
 import { directoryProtocol } from '../directory/messages.ts'
 import { LinkEndedError } from '../host/handshake-watch.ts'
 import type { Host } from '../host/host.ts'
-import type { PeerConnection } from '../host/peer-connection.ts'
+import { isUnsupported, type PeerConnection } from '../host/peer-connection.ts'
 import { isHandshakeFailure } from '../host/private-network.ts'
 import { type ServerAddress, socketAddressOf } from '../host/server-address.ts'
 import type { RecordBook } from '../records/record-book.ts'
@@ -58,6 +58,7 @@ export class ServerLink {
   readonly #capped = new Map<string, string>()
   #peerId: string | undefined
   #isUp = false
+  #connection: PeerConnection | undefined
   #roundTripMs: number | undefined
   #lastError: string | undefined
   #refusal: string | undefined
@@ -78,7 +79,12 @@ export class ServerLink {
   }
 
   get isUp(): boolean {
-    return this.#isUp
+    return this.#isUp && !this.isDoubted
+  }
+
+  /** Nothing is heard of the server; the session with it goes on if it or our own line comes back. */
+  get isDoubted(): boolean {
+    return this.#isUp && this.#connection?.isDoubted === true
   }
 
   /** Of the last measurement; undefined while it is not connected. */
@@ -102,17 +108,18 @@ export class ServerLink {
   /** True when the server says that the node is connected to it, and so can be reached through its relay. */
   reaches(nodeName: string): boolean {
     if (this.refusalOf(nodeName) !== undefined) return false
-    return this.#isUp && (this.#options.isDirectoryOptional || this.#connected.has(nodeName))
+    return this.isUp && (this.#options.isDirectoryOptional || this.#connected.has(nodeName))
   }
 
   status(): ServerStatus {
-    const reserved = this.#isUp && this.#peerId !== undefined && this.#options.host.hasReservation(this.#peerId)
+    const lastError = this.isDoubted ? 'nothing is heard of it' : this.#lastError
+    const reserved = this.isUp && this.#peerId !== undefined && this.#options.host.hasReservation(this.#peerId)
     return {
       address: this.address.text,
-      connected: this.#isUp,
+      connected: this.isUp,
       reserved,
       ...(this.#roundTripMs === undefined ? {} : { roundTripMs: this.#roundTripMs }),
-      ...(this.#lastError === undefined ? {} : { lastError: this.#lastError }),
+      ...(lastError === undefined ? {} : { lastError }),
     }
   }
 
@@ -150,6 +157,7 @@ export class ServerLink {
     const { host, book, ownRecord, standing, onChange, onLost, onSeen, logger } = this.#options
     this.#assertFree()
     const connection = await this.#connect(signal)
+    this.#connection = connection
     const cut = () => connection.abort(new LinkEndedError('the link to the server ends'))
     signal.addEventListener('abort', cut, { once: true })
     const measuring = setInterval(() => void this.#measure(connection), measureMs)
@@ -215,8 +223,7 @@ export class ServerLink {
     try {
       return await openDirectory(connection, signal)
     } catch (error) {
-      const isUnknown = error instanceof Error && error.name === 'UnsupportedProtocolError'
-      if (isUnknown && this.#options.isDirectoryOptional) return undefined
+      if (isUnsupported(error) && this.#options.isDirectoryOptional) return undefined
       throw error
     }
   }

@@ -18,7 +18,6 @@ import type { RecordBook } from '../records/record-book.ts'
 import { acceptSplices } from '../relay/splice-client.ts'
 import type { News } from './news.ts'
 import type { OwnRecord } from './own-record.ts'
-import { RelayWatch } from './relay-watch.ts'
 import type { ServerLink } from './server-link.ts'
 import { createWayBack } from './way-back.ts'
 
@@ -71,19 +70,13 @@ export async function startLinks(options: LinksOptions): Promise<LinkTable> {
     },
     onChange: () => paths.changed(),
     onStranded: returnTo,
+    isDoubted: (link) => paths.isDoubted(link),
     resumeMs: options.resumeMs,
     logger,
     metrics,
   })
-  const connector = new LinkConnector({
-    host,
-    table,
-    tasks,
-    bestConnection: (peerId) => paths.bestConnectionTo(peerId),
-    pathOf: (connection) => paths.describe(connection),
-    pathFrom: (address) => paths.describeDirect(address),
-    logger,
-  })
+  const connector = createConnector(options, table)
+  followNews(options, connector)
   await connector.serve()
   await acceptSplices({
     host,
@@ -98,24 +91,35 @@ export async function startLinks(options: LinksOptions): Promise<LinkTable> {
       connector.want(peerId, 'shared')
       puncher?.want(peerId, 'shared')
     },
-    attemptSettled: (peerId, signal) => connector.attemptSettled(peerId, signal),
+    hopeMs: (peerId) => connector.hopeMs(peerId),
+    another: (peerId, relayPeerId) => connector.another(peerId, relayPeerId),
     lastErrorOf: (peerId) => puncher?.lastErrorOf(peerId),
   })
-  watchRelays(options, table)
   observe(table, metrics)
   return table
 }
 
-function watchRelays({ host, paths, tasks, links, logger }: LinksOptions, table: LinkTable): void {
-  const watch = new RelayWatch({
+function createConnector({ host, paths, tasks, logger }: LinksOptions, table: LinkTable): LinkConnector {
+  return new LinkConnector({
     host,
-    links: () => [...table.all].flatMap((peer) => [...peer.links]),
-    isRelay: (peerId) => links.some((server) => server.peerId === peerId),
-    relayOf: (link) => paths.relayOf(link),
+    table,
     tasks,
+    bestConnection: (peerId) => paths.bestConnectionTo(peerId),
+    relaysTo: (peerId) => paths.relaysTo(peerId),
+    pathOf: (connection) => paths.describe(connection),
+    pathFrom: (address) => paths.describeDirect(address),
+    onSettled: () => paths.changed(),
     logger,
   })
-  tasks.signal.addEventListener('abort', () => watch[Symbol.dispose](), { once: true })
+}
+
+/** A peer that was met again, or is connected, may have a link as well. */
+function followNews({ host, book, news, tasks }: LinksOptions, connector: LinkConnector): void {
+  news.onPeers((names) => {
+    for (const { peerId } of names.flatMap((name) => book.recordOf(name)?.record ?? [])) connector.retry(peerId)
+  })
+  const connections = host.onConnection((event, { peerId }) => event === 'open' && connector.retry(peerId))
+  tasks.signal.addEventListener('abort', () => connections[Symbol.dispose](), { once: true })
 }
 
 async function startPuncher(

@@ -14,7 +14,7 @@ import type { PortMapper } from '../nat/port-mapper.ts'
 import { announcedAddressesOf, ownMultiaddressesOf } from '../paths/announced-addresses.ts'
 import { DirectConnector } from '../paths/direct-connector.ts'
 import { type PathPolicy, pathPolicyOf } from '../paths/path-policy.ts'
-import { PeerPaths } from '../paths/peer-paths.ts'
+import { PeerPaths, type PeerPathsOptions } from '../paths/peer-paths.ts'
 import { admissionRulesOf, mayRelayOf } from '../records/admission.ts'
 import { RecordBook } from '../records/record-book.ts'
 import { createSpliceBook } from '../relay/serve-relay.ts'
@@ -30,6 +30,7 @@ import { OwnRelay } from './own-relay.ts'
 import { startPortMapping } from './port-mapping.ts'
 import { proxyChoiceOf } from './proxy-choice.ts'
 import { isRelayNode, type MeshServers, relaysWithoutAddress, serverEntriesOf } from './relay-nodes.ts'
+import { RelayWatch } from './relay-watch.ts'
 import type { ServerLink } from './server-link.ts'
 import { ServerLinks } from './server-links.ts'
 import { connectedServers, startLinks } from './start-links.ts'
@@ -79,6 +80,7 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
     const linked = { acceptor, ownRecord, interfaceAddresses, resumeMs, mapped, wantDirect, logger, metrics }
     table = starting.use(await startLinks({ ...parts, ...linked }))
   }
+  starting.use(watchRelays(parts, table))
   starting.use(host.onConnection(() => paths.changed()))
   starting.use(
     book.onAccepted(({ name }) => {
@@ -100,6 +102,31 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   options.logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'tunnel listens')
   observe(parts)
   return tunnelOf({ ...parts, mapper }, reload, starting.move())
+}
+
+/** Also where there are no links: flows over streams depend on relays all the more. */
+function watchRelays({ options, host, paths, tasks, links }: Parts, table: LinkTable | undefined): Disposable {
+  const { logger } = options
+  const watching = new DisposableStack()
+  watching.use(
+    new RelayWatch({
+      host,
+      links: () => [...(table?.all ?? [])].flatMap((peer) => [...peer.links]),
+      isRelay: (peerId) => links.some((server) => server.peerId === peerId),
+      relayOf: (link) => paths.relayOf(link),
+      tasks,
+      logger,
+    }),
+  )
+  watching.use(
+    host.onDoubt(({ peerId, isDoubted }) => {
+      const path = paths.describeRelayed(peerId)
+      if (isDoubted) logger.warn({ path }, 'nothing is heard of the relay: new flows do without it, open ones wait')
+      else logger.info({ path }, 'the relay is heard again')
+      paths.changed()
+    }),
+  )
+  return watching
 }
 
 async function setMembership(
@@ -173,7 +200,7 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
   const met = { ownName: derivedNameOf({ nodeName, role }), host, tasks, interfaceAddresses, logger }
   const goPeers = rendezvous === undefined ? undefined : new GoPeers(met)
   const policy = pathPolicyOf(config.paths)
-  const paths = new PeerPaths({
+  const paths = createPaths(options, {
     host,
     book,
     links,
@@ -182,7 +209,6 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
     strangers: goPeers,
     interfaceAddresses,
     logger,
-    patienceMs,
   })
   const news = new News()
   news.onPeers((names) => direct.retry(names))
@@ -191,6 +217,11 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
   const peers = { direct, paths, policy, goPeers }
   const flows = { inbound, outbound }
   return { options, membership, book, host, tasks, links, ownRelay, ...peers, ...flows, news }
+}
+
+function createPaths({ metrics }: TunnelOptions, parts: Omit<PeerPathsOptions, 'patienceMs' | 'onStream'>): PeerPaths {
+  const overStreams = metrics.counter('tunnel_stream_flows_total', 'Flows opened over libp2p streams', ['peers'])
+  return new PeerPaths({ ...parts, patienceMs, onStream: (peers) => overStreams.add(1, { peers }) })
 }
 
 /** Also where derived identities let nodes find each other by mDNS: that tells no names that are signed. */

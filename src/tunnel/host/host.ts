@@ -2,6 +2,7 @@ import type { CircuitRelayService } from '@libp2p/circuit-relay-v2'
 import type { Connection, Libp2p, PeerId, PeerInfo } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
+import { openTcpInspector } from '../../linux/index.ts'
 import {
   type ByteStream,
   connectTcp,
@@ -65,6 +66,8 @@ export interface Host extends AsyncDisposable {
   connections(): readonly PeerConnection[]
   /** Calls back with each connection that is given up because nothing was heard on it, until disposed. */
   onSilent(listener: (connection: PeerConnection) => void): Disposable
+  /** Calls back with each connection to a relay that becomes doubted, and again when it no longer is, until disposed. */
+  onDoubt(listener: (connection: PeerConnection) => void): Disposable
   /** Calls back until disposed. */
   onConnection(listener: ConnectionListener): Disposable
   /** Calls back with each peer found in the LAN, again and again while it is there, until disposed. */
@@ -111,6 +114,7 @@ type SilenceListeners = Set<(connection: PeerConnection) => void>
 interface WatchParts {
   readonly relays: ReadonlySet<string>
   readonly silent: SilenceListeners
+  readonly doubt: SilenceListeners
   readonly peerIdOf: (text: string) => PeerId
   readonly proxied: ProxiedAddresses
 }
@@ -123,6 +127,7 @@ function hostOf(created: CreatedNode, { isRelay, port, keyRing }: NodeOptions): 
   const peerIdOf = createPeerIdParser()
   node.addEventListener('peer:disconnect', ({ detail }) => dropReservation(relay, detail))
   const silent: SilenceListeners = new Set()
+  const doubt: SilenceListeners = new Set()
   const listening = () => internals.transportManager.getAddrs().map(String)
   return {
     peerId: node.peerId.toString(),
@@ -137,9 +142,8 @@ function hostOf(created: CreatedNode, { isRelay, port, keyRing }: NodeOptions): 
     async listen() {
       try {
         await node.start()
-        watching.use(
-          watchConnections(created, isRelay ? serverSilence : agentSilence, { relays, silent, peerIdOf, proxied }),
-        )
+        const parts = { relays, silent, doubt, peerIdOf, proxied }
+        watching.use(watchConnections(created, isRelay ? serverSilence : agentSilence, parts))
       } catch (error) {
         throw listenFailureOf(error)
       }
@@ -155,10 +159,8 @@ function hostOf(created: CreatedNode, { isRelay, port, keyRing }: NodeOptions): 
     isProxied: (connection) => proxyOf(connection, proxied) !== undefined,
     connectionsTo: (peerId) => openConnections(node, peerIdOf(peerId)),
     connections: () => openConnections(node),
-    onSilent(listener) {
-      silent.add(listener)
-      return { [Symbol.dispose]: () => void silent.delete(listener) }
-    },
+    onSilent: (listener) => listenIn(silent, listener),
+    onDoubt: (listener) => listenIn(doubt, listener),
     onConnection: (listener) => onConnection(created, listener),
     onFound: (listener) => onFound(node, listener),
     async reserve(relayPeerId) {
@@ -176,6 +178,11 @@ function hostOf(created: CreatedNode, { isRelay, port, keyRing }: NodeOptions): 
   }
 }
 
+function listenIn<T>(listeners: Set<T>, listener: T): Disposable {
+  listeners.add(listener)
+  return { [Symbol.dispose]: () => void listeners.delete(listener) }
+}
+
 async function handle(node: Libp2p, { protocol, maxStreams, onStream }: ProtocolHandler): Promise<void> {
   await node.handle(
     protocol,
@@ -190,16 +197,24 @@ async function handle(node: Libp2p, { protocol, maxStreams, onStream }: Protocol
 function watchConnections(
   { node, relay }: CreatedNode,
   policy: SilencePolicy,
-  { relays, silent, peerIdOf, proxied }: WatchParts,
+  { relays, silent, doubt, peerIdOf, proxied }: WatchParts,
 ): Disposable {
   const connections = () => openConnections(node)
-  const onSilent = (connection: PeerConnection) => {
-    for (const listener of silent) listener(connection)
+  const tell = (listeners: SilenceListeners) => (connection: PeerConnection) => {
+    for (const listener of listeners) listener(connection)
   }
   const servedOrIdle = (peer: PeerId) => (relay.reservations.has(peer) ? 'served' : 'idle')
   const restingUseOf = (peerId: string) => (relays.has(peerId) ? 'kept' : servedOrIdle(peerIdOf(peerId)))
   const isReachable = (connection: PeerConnection, signal: AbortSignal) => knock(connection, proxied, signal)
-  return watchSilence({ policy, connections, restingUseOf, isReachable, onSilent })
+  return watchSilence({
+    policy,
+    connections,
+    restingUseOf,
+    isReachable,
+    inspect: openTcpInspector,
+    onSilent: tell(silent),
+    onDoubt: tell(doubt),
+  })
 }
 
 /** Whether a machine takes connections, or refuses them, where we have dialled this one. */

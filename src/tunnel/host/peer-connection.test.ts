@@ -52,6 +52,18 @@ test('what comes over links that the peer joins is noted, the latest', () => {
   assert.equal(peer.joinedHeardMs, 20)
 })
 
+test('a connection is doubted until something comes from the peer, or over what it joins', () => {
+  const { connection, peer } = createSilentConnection()
+  assert.equal(peer.isDoubted, false)
+  peer.noteDoubted()
+  assert.equal(peer.isDoubted, true)
+  connection.maConn.dispatchEvent(new Event('message'))
+  assert.equal(peer.isDoubted, false)
+  peer.noteDoubted()
+  peer.noteJoinedHeard(performance.now() + 1)
+  assert.equal(peer.isDoubted, false)
+})
+
 test('a connection says through whom it runs, and since when it waits for an answer', () => {
   const { connection, peer } = createSilentConnection()
   assert.equal(peer.relayPeerId, 'relay')

@@ -1,5 +1,6 @@
 import type { Connection, Stream } from '@libp2p/interface'
-import type { ByteStream } from '../../net/index.ts'
+import type { TcpEnds } from '../../linux/index.ts'
+import type { ByteStream, TcpSocket } from '../../net/index.ts'
 import { abortable } from '../../runtime/index.ts'
 import { directoryProtocol } from '../directory/messages.ts'
 import { StreamDuplex } from './stream-duplex.ts'
@@ -22,6 +23,8 @@ export interface PeerConnection {
   readonly isOutbound: boolean
   /** The address of this node that it was made from or to; undefined when it runs through another connection. */
   readonly localAddress: string | undefined
+  /** Where the bytes go; undefined when it runs through another connection, or not over IPv4. */
+  readonly tcpEnds: TcpEnds | undefined
   /** When something came from the peer for the last time, as `performance.now()` tells it. */
   readonly lastHeardMs: number
   /** Since when we wait for anything to come from the peer; earlier than `lastHeardMs` when we do not. */
@@ -30,6 +33,10 @@ export interface PeerConnection {
   readonly isBusy: boolean
   /** When something came over what the peer joins for others on connections of its own, as `performance.now()` tells it. */
   readonly joinedHeardMs: number
+  /** The peer or our own line is away: nothing new is to begin on it before something comes. */
+  readonly isDoubted: boolean
+  /** Makes it doubted until something comes. */
+  noteDoubted(): void
   /** Notes that something that runs through the peer waits for an answer, since then. */
   noteAsked(sinceMs: number): void
   /** Notes that something came over what the peer joins: it lives, however long its own answers wait in a full line. */
@@ -44,6 +51,11 @@ export interface PeerConnection {
   abort(reason: Error): void
   /** Why this node has ended the connection; absent while it has not. */
   readonly endedFor?: Error | undefined
+}
+
+/** The peer has answered that it does not speak the protocol of the stream that was asked for. */
+export function isUnsupported(error: unknown): boolean {
+  return error instanceof Error && error.name === 'UnsupportedProtocolError'
 }
 
 /** A connection of the library, for the host alone. */
@@ -66,10 +78,10 @@ export function peerConnectionOf(connection: Connection): HostConnection {
 }
 
 function createPeerConnection(connection: Connection): HostConnection {
-  const address = connection.remoteAddr.toString()
   let lastHeardMs = performance.now()
   let askedSinceMs = 0
   let joinedHeardMs = 0
+  let doubtedMs = 0
   let endedFor: Error | undefined
   const open = new Set<ByteStream>()
   const noteAsked = (sinceMs: number) => {
@@ -86,12 +98,7 @@ function createPeerConnection(connection: Connection): HostConnection {
     lastHeardMs = performance.now()
   })
   return {
-    id: connection.id,
-    peerId: connection.remotePeer.toString(),
-    address,
-    relayPeerId: /\/p2p\/([^/]+)\/p2p-circuit/.exec(address)?.[1],
-    isOutbound: connection.direction === 'outbound',
-    localAddress: localAddressOf(connection),
+    ...endsOf(connection),
     get isOpen() {
       return connection.status === 'open'
     },
@@ -110,6 +117,12 @@ function createPeerConnection(connection: Connection): HostConnection {
     get isBusy() {
       return open.size > 0
     },
+    get isDoubted() {
+      return doubtedMs > Math.max(lastHeardMs, joinedHeardMs)
+    },
+    noteDoubted() {
+      doubtedMs = performance.now()
+    },
     carry,
     noteAsked,
     async openStream(protocols, signal) {
@@ -126,6 +139,20 @@ function createPeerConnection(connection: Connection): HostConnection {
     get endedFor() {
       return endedFor
     },
+  }
+}
+
+/** What never changes. */
+function endsOf(connection: Connection) {
+  const address = connection.remoteAddr.toString()
+  return {
+    id: connection.id,
+    peerId: connection.remotePeer.toString(),
+    address,
+    relayPeerId: /\/p2p\/([^/]+)\/p2p-circuit/.exec(address)?.[1],
+    isOutbound: connection.direction === 'outbound',
+    localAddress: localAddressOf(connection),
+    tcpEnds: tcpEndsOf(connection),
   }
 }
 
@@ -174,10 +201,19 @@ function isPinging(muxer: unknown): muxer is { ping(): Promise<number> } {
   return typeof Reflect.get(Object(muxer), 'ping') === 'function'
 }
 
-/** The library shows no socket; the one below is pinned by its exact version and a test. */
 function localAddressOf(connection: Connection): string | undefined {
-  const address: unknown = Reflect.get(Object(Reflect.get(wireOf(connection), 'socket')), 'localAddress')
-  return typeof address === 'string' ? address : undefined
+  return socketOf(connection).localAddress
+}
+
+function tcpEndsOf(connection: Connection): TcpEnds | undefined {
+  const { localAddress, localPort, remoteAddress, remotePort, remoteFamily } = socketOf(connection)
+  if (!(localAddress && localPort && remoteAddress && remotePort) || remoteFamily !== 'IPv4') return undefined
+  return { local: { address: localAddress, port: localPort }, remote: { address: remoteAddress, port: remotePort } }
+}
+
+/** The library shows no socket; the one below is pinned by its exact version and a test. */
+function socketOf(connection: Connection): Partial<TcpSocket> {
+  return Object(Reflect.get(wireOf(connection), 'socket'))
 }
 
 /** What the connection's bytes come from; not in the library's types, pinned by its exact version. */

@@ -7,6 +7,7 @@ import { agentSilence, type SilenceWatchOptions, serverSilence, watchSilence } f
 class PlayedConnection implements PeerConnection {
   readonly id = '1'
   readonly localAddress = undefined
+  readonly tcpEnds: PeerConnection['tcpEnds']
   readonly peerId: string
   readonly address = '/ip4/192.0.2.1/tcp/1'
   readonly relayPeerId: string | undefined
@@ -23,6 +24,8 @@ class PlayedConnection implements PeerConnection {
   constructor(peerId = 'peer', relayPeerId?: string) {
     this.peerId = peerId
     this.relayPeerId = relayPeerId
+    const [local, remote] = [40_000, 20_004].map((port) => ({ address: '192.0.2.1', port }))
+    this.tcpEnds = relayPeerId === undefined && local && remote ? { local, remote } : undefined
   }
 
   whenClosed(): Promise<void> {
@@ -47,6 +50,15 @@ class PlayedConnection implements PeerConnection {
   }
 
   joinedHeardMs = 0
+  #doubtedMs = 0
+
+  get isDoubted(): boolean {
+    return this.#doubtedMs > Math.max(this.lastHeardMs, this.joinedHeardMs)
+  }
+
+  noteDoubted(): void {
+    this.#doubtedMs = this.clock()
+  }
 
   noteJoinedHeard(): void {
     assert.fail('a watch hears of links from others')
@@ -67,14 +79,18 @@ function watch(
   connections: readonly PlayedConnection[],
   policy = agentSilence,
   isReachable?: SilenceWatchOptions['isReachable'],
+  inspect?: SilenceWatchOptions['inspect'],
 ) {
   t.mock.timers.enable({ apis: ['setInterval', 'setTimeout'] })
   let nowMs = 100_000
   for (const connection of connections) connection.clock = () => nowMs
   const silent: string[] = []
+  const doubts: string[] = []
   const watching = watchSilence({
     policy,
+    onDoubt: ({ peerId, isDoubted }) => void doubts.push(`${peerId} ${isDoubted ? 'is doubted' : 'is heard again'}`),
     ...(isReachable !== undefined && { isReachable }),
+    ...(inspect !== undefined && { inspect }),
     onSilent: ({ peerId }) => void silent.push(peerId),
     connections: () => connections.filter(({ aborted }) => aborted === ''),
     restingUseOf: (peerId) => (peerId === 'relay' ? 'kept' : peerId === 'client' ? 'served' : 'idle'),
@@ -84,6 +100,7 @@ function watch(
   return {
     watching,
     silent,
+    doubts,
     jump(ms: number) {
       nowMs += ms
     },
@@ -286,17 +303,33 @@ suite('a single relay with flows that says nothing', () => {
     assert.deepEqual([silent, relay.aborted], [['relay'], 'nothing was heard for 5 s'])
   })
 
+  const noAnswer: SilenceWatchOptions['isReachable'] = (_connection, signal) =>
+    new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+
   test('keeps its flows for 12 s when that is not answered either: our own line may be away', async (t) => {
     let knocks = 0
-    const { relay, pass } = silentRelay(t, (_connection, signal) => {
+    const { relay, pass } = silentRelay(t, (connection, signal) => {
       knocks += 1
-      return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+      return noAnswer(connection, signal)
     })
     await pass(11.5)
     assert.equal(relay.aborted, '')
     assert.ok(knocks >= 4 && knocks <= 8, `${knocks} knocks`)
     await pass(0.5)
     assert.equal(relay.aborted, 'nothing was heard for 12 s')
+  })
+
+  test('is doubted within 5 s then, so that nothing new begins on it, until it is heard', async (t) => {
+    const { relay, pass, doubts } = silentRelay(t, noAnswer)
+    await pass(4)
+    assert.deepEqual(doubts, [])
+    await pass(1)
+    assert.deepEqual([doubts, relay.aborted], [['relay is doubted'], ''])
+    await pass(3)
+    assert.equal(doubts.length, 1, 'that is told once')
+    relay.lastHeardMs = 108_000
+    await pass(0.5)
+    assert.deepEqual([doubts[1], relay.isDoubted, relay.aborted], ['relay is heard again', false, ''])
   })
 
   test('keeps its flows when our own line was away: what is old is heard a moment after what is new', async (t) => {
@@ -311,11 +344,38 @@ suite('a single relay with flows that says nothing', () => {
   })
 
   test('keeps its flows while links that it joins are heard: its answers wait in a line that is full', async (t) => {
-    const { relay, pass } = silentRelay(t, () => Promise.resolve(true))
+    const { relay, pass, doubts } = silentRelay(t, () => Promise.resolve(true))
     await pass(11.5, (nowMs) => {
       relay.joinedHeardMs = nowMs - 1000
     })
-    assert.equal(relay.aborted, '')
+    assert.deepEqual([relay.aborted, doubts], ['', []])
+  })
+
+  test('is given up, or doubted, when links that it joins were heard for the last time just before', async (t) => {
+    const given = silentRelay(t, () => Promise.resolve(true))
+    given.relay.joinedHeardMs = 100_500
+    await given.pass(5)
+    assert.match(given.relay.aborted, /^nothing was heard/)
+  })
+
+  test('keeps them, and is not doubted, while its machine takes what waits in a full line', async (t) => {
+    const relay = new PlayedConnection('relay')
+    const flows = new PlayedConnection('peer', 'relay')
+    flows.isBusy = true
+    flows.askedSinceMs = 100_100
+    let acknowledgedBytes = 0
+    let isFull = true
+    const progressOf = async () => {
+      if (isFull) acknowledgedBytes += 8000
+      return { acknowledgedBytes, waitingBytes: 500_000 }
+    }
+    const inspect = async () => ({ progressOf, [Symbol.dispose]() {} })
+    const { pass, doubts } = watch(t, [relay, flows], agentSilence, () => Promise.resolve(true), inspect)
+    await pass(60)
+    assert.deepEqual([relay.aborted, flows.aborted, doubts], ['', '', []])
+    isFull = false
+    await pass(5)
+    assert.match(relay.aborted, /^nothing was heard/, 'unless nothing is taken any more')
   })
 
   test('keeps them when it speaks again', async (t) => {

@@ -1,4 +1,6 @@
+import type { TcpInspector } from '../../linux/index.ts'
 import { TimeLimit } from '../../runtime/index.ts'
+import { FullLines } from './full-lines.ts'
 import type { PeerConnection } from './peer-connection.ts'
 
 /** How long a connection may be silent. */
@@ -58,8 +60,12 @@ export interface SilenceWatchOptions {
   readonly restingUseOf: (peerId: string) => 'idle' | 'kept' | 'served'
   /** Whether the peer's machine takes a new connection on the same way; rejects when nothing tells. */
   isReachable?(connection: PeerConnection, signal: AbortSignal): Promise<boolean>
+  /** Tells what became of what was sent; default: nothing does. */
+  readonly inspect?: () => Promise<TcpInspector>
   /** Told of each connection that is given up. */
   readonly onSilent?: (connection: PeerConnection) => void
+  /** Told of each relay that would be given up were it clear that it is not our own line, and when it is heard again. */
+  readonly onDoubt?: (connection: PeerConnection) => void
   /** Time that never jumps; default `performance.now`. */
   readonly nowMs?: () => number
 }
@@ -77,6 +83,9 @@ const catchUpMs = 3000
 const awayMs = 2500
 const othersCatchUpMs = 2000
 
+/** A relay lives that has passed something on within this time: links that take bytes say so every few seconds. */
+const joinedAliveMs = 4500
+
 /** Who is heard this long after a relay was asked in vain shows that the line is there. */
 const elsewhereMs = 1000
 
@@ -87,14 +96,16 @@ const elsewhereMs = 1000
 export function watchSilence(options: SilenceWatchOptions): Disposable {
   const { policy, connections, nowMs = () => performance.now() } = options
   const probing = new WeakSet<PeerConnection>()
-  const knocking = new WeakSet<PeerConnection>()
-  const answeredMs = new WeakMap<PeerConnection, number>()
+  const door = new Door(options.isReachable, nowMs)
+  const doubts = new Doubts(options.onDoubt)
   // What comes over links that the relay joins shows a relay that lives, behind a line that is full.
+  const isAlive = (connection: PeerConnection) => nowMs() - connection.joinedHeardMs < joinedAliveMs
   const isLineThere = (connection: PeerConnection, askedMs: number) => {
-    const sinceMs = answeredMs.get(connection) ?? 0
-    return sinceMs > askedMs && nowMs() - sinceMs >= catchUpMs && connection.joinedHeardMs <= askedMs
+    const sinceMs = door.answeredMs(connection)
+    return sinceMs > askedMs && nowMs() - sinceMs >= catchUpMs && !isAlive(connection)
   }
   const hearing = createHearing(nowMs)
+  const fullLines = new FullLines(options.inspect, nowMs)
   let lastTickMs = nowMs()
   let awakeSinceMs = lastTickMs
   const timer = setInterval(() => {
@@ -106,8 +117,12 @@ export function watchSilence(options: SilenceWatchOptions): Disposable {
     const relayed = relayedOf(all)
     for (const connection of all) hearing.note(connection, now)
     for (const connection of all) look(connection, { all, relayed }, now)
+    doubts.look()
   }, tickMs)
-  return { [Symbol.dispose]: () => clearInterval(timer) }
+  const running = new DisposableStack()
+  running.use(fullLines)
+  running.defer(() => clearInterval(timer))
+  return running
 
   function look(connection: PeerConnection, others: Others, now: number): void {
     const {
@@ -116,32 +131,79 @@ export function watchSilence(options: SilenceWatchOptions): Disposable {
       doubtedSinceMs = now,
     } = useOf(connection, others, { ...options, isLineThere, isOtherHeard: hearing.isOtherHeard })
     const { probeAfterMs = Number.POSITIVE_INFINITY, limitMs } = policy[use]
-    const silentMs = now - Math.max(sinceMs, awakeSinceMs)
+    const excusedMs = Math.max(awakeSinceMs, fullLines.takenMs(connection))
+    const silentMs = now - Math.max(sinceMs, excusedMs)
     if (silentMs >= limitMs) {
       connection.abort(new Error(`nothing was heard for ${Math.round((now - connection.lastHeardMs) / 1000)} s`))
       options.onSilent?.(connection)
       return
     }
+    if (now - sinceMs >= probeAfterMs || now - doubtedSinceMs >= knockAfterMs) fullLines.look(connection)
     if (silentMs >= probeAfterMs) probe(connection, limitMs)
-    if (now - Math.max(doubtedSinceMs, awakeSinceMs) >= knockAfterMs) knock(connection)
-  }
-
-  /** A machine that answers while its relay does not shows that it is the relay that is silent, not our own line. */
-  function knock(connection: PeerConnection): void {
-    if (options.isReachable === undefined || knocking.has(connection)) return
-    // Once it was answered, what counts is how long the silence goes on.
-    if ((answeredMs.get(connection) ?? 0) > connection.lastHeardMs) return
-    knocking.add(connection)
-    void isAnswered(options.isReachable, connection).then((isThere) => {
-      knocking.delete(connection)
-      if (isThere) answeredMs.set(connection, nowMs())
-    })
+    const doubtMs = now - Math.max(doubtedSinceMs, excusedMs)
+    if (doubtMs >= knockAfterMs) door.knock(connection)
+    if (doubtMs >= policy.relaying.limitMs && !isAlive(connection)) doubts.add(connection)
   }
 
   function probe(connection: PeerConnection, limitMs: number): void {
     if (probing.has(connection)) return
     probing.add(connection)
     void ask(connection, limitMs).finally(() => probing.delete(connection))
+  }
+}
+
+/** A machine that answers while its relay does not shows that it is the relay that is silent, not our own line. */
+class Door {
+  readonly #isReachable: SilenceWatchOptions['isReachable']
+  readonly #nowMs: () => number
+  readonly #knocking = new WeakSet<PeerConnection>()
+  readonly #answeredMs = new WeakMap<PeerConnection, number>()
+
+  constructor(isReachable: SilenceWatchOptions['isReachable'], nowMs: () => number) {
+    this.#isReachable = isReachable
+    this.#nowMs = nowMs
+  }
+
+  /** When the machine has last answered; 0 if it has not. */
+  answeredMs(connection: PeerConnection): number {
+    return this.#answeredMs.get(connection) ?? 0
+  }
+
+  knock(connection: PeerConnection): void {
+    if (this.#isReachable === undefined || this.#knocking.has(connection)) return
+    // Once it was answered, what counts is how long the silence goes on.
+    if (this.answeredMs(connection) > connection.lastHeardMs) return
+    this.#knocking.add(connection)
+    void isAnswered(this.#isReachable, connection).then((isThere) => {
+      this.#knocking.delete(connection)
+      if (isThere) this.#answeredMs.set(connection, this.#nowMs())
+    })
+  }
+}
+
+/** Relays of which nothing is heard, until something is. */
+class Doubts {
+  readonly #tell: (connection: PeerConnection) => void
+  readonly #doubted = new Set<PeerConnection>()
+
+  constructor(tell: (connection: PeerConnection) => void = () => {}) {
+    this.#tell = tell
+  }
+
+  add(connection: PeerConnection): void {
+    if (connection.isDoubted) return
+    connection.noteDoubted()
+    this.#doubted.add(connection)
+    this.#tell(connection)
+  }
+
+  /** Tells of those that are heard again. */
+  look(): void {
+    for (const connection of this.#doubted) {
+      if (connection.isDoubted && connection.isOpen) continue
+      this.#doubted.delete(connection)
+      if (connection.isOpen) this.#tell(connection)
+    }
   }
 }
 

@@ -11,3 +11,13 @@ export function createLinkCarrier(peer: PeerLinks, { path }: Link): Carrier {
     openDatagrams: (request, signal) => peer.openDatagrams(request, signal),
   }
 }
+
+/** A carrier over this link alone, for what has met with silence on others. */
+export function createCarrierOver(peer: PeerLinks, link: Link): Carrier {
+  return {
+    peerId: peer.peerId,
+    path: link.path,
+    open: (request, signal) => peer.open(request, signal, link),
+    openDatagrams: (request, signal) => peer.openDatagrams(request, signal, link),
+  }
+}

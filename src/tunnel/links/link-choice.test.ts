@@ -30,6 +30,16 @@ test('links that end, or that one side wants to close, get no new flows', () => 
   assert.equal(bestLink([closed, retiring], isRetiring), undefined)
 })
 
+test('a link in doubt is the last choice, before none at all', () => {
+  const direct = linkOf('shared', { isDirect: true })
+  const relayed = linkOf('shared', { flows: 3 })
+  const other = linkOf('shared', { flows: 1 })
+  const isDoubted = (link: ChosenLink) => link === direct || link === other
+  assert.equal(bestLink([direct, other, relayed], never, isDoubted), relayed)
+  assert.equal(bestLink([other, direct], never, isDoubted), direct)
+  assert.equal(bestLink([], never, isDoubted), undefined)
+})
+
 test('datagrams take their own link, and none rather than a relayed one while others go directly', () => {
   const relayed = linkOf('datagram')
   const direct = linkOf('datagram', { isDirect: true })

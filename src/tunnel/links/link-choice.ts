@@ -14,17 +14,29 @@ export function usableLinks<T extends ChosenLink>(
   return usable.sort((left, right) => Number(right.isDirect) - Number(left.isDirect) || left.flows - right.flows)
 }
 
-/** The link that the next flow begins on; the first of the usable shared ones, without making a list for each flow. */
-export function bestLink<T extends ChosenLink>(links: Iterable<T>, isRetiring: (link: T) => boolean): T | undefined {
+/**
+ * The link that the next flow begins on; the first of the usable shared ones, without making a list for each flow. One that
+ * is in doubt is the last choice.
+ */
+export function bestLink<T extends ChosenLink>(
+  links: Iterable<T>,
+  isRetiring: (link: T) => boolean,
+  isDoubted: (link: T) => boolean = () => false,
+): T | undefined {
   let best: T | undefined
+  let doubted: T | undefined
   for (const link of links) {
     if (link.kind !== 'shared' || !link.isOpen || isRetiring(link)) continue
-    const isBetter =
-      best === undefined ||
-      (link.isDirect === best.isDirect ? link.flows < best.flows : link.isDirect && !best.isDirect)
-    if (isBetter) best = link
+    if (isDoubted(link)) doubted = betterOf(link, doubted)
+    else best = betterOf(link, best)
   }
-  return best
+  return best ?? doubted
+}
+
+function betterOf<T extends ChosenLink>(link: T, best: T | undefined): T {
+  if (best === undefined) return link
+  if (link.isDirect !== best.isDirect) return link.isDirect ? link : best
+  return link.flows < best.flows ? link : best
 }
 
 /** The link for datagrams; none rather than a relayed one while others go directly. */

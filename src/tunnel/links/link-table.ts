@@ -38,6 +38,8 @@ export interface LinkTableOptions {
   onChange(): void
   /** The last link to a peer was lost, and flows wait for another one; told again until there is one. */
   onStranded(peerId: string): void
+  /** Nothing was heard on the link, or of its relay, while another one answered; default: never. */
+  isDoubted?(link: Link): boolean
   /** How long flows wait for that; 0 to end them at once. */
   readonly resumeMs: number
   readonly logger: Logger
@@ -217,6 +219,7 @@ export class LinkTable implements AsyncDisposable {
       onResumed: () => this.#resumed.add(1),
       onOver: () => this.#forget(peer),
       resumeMs: canResume ? resumeMs : 0,
+      isDoubted: (link) => this.#options.isDoubted?.(link) ?? false,
     })
     this.#peers.set(peerId, peer)
     return peer

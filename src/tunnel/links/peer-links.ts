@@ -32,6 +32,8 @@ export interface PeerLinksOptions {
   onOver(): void
   /** How long flows wait for another link after a lost one; 0 when one of the ends does not resume. */
   readonly resumeMs: number
+  /** New flows rather begin elsewhere, because nothing was heard on this one; default: never. */
+  isDoubted?(link: Link): boolean
 }
 
 const maxBulkLinks = 4
@@ -51,6 +53,7 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
   /** Links that get no new flows, because one of the two ends wants to close them. */
   readonly #retiring = new WeakSet<Link>()
   readonly #isRetiring = (link: Link) => this.#retiring.has(link)
+  readonly #isDoubted = (link: Link) => this.#options.isDoubted?.(link) ?? false
   /** Those that the peer wants to close: it does not use them any more, so we may. */
   readonly #released = new WeakSet<Link>()
   readonly #handlers: Readonly<Record<number, (link: Link, id: number, payload: Buffer) => void>> = {
@@ -133,24 +136,27 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
 
   /** The link that the next flow begins on. */
   best(): Link | undefined {
-    return bestLink(this.links, this.#isRetiring)
+    return bestLink(this.links, this.#isRetiring, this.#isDoubted)
   }
 
   datagramLink(): Link | undefined {
     return datagramLinkOf(this.links)
   }
 
-  /** Asks the far end for a byte stream; rejects with its `DialError`, with a `PathLostError`, or the signal's reason. */
-  async open(request: OpenRequest, signal: AbortSignal): Promise<ByteStream> {
-    const flow = await this.#open(request, signal)
+  /**
+   * Asks the far end for a byte stream, on the best link or on this one; rejects with its `DialError`, with a
+   * `PathLostError`, or the signal's reason.
+   */
+  async open(request: OpenRequest, signal: AbortSignal, on?: Link): Promise<ByteStream> {
+    const flow = await this.#open(request, signal, on)
     if (flow instanceof LinkFlow) return flow
     throw new Error('not a byte stream')
   }
 
   /** Asks the far end for datagrams to a target; rejects as `open` does. */
-  async openDatagrams(request: OpenRequest, signal: AbortSignal): Promise<DatagramChannel> {
+  async openDatagrams(request: OpenRequest, signal: AbortSignal, on?: Link): Promise<DatagramChannel> {
     if (this.datagramLink() === undefined) this.#options.onWant('datagram')
-    const flow = await this.#open(request, signal)
+    const flow = await this.#open(request, signal, on)
     if (flow instanceof LinkDatagrams) return flow
     throw new Error('not datagrams')
   }
@@ -256,10 +262,9 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     if (hasDatagrams && this.datagramLink() === undefined) this.#options.onWant('datagram')
   }
 
-  async #open(request: OpenRequest, signal: AbortSignal): Promise<LinkFlow | LinkDatagrams> {
+  async #open(request: OpenRequest, signal: AbortSignal, link = this.best()): Promise<LinkFlow | LinkDatagrams> {
     signal.throwIfAborted()
-    const link = this.best()
-    if (link === undefined) throw new PathLostError('no link to the peer stands')
+    if (link === undefined || !this.links.has(link)) throw new PathLostError('no link to the peer stands')
     const id = this.#takeId()
     const answer = this.#pending.wait(id, link, request, signal)
     link.control(frameType.open, id, Buffer.from(JSON.stringify(requestMessageOf(request))))

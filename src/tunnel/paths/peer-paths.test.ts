@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { createMemoryStreamPair } from '../../net/index.ts'
 import { silentLogger } from '../../observability/index.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
@@ -11,8 +12,15 @@ import { PeerPaths } from './peer-paths.ts'
 
 const peerId = 'peer of edge-b'
 
-/** Paths to `edge-b`, to which one connection stands; `settled` is the attempt to make a link. */
-function createPaths(settled: (signal: AbortSignal) => Promise<Link | undefined>, address = '/ip4/192.0.2.1/tcp/1') {
+interface LinkPlay {
+  /** How long a link is worth waiting for, one look after the other; default: not at all. */
+  readonly hopesMs?: readonly number[]
+  /** The link that stands after so many wants. */
+  readonly linkAfter?: number
+}
+
+/** Paths to `edge-b`, to which one connection stands. */
+function createPaths({ hopesMs = [], linkAfter }: LinkPlay = {}, address = '/ip4/192.0.2.1/tcp/1') {
   const connection = { peerId, relayPeerId: undefined, address } as PeerConnection
   const direct: Pick<DirectConnector, 'want'> = { want() {} }
   const host: Pick<Host, 'connectionsTo'> = { connectionsTo: () => [connection] }
@@ -28,14 +36,18 @@ function createPaths(settled: (signal: AbortSignal) => Promise<Link | undefined>
     logger: silentLogger,
     patienceMs: 1000,
   })
-  let standing: Link | undefined
   const asked: string[] = []
+  const left = [...hopesMs]
+  const standing = () => (linkAfter !== undefined && asked.length >= linkAfter ? link : undefined)
   paths.useLinks({
-    table: { peer: () => ({ peerId, best: () => standing, links: new Set() }) as unknown as PeerLinks },
+    table: { peer: () => ({ peerId, best: standing, links: new Set() }) as unknown as PeerLinks },
     want: (wanted) => void asked.push(wanted),
-    attemptSettled: async (_, signal) => {
-      standing = await settled(signal)
+    // Each look finds something new.
+    hopeMs: () => {
+      setImmediate(() => paths.changed())
+      return left.shift() ?? 0
     },
+    another: async () => undefined,
     lastErrorOf: () => undefined,
   })
   return { paths, asked }
@@ -45,23 +57,25 @@ function createPaths(settled: (signal: AbortSignal) => Promise<Link | undefined>
 const link = { path: 'direct over a link', isDirect: true } as Link
 const never = new AbortController().signal
 
-test('the first flow waits for the link that is being made', async () => {
-  const { paths, asked } = createPaths(async () => link)
+test('the first flow waits for the link that is being made, and asks for it again when that has failed', async () => {
+  const { paths, asked } = createPaths({ hopesMs: [5000, 4000, 3000], linkAfter: 3 })
   assert.equal((await paths.carrierTo('edge-b', never)).path, 'direct over a link')
-  assert.deepEqual(asked, [peerId, peerId])
+  assert.ok(asked.length >= 3 && asked.every((each) => each === peerId), asked.join())
 })
 
-test('a flow takes the connection when no link comes', async () => {
-  const { paths } = createPaths(async () => undefined)
+test('a flow takes the connection when there is no hope for a link', async () => {
+  const { paths, asked } = createPaths({ hopesMs: [5000] })
   assert.equal((await paths.carrierTo('edge-b', never)).path, 'direct')
+  assert.ok(asked.length >= 2, asked.join())
 })
 
 test('who gives up while waiting is not kept', async () => {
-  const { paths } = createPaths(async (signal) => {
-    signal.throwIfAborted()
-    return undefined
-  })
-  await assert.rejects(paths.carrierTo('edge-b', AbortSignal.abort(new Error('gone'))), /gone/)
+  const { paths } = createPaths({ hopesMs: Array.from({ length: 100 }, () => 5000) })
+  const gone = new AbortController()
+  const waiting = paths.carrierTo('edge-b', gone.signal)
+  gone.abort(new Error('gone'))
+  await assert.rejects(waiting, /gone/)
+  await assert.rejects(paths.carrierTo('edge-b', AbortSignal.abort(new Error('gone before'))), /gone before/)
 })
 
 test('a relayed link without the connection to agree on a better path over gets one again', async () => {
@@ -71,6 +85,7 @@ test('a relayed link without the connection to agree on a better path over gets 
     address: { text: 'relay:20004', multiaddress: '/dns/relay/tcp/20004' },
     peerId: 'relay',
     isUp: true,
+    isDoubted: false,
     roundTripMs: 1,
     reaches: () => true,
     refusalOf: () => undefined,
@@ -101,7 +116,8 @@ test('a relayed link without the connection to agree on a better path over gets 
       wanted.push(whom)
       if (wanted.length === 2) resolve()
     },
-    attemptSettled: async () => {},
+    hopeMs: () => 0,
+    another: async () => undefined,
     lastErrorOf: () => undefined,
   })
   assert.deepEqual(paths.pathOf(peerId), { kind: 'relayed', via: 'relay:20004' })
@@ -110,11 +126,71 @@ test('a relayed link without the connection to agree on a better path over gets 
   assert.deepEqual(dialled, [`/dns/relay/tcp/20004/p2p/relay/p2p-circuit/p2p/${peerId}`])
 })
 
+test('a flow that meets with silence is opened over a link through another relay, and later ones begin there', async () => {
+  const relays = ['one', 'two'].map((name) => ({
+    address: { text: `${name}:20004`, multiaddress: `/dns/${name}/tcp/20004` },
+    peerId: name,
+    isUp: true,
+    isDoubted: false,
+    roundTripMs: 1,
+    reaches: () => true,
+    refusalOf: () => undefined,
+    status: () => ({ address: `${name}:20004`, connected: true, reserved: true }),
+  }))
+  const connectionOf = (relayPeerId: string) => ({ peerId: relayPeerId, isOutbound: true }) as PeerConnection
+  const paths = new PeerPaths({
+    host: {
+      connectionsTo: (wanted: string) => (wanted === peerId ? [] : [connectionOf(wanted)]),
+      dial: () => Promise.reject(new Error('a link needs no connection')),
+    } as unknown as Host,
+    book: { recordOf: () => ({ record: { name: 'edge-b', peerId } }), nameOf: () => 'edge-b' } as unknown as RecordBook,
+    links: relays,
+    direct: { want() {} } as unknown as DirectConnector,
+    policy: { allows: () => true, seeksDirect: true, punches: true, mapsPorts: true },
+    interfaceAddresses: () => [],
+    logger: silentLogger,
+    patienceMs: 1000,
+  })
+  const [silent, other] = ['one', 'two'].map((name) => {
+    return { path: `relayed via ${name}:20004`, isDirect: false, lastHeardMs: 0, probe() {} } as unknown as Link
+  })
+  assert.ok(silent && other)
+  const [stream] = createMemoryStreamPair()
+  const peer = {
+    peerId,
+    links: new Set([silent, other]),
+    best: () => (paths.isDoubted(silent) ? other : silent),
+    open: (_request: object, _signal: AbortSignal, on?: Link) =>
+      on === other ? Promise.resolve(stream) : new Promise(() => {}),
+  } as unknown as PeerLinks
+  const asked: (string | undefined)[] = []
+  paths.useLinks({
+    table: { peer: () => peer },
+    want: () => {},
+    hopeMs: () => 0,
+    another: async (_peerId, relay) => {
+      asked.push(relay)
+      return other
+    },
+    lastErrorOf: () => undefined,
+  })
+  const carrier = await paths.carrierTo('edge-b', never)
+  assert.equal(carrier.path, 'relayed via one:20004')
+  const request = { protocol: 'tcp', nodeName: 'edge-b', address: '10.1.1.1', port: 80 } as const
+  assert.equal(await carrier.open(request, never), stream)
+  assert.deepEqual([asked, paths.isDoubted(silent), paths.isDoubted(other)], [['one'], true, false])
+  assert.equal((await paths.carrierTo('edge-b', never)).path, 'relayed via two:20004')
+  assert.deepEqual(
+    paths.relaysTo(peerId).map(({ connection }) => connection.peerId),
+    ['two', 'one'],
+  )
+})
+
 test('a neighbour in a subnet of this node is reached in the LAN, any other one directly', async () => {
-  const inLan = createPaths(async () => undefined, '/ip4/198.51.100.9/tcp/20006/p2p/x')
+  const inLan = createPaths({}, '/ip4/198.51.100.9/tcp/20006/p2p/x')
   assert.deepEqual(inLan.paths.pathOf(peerId), { kind: 'lan', address: '/ip4/198.51.100.9/tcp/20006' })
   assert.equal((await inLan.paths.carrierTo('edge-b', never)).path, 'lan')
-  assert.equal(createPaths(async () => undefined).paths.pathOf(peerId).kind, 'direct')
+  assert.equal(createPaths().paths.pathOf(peerId).kind, 'direct')
   assert.deepEqual(
     ['198.51.100.200', '192.0.2.9', ''].map((address) => inLan.paths.describeDirect(address)),
     ['lan', 'direct', 'direct'],

@@ -1,25 +1,29 @@
 import type { InterfaceAddress } from '../../linux/index.ts'
-import { DialError } from '../../net/index.ts'
+import type { DialError } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
 import { abortable, TimeLimit } from '../../runtime/index.ts'
-import { type Carrier, type CarrierSource, flowProtocol } from '../flows/carrier.ts'
-import { createStreamCarrier } from '../flows/stream-carrier.ts'
+import type { Carrier, CarrierSource } from '../flows/carrier.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import type { Link } from '../links/link.ts'
+import type { RelayWay } from '../links/link-connector.ts'
 import type { NameRecord } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import type { LinkFacts, PeerPath, PingAnswer } from '../tunnel.ts'
+import { Changes } from './changes.ts'
 import { type DirectConnector, isDirect } from './direct-connector.ts'
 import { DirectNames, directNameOf } from './direct-names.ts'
 import { createHedgedCarrier } from './hedged-carrier.ts'
-import { LinkCarriers, type Way } from './link-carriers.ts'
+import { LinkCarriers, type OverLink, type Way } from './link-carriers.ts'
 import { linkFactsOf } from './link-facts.ts'
-import type { LinkSource } from './link-source.ts'
+import { carrierBeside, type LinkSource } from './link-source.ts'
+import { noPathTo } from './no-path.ts'
 import type { PathPolicy } from './path-policy.ts'
-import { hedgeMs, RelayChoice, type RelayLink, serversText } from './relay-choice.ts'
-import { firstOf } from './staggered.ts'
+import { hedgeMs, RelayChoice, type RelayLink } from './relay-choice.ts'
+import { RelayedConnections, type WantedPeer } from './relayed-connections.ts'
+import { relaysFor } from './relays-for.ts'
 import type { Strangers } from './strangers.ts'
+import { StreamCarriers } from './stream-carriers.ts'
 
 /** What choosing paths needs. */
 export interface PeerPathsOptions {
@@ -35,6 +39,8 @@ export interface PeerPathsOptions {
   readonly logger: Logger
   /** How long a flow waits for a node to become known or connected, before it fails. */
   readonly patienceMs: number
+  /** Told of each flow that is asked for on a libp2p stream, where it stays. */
+  onStream?(to: 'edgemesh' | 'go'): void
 }
 
 /** A connection on which a stream could not be opened is passed over for this long; its own probes end it if it is dead. */
@@ -45,10 +51,9 @@ const wantAgainMs = 100
 
 /** With so many direct links to a peer, flows ask for no more. */
 const enoughLinks = 2
-const relayTimeoutMs = 5000
 
-/** A link through a relay takes as many round trips as a connection; flows do not wait for one that takes longer. */
-const linkPatienceMs = 1500
+/** Longer than each attempt to connect takes. */
+const pathTimeoutMs = 10_000
 
 /** Where relays carry no flows, these wait for a hole to be punched. */
 const directPatienceMs = 7000
@@ -62,27 +67,29 @@ const retryMs = 250
  */
 export class PeerPaths implements CarrierSource {
   readonly #options: PeerPathsOptions
-  readonly #relaying = new Map<string, Promise<PeerConnection>>()
   readonly #relays: RelayChoice
+  readonly #relayed: RelayedConnections
   readonly #suspects = new WeakMap<PeerConnection | Link, number>()
   readonly #overLinks = new LinkCarriers(({ nodeName, link, relay }, plain) =>
     this.#hedge(nodeName, plain, { way: link, relay, probe: () => link.probe() }),
   )
-  readonly #connectionOf = new WeakMap<Carrier, PeerConnection>()
+  readonly #streams: StreamCarriers
   readonly #lastErrors = new Map<string, string>()
   readonly #directNames: DirectNames
-  readonly #waiting = new Set<() => void>()
+  readonly #changes = new Changes()
   #links: LinkSource | undefined
 
   constructor(options: PeerPathsOptions) {
     this.#options = options
     this.#relays = new RelayChoice(options.links)
+    this.#streams = new StreamCarriers({ ...options, describe: (connection) => this.describe(connection) })
+    this.#relayed = new RelayedConnections({ ...options, relays: this.#relays })
     this.#directNames = new DirectNames(options.interfaceAddresses)
   }
 
   /** Something changed: records, presence, or connections; those who wait look again. */
   changed(): void {
-    for (const look of [...this.#waiting]) look()
+    this.#changes.tell()
   }
 
   /** From now on flows use links to peers where these stand. */
@@ -101,48 +108,98 @@ export class PeerPaths implements CarrierSource {
     if (policy.seeksDirect) direct.want(nodeName)
     const patientUntil = performance.now() + (policy.allows('relayed') ? patienceMs : directPatienceMs)
     for (;;) {
-      const linked = this.#linkedTo(nodeName)
-      if (linked !== undefined) return linked
-      const connection = await this.#connectionTo(nodeName, signal)
-      if (connection !== undefined) {
-        this.#links?.want(connection.peerId)
-        if (this.#isAllowed(connection)) return await this.#alongWith(connection, nodeName, signal)
-      }
-      signal.throwIfAborted()
+      const way = await this.#wayTo(nodeName, signal)
+      if (way !== undefined) return way
       if (performance.now() >= patientUntil) throw this.#noPath(nodeName)
-      using pause = new TimeLimit(retryMs, signal)
-      await this.#untilChanged(pause.signal)
+      await this.#changes.next(retryMs, signal)
     }
   }
 
-  /** The first link along a connection when that comes soon, else the connection: a flow stays where it begins. */
+  /** A link if one stands or comes in time: what begins on one moves to better paths and outlives lost ones. */
+  async #wayTo(nodeName: string, signal: AbortSignal): Promise<Carrier | undefined> {
+    const peerId = this.#options.book.recordOf(nodeName)?.record.peerId
+    // A relay joins two nodes sooner than a connection through it is made.
+    const linked = await this.#linkWithin(nodeName, this.#relays.headStartMs(nodeName), signal)
+    if (linked !== undefined) return linked
+    const found = await this.#connectionOrLink(nodeName, signal)
+    if (found === undefined || 'open' in found) return found
+    if (peerId !== undefined) this.#links?.want(peerId)
+    return this.#isAllowed(found) ? await this.#alongWith(found, nodeName, signal) : undefined
+  }
+
+  async #connectionOrLink(nodeName: string, signal: AbortSignal): Promise<PeerConnection | Carrier | undefined> {
+    const done = new AbortController()
+    using racing = new TimeLimit(pathTimeoutMs, signal, done.signal)
+    try {
+      return await Promise.race([
+        this.#connectionTo(nodeName, racing.signal),
+        this.#untilLinked(nodeName, racing.signal),
+      ])
+    } finally {
+      done.abort()
+    }
+  }
+
+  async #untilLinked(nodeName: string, signal: AbortSignal): Promise<Carrier> {
+    for (;;) {
+      const linked = this.#linkedTo(nodeName, true)
+      if (linked !== undefined) return linked
+      await this.#changes.next(retryMs, signal)
+    }
+  }
+
+  /** The first link, if it comes while there is hope for one and within the limit. */
+  async #linkWithin(nodeName: string, limitMs: number, signal: AbortSignal): Promise<Carrier | undefined> {
+    const untilMs = performance.now() + limitMs
+    for (let hasWanted = false; ; hasWanted = true) {
+      const linked = this.#linkedTo(nodeName, hasWanted)
+      const peerId = this.#options.book.recordOf(nodeName)?.record.peerId
+      if (linked !== undefined || this.#links === undefined || peerId === undefined) return linked
+      this.#links.want(peerId)
+      const leftMs = Math.min(this.#links.hopeMs(peerId), untilMs - performance.now(), retryMs)
+      if (leftMs <= 0) return undefined
+      await this.#changes.next(leftMs, signal)
+    }
+  }
+
+  /** The connection, when no link comes along it: those of the Go system have none. */
   async #alongWith(connection: PeerConnection, nodeName: string, signal: AbortSignal): Promise<Carrier> {
-    const isNear = this.#relays.patienceMs(connection.relayPeerId) <= linkPatienceMs
-    if (isNear) await this.#links?.attemptSettled(connection.peerId, signal)
-    const linked = this.#linkedTo(nodeName)
+    const linked = await this.#linkWithin(nodeName, Number.POSITIVE_INFINITY, signal)
     if (linked !== undefined) return linked
     // Agreeing on a protocol takes an answer, which is a sign of life.
     const way = { way: connection, relay: connection.relayPeerId, probe: () => {} }
-    const carrier = this.#carrierOf(connection)
+    const carrier = this.#streams.of(connection)
     return this.#isHedged(way.relay) ? this.#hedge(nodeName, carrier, way) : carrier
   }
 
   reportBroken(carrier: Carrier, error: unknown): void {
-    const connection = this.#connectionOf.get(carrier)
+    const connection = this.#streams.connectionOf(carrier)
     if (connection === undefined) return
     this.#suspects.set(connection, performance.now() + suspectMs)
     const name = this.#options.book.nameOf(connection.peerId)
     if (name !== undefined) this.#lastErrors.set(name, describeError(error))
   }
 
-  /** The connection that flows to the peer would use, were there no links. */
-  bestConnectionTo(peerId: string): PeerConnection | undefined {
-    return this.#best(peerId)
+  /** Nothing was heard on the link, or of its relay, while another way was. */
+  isDoubted(link: Link): boolean {
+    if (this.#isSuspect(link)) return true
+    return this.#relays.hasSilent && !link.isDirect && this.#relays.isSilent(this.relayOf(link))
+  }
+
+  /** Relays that may join the peer to us, best first. */
+  relaysTo(peerId: string): RelayWay[] {
+    const { book, host, policy } = this.#options
+    if (!policy.allows('relayed')) return []
+    const link = this.#links?.table.peer(peerId)?.best()
+    const standing = [link && this.relayOf(link), this.bestConnectionTo(peerId)?.relayPeerId]
+    return relaysFor({ name: book.nameOf(peerId), standing }, { host, relays: this.#relays }).map(
+      ({ connection, patienceMs }) => ({ connection, patienceMs, path: this.describeRelayed(connection.peerId) }),
+    )
   }
 
   /** How flows to the peer would travel now. */
   pathOf(peerId: string): PeerPath {
-    const connection = this.#best(peerId)
+    const connection = this.bestConnectionTo(peerId)
     if (connection !== undefined && isDirect(connection)) {
       return { kind: this.#directNames.ofConnection(connection), address: connection.address.replace(/\/p2p\/.*/, '') }
     }
@@ -189,7 +246,7 @@ export class PeerPaths implements CarrierSource {
       const roundTripMs = await abortable(link.ping(), signal)
       if (roundTripMs !== undefined) return { path, carrier: 'link', roundTripMs }
     }
-    const connection = this.#best(peerId)
+    const connection = this.bestConnectionTo(peerId)
     if (connection === undefined) throw this.#noPath(nodeName)
     await abortable(connection.probe(signal), signal)
     return { path: this.describe(connection), carrier: 'libp2p', roundTripMs: performance.now() - startMs }
@@ -201,8 +258,8 @@ export class PeerPaths implements CarrierSource {
     return known ?? (peerId === undefined ? undefined : this.#links?.lastErrorOf(peerId))
   }
 
-  /** Links if any stand on the best path; more are made where there are few. */
-  #linkedTo(nodeName: string): Carrier | undefined {
+  /** Links if any stand; more and better ones are made where there are few, unless that has just been asked for. */
+  #linkedTo(nodeName: string, hasWanted = false): Carrier | undefined {
     const peerId = this.#options.book.recordOf(nodeName)?.record.peerId
     if (this.#links === undefined || peerId === undefined) return undefined
     const peer = this.#links.table.peer(peerId)
@@ -210,30 +267,33 @@ export class PeerPaths implements CarrierSource {
     if (peer === undefined || link === undefined) return undefined
     const relay = link.isDirect ? undefined : this.relayOf(link)
     const over = this.#overLinks.of({ nodeName, peer, link, relay })
-    if ((!link.isDirect || peer.links.size < enoughLinks) && performance.now() >= over.nextWantMs) {
-      over.nextWantMs = performance.now() + wantAgainMs
-      this.#links.want(peerId)
-      if (!link.isDirect) this.#stayConnected(nodeName, peerId)
-    }
-    if (!this.#isUsable(link, peerId)) return undefined
+    if (!link.isDirect || peer.links.size < enoughLinks) this.#improve(over, hasWanted)
+    if (!this.#isUsable(link)) return undefined
     return this.#isHedged(relay) ? over.hedged : over.plain
+  }
+
+  #improve(over: OverLink, hasWanted: boolean): void {
+    const { nodeName, peer, link } = over.way
+    if (performance.now() < over.nextWantMs) return
+    over.nextWantMs = hasWanted ? 0 : performance.now() + wantAgainMs
+    if (!hasWanted) this.#links?.want(peer.peerId)
+    if (!link.isDirect) this.#stayConnected(nodeName, peer.peerId)
   }
 
   /** Over a connection through a relay both ends agree on a better path; it may be lost while a link stands. */
   #stayConnected(nodeName: string, peerId: string): void {
     const { host, policy } = this.#options
     if (!policy.seeksDirect || host.connectionsTo(peerId).length > 0) return
-    void this.#throughOther(nodeName, peerId, undefined).then((made) => made && this.#links?.want(peerId))
+    const again = this.#relayed.another({ name: nodeName, peerId }, undefined)
+    void again.then((made) => made && this.#links?.want(peerId))
   }
 
-  #isUsable(link: Link, peerId: string): boolean {
+  #isUsable(link: Link): boolean {
     if (this.#isSuspect(link) || !this.#options.policy.allows(link.path)) return false
     if (link.isDirect) return true
-    const relay = this.relayOf(link)
     // A link outlives the server that has joined it when that is no longer configured, but gets no new flows.
-    if (relay === undefined || this.#relays.isSilent(relay)) return false
-    const connections = this.#options.host.connectionsTo(peerId)
-    return !connections.some((each) => isDirect(each) && !this.#isSuspect(each) && this.#isAllowed(each))
+    const relay = this.relayOf(link)
+    return relay !== undefined && !this.#relays.isSilent(relay)
   }
 
   /** Flows that meet with silence on this way are opened through a relay, or another one, as well. */
@@ -251,27 +311,25 @@ export class PeerPaths implements CarrierSource {
           : this.#relays.patienceMs(relay),
       lastHeardMs: () => way.lastHeardMs,
       probe,
-      alternative: async () => {
-        const connection = await this.#throughOther(nodeName, carrier.peerId, relay)
-        return connection && this.#carrierOf(connection)
-      },
+      alternative: () => this.#alternative({ name: nodeName, peerId: carrier.peerId }, relay),
       onSilent: () => {
         if (relay === undefined) this.#suspects.set(way, performance.now() + suspectMs)
         else this.#relays.noteSilent(relay)
         logger.info({ peer: nodeName, path: carrier.path }, 'path is silent; flows take another one')
       },
     })
-    const connection = this.#connectionOf.get(carrier)
-    if (connection !== undefined) this.#connectionOf.set(hedged, connection)
+    this.#streams.isAlso(hedged, carrier)
     return hedged
   }
 
-  /** A connection through any relay but this one, standing or new. */
-  async #throughOther(name: string, peerId: string, relay: string | undefined): Promise<PeerConnection | undefined> {
-    const standing = this.#options.host.connectionsTo(peerId)
-    const begin = async (link: RelayLink) =>
-      standing.find(({ relayPeerId }) => relayPeerId === link.peerId) ?? (await this.#relayed({ name, peerId }, link))
-    return await firstOf(this.#relays.attempts(name, begin, relay), () => {})
+  /** Through any relay but this one, which is silent. */
+  async #alternative(peer: WantedPeer, relay: string | undefined): Promise<Carrier | undefined> {
+    const links = this.#options.book.recordOf(peer.name) === undefined ? undefined : this.#links
+    const linked = await carrierBeside(links, peer.peerId, relay)
+    if (linked !== undefined) return linked
+    const connection = await this.#relayed.another(peer, relay)
+    // Who has just lost its relays is connected to one again by now.
+    return connection && ((await carrierBeside(links, peer.peerId, relay)) ?? this.#streams.of(connection))
   }
 
   #isSuspect(way: PeerConnection | Link): boolean {
@@ -286,13 +344,12 @@ export class PeerPaths implements CarrierSource {
     const record = this.#options.book.recordOf(nodeName)?.record
     const peer = record ?? (await this.#strangerOf(nodeName))
     if (peer === undefined) return undefined
-    const standing = this.#best(peer.peerId)
+    const standing = this.bestConnectionTo(peer.peerId)
     if (standing !== undefined) return standing
     const agreeing = this.#agreeingOver(peer.peerId)
     if (agreeing !== undefined) return agreeing
-    const attempts = this.#relays.attempts(nodeName, (link) => this.#relayed(peer, link))
     const onFailure = (error: unknown) => void this.#lastErrors.set(nodeName, describeError(error))
-    const relayed = await abortable(firstOf(attempts, onFailure), signal)
+    const relayed = await abortable(this.#relayed.make({ name: nodeName, peerId: peer.peerId }, onFailure), signal)
     if (relayed !== undefined) return relayed
     const { direct: connector, policy } = this.#options
     const direct = record === undefined || !policy.seeksDirect ? undefined : connector.connect(record)
@@ -324,74 +381,17 @@ export class PeerPaths implements CarrierSource {
     }
   }
 
-  #best(peerId: string): PeerConnection | undefined {
+  /** The connection that flows to the peer would use, were there no links. */
+  bestConnectionTo(peerId: string): PeerConnection | undefined {
     const usable = this.#options.host
       .connectionsTo(peerId)
       .filter((connection) => !this.#isSuspect(connection) && this.#isAllowed(connection))
+      .filter(({ relayPeerId }) => !this.#relays.isDoubted(relayPeerId))
     const relayed = usable.map((connection) => ({ connection, cost: this.#relays.costOf(connection.relayPeerId) }))
     return usable.find(isDirect) ?? relayed.sort((left, right) => left.cost - right.cost)[0]?.connection
   }
 
-  /** One attempt per peer and relay at a time, shared by all flows that need it. */
-  #relayed({ name, peerId }: Pick<NameRecord, 'name' | 'peerId'>, link: RelayLink): Promise<PeerConnection> {
-    const key = `${link.address.text} ${peerId}`
-    const running = this.#relaying.get(key)
-    if (running !== undefined) return running
-    const address = `${link.address.multiaddress}/p2p/${link.peerId}/p2p-circuit/p2p/${peerId}`
-    const attempt = this.#options.host.dial(address, AbortSignal.timeout(relayTimeoutMs))
-    this.#relaying.set(key, attempt)
-    attempt
-      .then(
-        () => this.#options.logger.info({ peer: name, path: `relayed via ${link.address.text}` }, 'peer connected'),
-        (error: unknown) => this.#options.logger.debug({ peer: name, error }, 'no relayed connection'),
-      )
-      .finally(() => this.#relaying.delete(key))
-    return attempt
-  }
-
-  #carrierOf(connection: PeerConnection): Carrier {
-    const { strangers } = this.#options
-    const protocols = strangers === undefined ? flowProtocol : [flowProtocol, strangers.protocol]
-    const { peerId } = connection
-    const place = { peerId, path: this.describe(connection) }
-    const carrier = createStreamCarrier(place, async (signal) => {
-      const stream = await connection.openStream(protocols, signal)
-      if (strangers === undefined || stream.protocol !== strangers.protocol) return { stream }
-      strangers.noteSpoken(peerId)
-      return { stream, messages: strangers.messages }
-    })
-    this.#connectionOf.set(carrier, connection)
-    return carrier
-  }
-
-  /** Says what is missing, nearest cause first. */
   #noPath(nodeName: string): DialError {
-    const { book, links } = this.#options
-    if (book.isRevokedName(nodeName)) return new DialError('forbidden', `Cannot reach ${nodeName}: it is revoked here`)
-    const isServed = links.some(({ isUp }) => isUp)
-    const servers = isServed ? '' : `; ${serversText(links)}`
-    if (book.recordOf(nodeName) === undefined && this.#options.strangers === undefined) {
-      return new DialError('no-path', `Cannot reach ${nodeName}: no node of this name has joined the mesh${servers}`)
-    }
-    const lastError = this.lastErrorOf(nodeName)
-    const last = lastError === undefined ? '' : `; last attempt: ${lastError}`
-    const relayed = this.#options.policy.allows('relayed')
-      ? this.#relays.whyNot(nodeName)
-      : 'there is no direct path, and paths.directOnly forbids others'
-    const what = isServed ? relayed : 'it is no neighbour that answers'
-    return new DialError('no-path', `Cannot reach ${nodeName}: ${what}${servers}${last}`)
-  }
-
-  #untilChanged(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const look = () => {
-        this.#waiting.delete(look)
-        signal.removeEventListener('abort', look)
-        resolve()
-      }
-      this.#waiting.add(look)
-      signal.addEventListener('abort', look, { once: true })
-      if (signal.aborted) look()
-    })
+    return noPathTo(nodeName, { ...this.#options, relays: this.#relays, lastError: this.lastErrorOf(nodeName) })
   }
 }

@@ -9,6 +9,7 @@ function link(name: string, roundTripMs: number | undefined, reached: readonly s
     address,
     peerId: `id-${name}`,
     isUp: true,
+    isDoubted: false,
     roundTripMs,
     reaches: (node) => reached.includes(node),
     refusalOf: () => undefined,
@@ -26,12 +27,21 @@ test('the nearest relay that the node is connected to comes first, one not measu
 test('a silent relay comes after all others for a while', () => {
   let nowMs = 1000
   const choice = new RelayChoice([link('near', 20), link('far', 80)], () => nowMs)
+  assert.equal(choice.hasSilent, false)
   choice.noteSilent('id-near')
-  assert.equal(choice.isSilent('id-near'), true)
+  assert.deepEqual([choice.isSilent('id-near'), choice.hasSilent], [true, true])
   assert.deepEqual(namesOf(choice.reaching('edge-b1')), ['id-far', 'id-near'])
   nowMs += 15_001
   assert.equal(choice.isSilent('id-near'), false)
   assert.deepEqual(namesOf(choice.reaching('edge-b1')), ['id-near', 'id-far'])
+})
+
+test('a relay of which nothing is heard is doubted, others and direct ways are not', () => {
+  const choice = new RelayChoice([link('one', 20), { ...link('two', 20), isUp: false, isDoubted: true }])
+  assert.deepEqual(
+    ['id-one', 'id-two', 'id-other', undefined].map((id) => choice.isDoubted(id)),
+    [false, true, false, false],
+  )
 })
 
 test('a direct way is never a silent relay', () => {
@@ -54,6 +64,11 @@ test('a far relay is given more time before another one is tried as well', () =>
     ['id-near', 'id-far', 'id-new', undefined].map((id) => choice.patienceMs(id)),
     [300, 960, 300, 300],
   )
+})
+
+test('a link to a node has as long as the nearest relay that reaches it is given', () => {
+  const choice = new RelayChoice([link('near', 20, []), link('far', 80)])
+  assert.deepEqual([choice.headStartMs('edge-b1'), choice.headStartMs('edge-c1')], [960, 300])
 })
 
 test('each relay but the one that is silent is worth an attempt', async () => {

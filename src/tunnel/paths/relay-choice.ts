@@ -7,7 +7,10 @@ export interface RelayLink {
   readonly address: ServerAddress
   /** Its identity once known. */
   readonly peerId: string | undefined
+  /** It is connected, and heard of. */
   readonly isUp: boolean
+  /** It is connected, but nothing is heard of it. */
+  readonly isDoubted: boolean
   /** Last measured; undefined when it is not known. */
   readonly roundTripMs: number | undefined
   /** True when the node is connected to it too. */
@@ -78,6 +81,21 @@ export class RelayChoice {
   patienceMs(relayPeerId: string | undefined): number {
     const roundTripMs = this.#links.find(({ peerId }) => peerId === relayPeerId)?.roundTripMs ?? 0
     return Math.max(hedgeMs, roundTripsToConnect * roundTripMs)
+  }
+
+  /** How long a link to a node may take before a connection through a relay is made as well. */
+  headStartMs(nodeName: string): number {
+    return this.patienceMs(this.reaching(nodeName)[0]?.peerId)
+  }
+
+  /** Nothing is heard of it now: it, or our own line, is away. */
+  isDoubted(relayPeerId: string | undefined): boolean {
+    return this.#links.some((link) => link.isDoubted && link.peerId === relayPeerId)
+  }
+
+  /** Some relay said nothing, some time. */
+  get hasSilent(): boolean {
+    return this.#silentUntilMs.size > 0
   }
 
   /** It said nothing while another one answered, not long ago. */

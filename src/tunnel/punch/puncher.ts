@@ -4,7 +4,7 @@ import { describeError, type Logger } from '../../observability/index.ts'
 import { aborted, sleep, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import { readFrame, writeFrame } from '../frames.ts'
 import type { Host } from '../host/host.ts'
-import type { PeerConnection } from '../host/peer-connection.ts'
+import { isUnsupported, type PeerConnection } from '../host/peer-connection.ts'
 import type { LinkKind } from '../links/hello.ts'
 import { wantedLinks } from '../links/link-connector.ts'
 import type { LinkTable } from '../links/link-table.ts'
@@ -325,7 +325,7 @@ function textOf(candidates: readonly SocketAddress[]): string {
 }
 
 function reasonOf(error: unknown): string {
-  if (error instanceof Error && error.name === 'UnsupportedProtocolError') return 'the other side takes no part'
+  if (isUnsupported(error)) return 'the other side takes no part'
   // Its details are about our schema: people see them in the status.
   if (error instanceof z.ZodError) return 'the other side left, or said something that this version does not know'
   return describeError(error)

@@ -22,6 +22,19 @@ export interface SpliceClientOptions {
   readonly logger: Logger
 }
 
+/** The relay does not join the two. */
+export class SpliceRefusedError extends Error {
+  override readonly name = 'SpliceRefusedError'
+  readonly code = 'EDGEMESH_SPLICE_REFUSED'
+  /** It never will: the peer takes no part in this. */
+  readonly isFinal: boolean
+
+  constructor(message: string, isFinal: boolean) {
+    super(message)
+    this.isFinal = isFinal
+  }
+}
+
 const offerTimeoutMs = 5000
 const maxOffersPerConnection = 64
 
@@ -48,7 +61,7 @@ export async function acceptSplices({ host, tasks, onSocket, logger }: SpliceCli
   })
 }
 
-/** Asks a relay to be joined to the peer; resolves with the socket, in which the peer will be found. */
+/** Asks a relay to be joined to the peer; resolves with the socket, in which the peer will be found. Rejects with a `SpliceRefusedError` when the relay answers so. */
 export async function askForSplice(
   host: Pick<Host, 'dialAgain'>,
   relay: PeerConnection,
@@ -59,7 +72,7 @@ export async function askForSplice(
   try {
     await writeFrame(stream, { peer }, signal)
     const answer = askAnswerSchema.parse(await readFrame(stream, spliceFrameLimitBytes, signal))
-    if ('error' in answer) throw new Error(answer.error)
+    if ('error' in answer) throw new SpliceRefusedError(answer.error, answer.code === 'unsupported')
     return await connectToSplice(host, relay, answer.token, signal)
   } finally {
     stream.end()

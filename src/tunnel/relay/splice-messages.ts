@@ -29,8 +29,11 @@ const text = z.string().max(1024)
 /** What an agent asks. */
 export const askSchema = z.object({ peer: peerId })
 
-/** What it is answered. */
-export const askAnswerSchema = z.union([z.object({ token }), z.object({ error: text })])
+/** What it is answered; the code tells a refusal that will not change. */
+export const askAnswerSchema = z.union([
+  z.object({ token }),
+  z.object({ error: text, code: z.literal('unsupported').optional().catch(undefined) }),
+])
 
 /** What the peer is offered. */
 export const offerSchema = z.object({ from: peerId, token })

@@ -4,7 +4,7 @@ import { describeError, type Logger, type Metrics } from '../../observability/in
 import { sleep, TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import { readBytes, readFrame, writeFrame } from '../frames.ts'
 import type { Host } from '../host/host.ts'
-import type { PeerConnection } from '../host/peer-connection.ts'
+import { isUnsupported, type PeerConnection } from '../host/peer-connection.ts'
 import type { SpliceBook } from './splice-book.ts'
 import {
   askSchema,
@@ -118,7 +118,8 @@ async function answerTo(
     const answer = await offer(connection, { from: from.peerId, token: tokens.peer }, signal)
     return 'error' in answer ? answer : { token: tokens.asker }
   } catch (error) {
-    return { error: `the peer cannot be asked: ${describeError(error)}` }
+    const code = isUnsupported(error) ? 'unsupported' : undefined
+    return { error: `the peer cannot be asked: ${describeError(error)}`, code }
   }
 }
 

@@ -243,6 +243,13 @@ export async function quickStatusOf(host: Host, role: 'agent' | 'server' = 'agen
   return status
 }
 
+/** Flows of an agent to others of this product that began on libp2p streams, not on links. */
+export async function streamFlowsOf(host: Host): Promise<number> {
+  const socket = join(host.dir, 'agent', 'run', 'control.sock')
+  const { body } = await requestControl(socket, { method: 'GET', url: '/metrics' })
+  return Number(/^edgemesh_tunnel_stream_flows_total\{peers="edgemesh"\} (\d+)/m.exec(body)?.[1] ?? 0)
+}
+
 /** Everything that edgemesh may change in a host's kernel, in lines that are equal when the state is. */
 export async function kernelStateOf(host: Host): Promise<readonly string[]> {
   const commands = [
