@@ -1,5 +1,6 @@
 import { Socket } from 'node:net'
 import type { ByteStream } from './dialer.ts'
+import { Turns } from './turns.ts'
 
 /** The parts of Node's sockets that reading into a buffer of one's own takes; set up by the constructor alone. */
 interface BufferedReading {
@@ -27,6 +28,7 @@ export interface BufferReader {
  * Makes a connected TCP socket read into the reader's buffer from now on, and tell it instead of emitting `data`. Node
  * offers that (`onread`) only for sockets that are made with it, so this sets what the constructor would have set. False,
  * and nothing done, when the stream is no TCP socket, has unread bytes, or this version of Node is built in another way.
+ * Those that bring much are read in turns (`turns.ts`).
  */
 export function readInto(stream: ByteStream, reader: BufferReader): boolean {
   if (!(stream instanceof Socket) || stream.readableLength > 0) return false
@@ -34,7 +36,8 @@ export function readInto(stream: ByteStream, reader: BufferReader): boolean {
   if (parts === undefined) return false
   let { buffer } = reader
   Reflect.set(stream, parts.buffer, buffer)
-  Reflect.set(stream, parts.callback, (bytes: number) => reader.onRead(bytes))
+  const turns = new Turns(stream)
+  Reflect.set(stream, parts.callback, (bytes: number) => turns.after(bytes, reader.onRead(bytes)))
   Reflect.set(stream, parts.generator, () => {
     if (reader.buffer === buffer) return undefined
     buffer = reader.buffer
