@@ -1,7 +1,7 @@
 /**
  * Our agents and those of the Go system on the same paths, one after the other in labs that are alike:
  *
- *     EDGEMESH_GO_AGENT=/path/to/edgemesh-agent scripts/isolated node test/bench/go-peer.ts [rounds] [seconds] [LAN|relayed]
+ *     EDGEMESH_GO_AGENT=/path/to/edgemesh-agent scripts/isolated node test/bench/go-peer.ts [rounds] [seconds] [LAN|relayed] [kind,...]
  *
  *     edge-a1 (client) -> pod on edge-a2      LAN neighbour
  *     edge-a1 (client) -> pod on edge-b1      relayed by cloud-1, because both routers choose ports at random
@@ -29,8 +29,9 @@ const rounds = Number(process.argv[2] ?? 1)
 const seconds = Number(process.argv[3] ?? 4)
 const goAgent = process.env['EDGEMESH_GO_AGENT']
 if (goAgent === undefined) throw new Error('EDGEMESH_GO_AGENT names no executable')
-const kinds = ['ours', 'confirmed', 'go'] as const
-type Kind = (typeof kinds)[number] | 'plain'
+const allKinds = ['ours', 'confirmed', 'go'] as const
+const kinds = allKinds.filter((kind) => process.argv[5]?.split(',').includes(kind) ?? true)
+type Kind = (typeof allKinds)[number] | 'plain'
 
 const port = 8000
 const patienceMs = 90_000
@@ -45,7 +46,7 @@ const targets = [
 const results = new Map<string, Partial<Record<Kind, number[]>>>()
 for (let round = 0; round < rounds; round++) {
   const measured = kinds.filter((kind) => kind !== 'confirmed' || targets.some(({ name }) => name === 'LAN'))
-  for (const kind of round % 2 === 0 ? measured : measured.toReversed()) await measureKind(kind)
+  for (const kind of round % 2 === 0 ? measured : measured.toReversed()) await measureKind(kind, round)
 }
 await reportFigures('go-peer', [...results].map(figureOf))
 
@@ -68,10 +69,10 @@ function note(kind: Kind, name: string, unit: string, value: number): void {
   const known = results.get(key) ?? {}
   known[kind] = [...(known[kind] ?? []), value]
   results.set(key, known)
-  process.stdout.write(`${kind.padEnd(5)} ${name}: ${Number(value.toPrecision(4))} ${unit}\n`)
+  process.stdout.write(`${kind.padEnd(9)} ${name}: ${Number(value.toPrecision(4))} ${unit}\n`)
 }
 
-async function measureKind(kind: Kind): Promise<void> {
+async function measureKind(kind: Kind, round: number): Promise<void> {
   await using lab = await createLab({
     cloud: { 'cloud-1': {} },
     lans: {
@@ -92,10 +93,15 @@ async function measureKind(kind: Kind): Promise<void> {
   }
   await delay(settleMs)
   if (kind !== 'go') await assertPaths(client, kind)
-  for (const target of measured) await measurePath(kind, client, target, pids)
-  if (kind !== 'confirmed') return
-  const clusterIP = lab.pod('web-edge-a2').address
-  for (const target of measured) await measurePath('plain', lab.node('edge-a3'), { ...target, clusterIP }, [])
+  const ways = measured.map((target) => ({ kind, from: client, target, pids }))
+  if (kind === 'confirmed') {
+    const plain = { kind: 'plain', from: lab.node('edge-a3'), pids: [] } as const
+    const clusterIP = lab.pod('web-edge-a2').address
+    ways.push(...measured.map((target) => ({ ...plain, target: { ...target, clusterIP } })))
+  }
+  for (const way of round % 2 === 0 ? ways : ways.toReversed()) {
+    await measurePath(way.kind, way.from, way.target, way.pids)
+  }
 }
 
 /** As a CNI plugin makes them. */
