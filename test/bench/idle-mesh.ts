@@ -32,8 +32,9 @@ const siteNats = [
 const port = 8080
 const settleMs = 100_000
 
-const edgeProxy = isLan ? ({ hostRoutes: true } as const) : ({ reachability: 'tunnel' } as const)
-const config = { modules: { edgeProxy } }
+// In the first hour agents ask their router for a port, all others hear it, and it would be taken for what a day costs.
+const lanModules = { edgeProxy: { hostRoutes: true }, edgeTunnel: { paths: { noPortMapping: true } } } as const
+const config = { modules: isLan ? lanModules : ({ edgeProxy: { reachability: 'tunnel' } } as const) }
 const names = Array.from({ length: count }, (_, at) => `edge-${at}`)
 const podRangeOf = (at: number) => `10.244.${at + 1}.0/24`
 const nodesOfLan = Object.fromEntries(
