@@ -53,7 +53,8 @@ await reportFigures('go-peer', [...results].map(figureOf))
 function figureOf([key, values]: [string, Partial<Record<Kind, number[]>>]): Figure {
   const [name = '', unit = ''] = key.split('|')
   const ratio = targets.find((target) => name.startsWith(target.name) && unit === 'Gbit/s')?.bulkGoal
-  const goal = ratio === undefined ? {} : { goal: { of: 'ours', against: 'go', atLeast: ratio } }
+  const isCompared = values.ours !== undefined && values.go !== undefined
+  const goal = ratio === undefined || !isCompared ? {} : { goal: { of: 'ours', against: 'go', atLeast: ratio } }
   const isCost = unit === 's' || unit === 'ms' || unit === 's/GB' || unit === 'us/request'
   return {
     name,
