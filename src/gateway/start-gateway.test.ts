@@ -108,6 +108,20 @@ async function answerTo(port: number, address?: string, bytes = get): Promise<st
 
 const httpOn = (port: number, fields: object = {}) => sampleGateway({ servers: [sampleServer({ port, ...fields })] })
 
+/** A site with an idle connection, and one whose request `backend` has not answered yet. */
+async function startBusySite(resources: AsyncDisposableStack, port: number) {
+  const asked = Promise.withResolvers<TcpSocket>()
+  const site = await startSite(resources, {
+    gateways: [httpOn(port)],
+    virtualServices: [sampleVirtualService({ http: [sampleRule('all')] })],
+    onBackend: (stream) => stream.on('data', () => asked.resolve(stream)),
+  })
+  const busy = await connectTo(port)
+  const idle = await connectTo(port)
+  busy.stream.write(get)
+  return { ...site, busy, idle, backend: await asked.promise }
+}
+
 suite('a gateway', () => {
   test('listens where its objects say, and tells of it', async () => {
     await using resources = new AsyncDisposableStack()
@@ -160,16 +174,7 @@ suite('a gateway', () => {
   test('frees the port of a listener that is not wanted any more, and finishes what is under way there', async () => {
     await using resources = new AsyncDisposableStack()
     const port = await freePort()
-    const asked = Promise.withResolvers<TcpSocket>()
-    const { catalog } = await startSite(resources, {
-      gateways: [httpOn(port)],
-      virtualServices: [sampleVirtualService({ http: [sampleRule('all')] })],
-      onBackend: (stream) => stream.on('data', () => asked.resolve(stream)),
-    })
-    const busy = await connectTo(port)
-    const idle = await connectTo(port)
-    busy.stream.write(get)
-    const backend = await asked.promise
+    const { catalog, backend, busy, idle } = await startBusySite(resources, port)
     catalog.replace('gateways', [])
     await until(idle.isClosed)
     resources.use(await startTcpListener({ host: '127.0.0.1', port, onConnection() {} }))
@@ -181,16 +186,7 @@ suite('a gateway', () => {
   test('that drains takes no connection, ends the idle ones, and waits for the others', async () => {
     await using resources = new AsyncDisposableStack()
     const port = await freePort()
-    const asked = Promise.withResolvers<TcpSocket>()
-    const { gateway } = await startSite(resources, {
-      gateways: [httpOn(port)],
-      virtualServices: [sampleVirtualService({ http: [sampleRule('all')] })],
-      onBackend: (stream) => stream.on('data', () => asked.resolve(stream)),
-    })
-    const busy = await connectTo(port)
-    const idle = await connectTo(port)
-    busy.stream.write(get)
-    const backend = await asked.promise
+    const { gateway, backend, busy, idle } = await startBusySite(resources, port)
     const drained = gateway.drain(never)
     await until(idle.isClosed)
     await assert.rejects(connectTo(port), /ECONNREFUSED/)

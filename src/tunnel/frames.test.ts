@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createMemoryStreamPair } from '../net/index.ts'
-import { encodeFrame, FrameError, readFrame, writeFrame } from './frames.ts'
+import { askOnce, encodeFrame, FrameError, readFrame, writeFrame } from './frames.ts'
 
 const never = new AbortController().signal
 
@@ -43,6 +43,22 @@ test('an end inside a frame, and a frame that is not JSON, are errors', async ()
   const [otherNear, otherFar] = createMemoryStreamPair()
   otherNear.write(Buffer.from([0, 0, 0, 2, 0x7b, 0x7b]))
   await assert.rejects(readFrame(otherFar, 1000, never), FrameError)
+})
+
+test('a question gets one answer on its stream, which is ended then, and reset when there is none', async () => {
+  const [near, far] = createMemoryStreamPair()
+  const asking = askOnce(near, 'who?', 1000, never)
+  assert.equal(await readFrame(far, 1000, never), 'who?')
+  await writeFrame(far, 'me', never)
+  assert.equal(await asking, 'me')
+  assert.equal(await readFrame(far, 1000, never), undefined)
+  const [silentNear, silentFar] = createMemoryStreamPair()
+  silentFar.on('error', () => {})
+  const limit = new AbortController()
+  const waiting = askOnce(silentNear, 'who?', 1000, limit.signal)
+  limit.abort(new Error('enough'))
+  await assert.rejects(waiting, /enough/)
+  assert.ok(silentNear.destroyed)
 })
 
 test('a reset while a frame is awaited is told as such', async () => {

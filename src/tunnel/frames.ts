@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import type { ByteStream } from '../net/index.ts'
+import { type ByteStream, ignoreError } from '../net/index.ts'
 
 /** The far end broke the framing, or ended in the middle of a frame. */
 export class FrameError extends Error {
@@ -44,6 +44,29 @@ export async function readBytes(stream: ByteStream, size: number, signal: AbortS
 /** Writes one frame and waits while the stream is full. */
 export async function writeFrame(stream: ByteStream, message: unknown, signal: AbortSignal): Promise<void> {
   if (!stream.write(encodeFrame(message))) await once(stream, 'drain', { signal })
+}
+
+/**
+ * Asks one question on a stream of its own and gives the answer as `readFrame` does; the stream is ended then, and reset
+ * when there is none: a late answer would find nobody, and its stream would stay for as long as the connection.
+ */
+export async function askOnce(
+  stream: ByteStream,
+  question: unknown,
+  limitBytes: number,
+  signal: AbortSignal,
+): Promise<unknown> {
+  stream.on('error', ignoreError)
+  try {
+    await writeFrame(stream, question, signal)
+    const answer = await readFrame(stream, limitBytes, signal)
+    stream.end()
+    stream.resume()
+    return answer
+  } catch (error) {
+    stream.destroy()
+    throw error
+  }
 }
 
 async function readExactly(

@@ -8,30 +8,17 @@ import { copyFile, mkdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import {
-  dial,
   eventually,
+  firstAnswer,
   isServerReady,
   knows,
-  readAll,
   startTcpServer,
   startTestAgent,
   startTestServer,
-  type TestAgent,
   TestFolder,
 } from './tunnel-mesh.ts'
 
 const patienceMs = 30_000
-
-async function firstAnswer(from: TestAgent, to: string, port: number): Promise<string> {
-  const patientUntil = performance.now() + patienceMs
-  for (;;) {
-    try {
-      return (await readAll(await dial(from, to, port))).toString()
-    } catch (error) {
-      if (performance.now() > patientUntil) throw error
-    }
-  }
-}
 
 test('a server that moves with its identity.key is the same server at the new address, another one there is refused', async () => {
   await using folder = await TestFolder.create()

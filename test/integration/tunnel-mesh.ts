@@ -219,6 +219,18 @@ export async function readAll(stream: ByteStream): Promise<Buffer> {
   return Buffer.concat(chunks)
 }
 
+/** What the target says first, also where a dial finds one of the two still on its way and has to be repeated. */
+export async function firstAnswer(from: TestAgent, to: string, port: number, patienceMs = 30_000): Promise<string> {
+  const patientUntil = performance.now() + patienceMs
+  for (;;) {
+    try {
+      return (await readAll(await dial(from, to, port))).toString()
+    } catch (error) {
+      if (performance.now() > patientUntil) throw error
+    }
+  }
+}
+
 /** Waits until the condition holds; fails with the text when it does not in time. */
 export async function eventually(what: string, holds: () => boolean, timeoutMs = 5000): Promise<number> {
   const start = performance.now()

@@ -6,16 +6,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {
-  dial,
   eventually,
+  firstAnswer,
   isServerReady,
   knows,
   pathTo,
-  readAll,
   startTcpServer,
   startTestAgent,
   startTestServer,
-  type TestAgent,
   TestFolder,
 } from './tunnel-mesh.ts'
 
@@ -33,17 +31,6 @@ async function startLan(running: AsyncDisposableStack) {
   const c = running.use(await agentOf('edge-c'))
   await eventually('the other two have met', () => pathTo(b, 'edge-c') === 'lan' && isServerReady(c), patienceMs)
   return { server, b, c, agentOf }
-}
-
-async function firstAnswer(from: TestAgent, to: string, port: number): Promise<string> {
-  const patientUntil = performance.now() + patienceMs
-  for (;;) {
-    try {
-      return (await readAll(await dial(from, to, port))).toString()
-    } catch (error) {
-      if (performance.now() > patientUntil) throw error
-    }
-  }
 }
 
 test('neighbours hand each other records while no server is there, so that a LAN that is cut off stays whole', async () => {

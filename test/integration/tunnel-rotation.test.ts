@@ -9,11 +9,10 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import type { TunnelConfig } from '../../src/tunnel/config.ts'
 import {
-  dial,
   eventually,
+  firstAnswer,
   isServerReady,
   knows,
-  readAll,
   startTcpServer,
   startTestAgent,
   startTestServer,
@@ -55,18 +54,6 @@ async function rejoin(agent: TestAgent, servers: string[]): Promise<void> {
   await agent.tunnel.reload({ servers: [], relayNodes: [] })
   await agent.tunnel.reload({ servers, relayNodes: [] })
   await eventually(`${agent.name} is back`, () => isServerReady(agent), 15_000)
-}
-
-/** Both ends have just come back: the first dial may find one of them still on its way. */
-async function firstAnswer(from: TestAgent, to: string, port: number): Promise<string> {
-  const patientUntil = performance.now() + 15_000
-  for (;;) {
-    try {
-      return (await readAll(await dial(from, to, port))).toString()
-    } catch (error) {
-      if (performance.now() > patientUntil) throw error
-    }
-  }
 }
 
 test('a rotation node by node, each with both keys for a while, keeps all nodes reachable', async () => {

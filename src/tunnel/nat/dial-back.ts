@@ -3,7 +3,7 @@ import * as z from 'zod'
 import { connectTcp, ignoreError, resetStream, type SocketAddress } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
 import { aborted, TaskGroup, TimeLimit } from '../../runtime/index.ts'
-import { readBytes, readFrame, writeFrame } from '../frames.ts'
+import { askOnce, readBytes, readFrame, writeFrame } from '../frames.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import { socketAddressOf } from '../host/server-address.ts'
@@ -109,7 +109,8 @@ export class DialBacks implements Disposable {
     const reached = new AbortController()
     this.#expected.set(token, () => reached.abort())
     try {
-      const answer = await answerOf(server, { port, token }, limit.signal)
+      const stream = await server.openStream(dialBackProtocol, limit.signal)
+      const answer = answerSchema.parse(await askOnce(stream, { port, token }, frameLimitBytes, limit.signal))
       if ('error' in answer) throw new Error(answer.error)
       await Promise.race([aborted(reached.signal), aborted(limit.signal)])
       if (!reached.signal.aborted) throw new Error(`somebody else answers at ${answer.address}:${port}`)
@@ -117,24 +118,5 @@ export class DialBacks implements Disposable {
     } finally {
       this.#expected.delete(token)
     }
-  }
-}
-
-async function answerOf(
-  server: PeerConnection,
-  ask: z.infer<typeof askSchema>,
-  signal: AbortSignal,
-): Promise<z.infer<typeof answerSchema>> {
-  const stream = await server.openStream(dialBackProtocol, signal)
-  stream.on('error', ignoreError)
-  try {
-    await writeFrame(stream, ask, signal)
-    const answer = answerSchema.parse(await readFrame(stream, frameLimitBytes, signal))
-    stream.end()
-    stream.resume()
-    return answer
-  } catch (error) {
-    stream.destroy()
-    throw error
   }
 }

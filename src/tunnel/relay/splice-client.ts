@@ -1,7 +1,7 @@
 import type { TcpSocket } from '../../net/index.ts'
 import type { Logger } from '../../observability/index.ts'
 import { type TaskGroup, TimeLimit } from '../../runtime/index.ts'
-import { readFrame, writeFrame } from '../frames.ts'
+import { askOnce, readFrame, writeFrame } from '../frames.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import {
@@ -69,15 +69,9 @@ export async function askForSplice(
   signal: AbortSignal,
 ): Promise<TcpSocket> {
   const stream = await relay.openStream(spliceAskProtocol, signal)
-  try {
-    await writeFrame(stream, { peer }, signal)
-    const answer = askAnswerSchema.parse(await readFrame(stream, spliceFrameLimitBytes, signal))
-    if ('error' in answer) throw new SpliceRefusedError(answer.error, answer.code === 'unsupported')
-    return await connectToSplice(host, relay, answer.token, signal)
-  } finally {
-    stream.end()
-    stream.resume()
-  }
+  const answer = askAnswerSchema.parse(await askOnce(stream, { peer }, spliceFrameLimitBytes, signal))
+  if ('error' in answer) throw new SpliceRefusedError(answer.error, answer.code === 'unsupported')
+  return await connectToSplice(host, relay, answer.token, signal)
 }
 
 async function connectToSplice(

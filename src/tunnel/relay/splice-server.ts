@@ -2,7 +2,7 @@ import type * as z from 'zod'
 import { splice, type TcpSocket } from '../../net/index.ts'
 import { describeError, type Logger, type Metrics } from '../../observability/index.ts'
 import { sleep, TaskGroup, TimeLimit } from '../../runtime/index.ts'
-import { readBytes, readFrame, writeFrame } from '../frames.ts'
+import { askOnce, readBytes, readFrame, writeFrame } from '../frames.ts'
 import type { Host } from '../host/host.ts'
 import { isUnsupported, type PeerConnection } from '../host/peer-connection.ts'
 import type { SpliceBook } from './splice-book.ts'
@@ -115,30 +115,13 @@ async function answerTo(
   const tokens = book.issue(from.peerId, peer)
   if (typeof tokens === 'string') return { error: tokens }
   try {
-    const answer = await offer(connection, { from: from.peerId, token: tokens.peer }, signal)
+    const offer: z.infer<typeof offerSchema> = { from: from.peerId, token: tokens.peer }
+    const stream = await connection.openStream(spliceOfferProtocol, signal)
+    const answer = offerAnswerSchema.parse(await askOnce(stream, offer, spliceFrameLimitBytes, signal))
     return 'error' in answer ? answer : { token: tokens.asker }
   } catch (error) {
     const code = isUnsupported(error) ? 'unsupported' : undefined
     return { error: `the peer cannot be asked: ${describeError(error)}`, code }
-  }
-}
-
-async function offer(
-  connection: PeerConnection,
-  message: z.infer<typeof offerSchema>,
-  signal: AbortSignal,
-): Promise<z.infer<typeof offerAnswerSchema>> {
-  const stream = await connection.openStream(spliceOfferProtocol, signal)
-  try {
-    await writeFrame(stream, message, signal)
-    const answer = offerAnswerSchema.parse(await readFrame(stream, spliceFrameLimitBytes, signal))
-    stream.end()
-    stream.resume()
-    return answer
-  } catch (error) {
-    // A late answer would find nobody, and its stream would stay for as long as the connection.
-    stream.destroy()
-    throw error
   }
 }
 
