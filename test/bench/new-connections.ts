@@ -47,6 +47,9 @@ const nodes = ['edge-a1', 'edge-a2', 'edge-b1'] as const
 const [a1, a2] = [lab.node('edge-a1'), lab.node('edge-a2')]
 for (const [index, name] of nodes.entries()) await addWeb(name, `10.96.0.${index + 1}`)
 const hostPort = 8300
+// As CNI plugins that connect nodes: behind one address the clients would run out of ports.
+await run(a1, 'nft', 'delete', 'table', 'ip', 'lab_cni')
+await run(a2, 'ip', 'route', 'add', '10.244.0.0/24', 'via', a1.address)
 await startWeb(a2, hostPort)
 await publish('host', '10.96.0.4', { address: a2.address, nodeName: 'edge-a2', targetPort: hostPort })
 const server = await lab.startServer('relay')
@@ -139,6 +142,11 @@ async function addWeb(node: string, clusterIP: string): Promise<void> {
   const pod = lab.pod(`web-${node}`)
   await startWeb(pod, port)
   await publish(node, clusterIP, { address: pod.address, nodeName: node, targetPort: port })
+}
+
+async function run(host: Host, ...argv: readonly string[]): Promise<void> {
+  const { code, stderr } = await host.exec(argv)
+  assert.equal(code, 0, stderr)
 }
 
 async function startWeb(host: Host, at: number): Promise<void> {
