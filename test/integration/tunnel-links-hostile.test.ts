@@ -196,13 +196,29 @@ test('a flow that sends more than it has credit for ends the link, and what it s
   const piece = Buffer.alloc(64 * 1024)
   attacker.send(...Array.from({ length: 64 }, () => [frameType.data, id, piece] as const))
   await attacker.closed()
+  assert.match(victim.ends.join(), /sends more than it has credit for/)
   assert.ok(stream.destroyed)
   assert.ok(victim.table.heldBytes <= megabyte, `${victim.table.heldBytes} bytes are held`)
 })
 
+const validOpen = Buffer.from(
+  JSON.stringify({ open: { protocol: 'tcp', nodeName: 'x', address: '10.1.1.1', port: 80 } }),
+)
+
+/** Why a link ends; else it could be for something that is wrong as well. */
+const reasons: Readonly<Record<string, RegExp>> = {
+  'a flow number that is ours': /flow \d+ cannot be opened by the peer/,
+  'a flow number twice': /flow \d+ cannot be opened by the peer/,
+  'a request that is not JSON': /not JSON/,
+  'a move backwards': /a flow cannot move at 3/,
+  'five moves ahead of the bytes': /a flow cannot move at 5/,
+  'a damaged credit': /an offset is damaged/,
+  'bytes after the end': /sends more than it has credit for/,
+}
+
 for (const [what, frames] of Object.entries({
-  'a flow number that is ours': (id: number) => [[frameType.open, id + 1, Buffer.from('{}')]],
-  'a flow number twice': (id: number) => [[frameType.open, id, Buffer.from('{}')]],
+  'a flow number that is ours': (id: number) => [[frameType.open, id + 1, validOpen]],
+  'a flow number twice': (id: number) => [[frameType.open, id, validOpen]],
   'a request that is not JSON': (id: number) => [[frameType.open, id + 2, Buffer.from('x')]],
   'a request for what cannot be': (id: number) => [[frameType.open, id + 2, Buffer.from('{"open":{"port":0}}')]],
   'a move backwards': (id: number) => [
@@ -223,6 +239,7 @@ for (const [what, frames] of Object.entries({
     const { id } = await attacker.open(victim)
     attacker.send(...(frames(id) as [number, number, Uint8Array?][]))
     await attacker.closed()
+    assert.match(victim.ends.join(), reasons[what] ?? /link ended/)
     const next = await Attacker.join(victim)
     await next.open(victim)
     next.socket.destroy()
