@@ -45,6 +45,8 @@ async function echoes(from: TestAgent, to: TestAgent): Promise<void> {
 test('an agent that relayNodes names is relay and directory for others, and takes part itself', async () => {
   await eventually('both have the relay', () => isServerReady(a) && isServerReady(b))
   await eventually('all know each other', () => knows(a, 'edge-b') && knows(a, 'edge-r') && knows(relay, 'edge-b'))
+  // An agent is counted once the relay knows its name.
+  await eventually('both are counted', () => relay.tunnel.status().relay?.agents === 2)
   assert.deepEqual(relay.tunnel.status().relay, { agents: 2, reservations: 2 })
   await echoes(a, b)
   assert.equal(pathTo(a, 'edge-b'), 'relayed')

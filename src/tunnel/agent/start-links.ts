@@ -71,6 +71,7 @@ export async function startLinks(options: LinksOptions): Promise<LinkTable> {
     onChange: () => paths.changed(),
     onStranded: returnTo,
     isDoubted: (link) => paths.isDoubted(link),
+    distanceOf: (link) => paths.distanceOf(link),
     resumeMs: options.resumeMs,
     logger,
     metrics,

@@ -6,6 +6,7 @@ const linkOf = (kind: ChosenLink['kind'], more: Partial<ChosenLink> = {}): Chose
   kind,
   isOpen: true,
   isDirect: false,
+  path: 'relayed via one',
   flows: 0,
   ...more,
 })
@@ -16,7 +17,7 @@ test('flows begin on a direct link, however many there are on it, and on the one
   const busy = linkOf('shared', { isDirect: true, flows: 9 })
   const calm = linkOf('shared', { isDirect: true, flows: 2 })
   const all = [relayed, busy, calm, linkOf('bulk', { isDirect: true })]
-  assert.equal(bestLink(all, never), calm)
+  assert.equal(bestLink(all, { isRetiring: never }), calm)
   assert.deepEqual(usableLinks(all, 'shared', never), [calm, busy, relayed])
 })
 
@@ -25,9 +26,9 @@ test('links that end, or that one side wants to close, get no new flows', () => 
   const retiring = linkOf('shared', { isDirect: true })
   const relayed = linkOf('shared', { flows: 3 })
   const isRetiring = (link: ChosenLink) => link === retiring
-  assert.equal(bestLink([closed, retiring, relayed], isRetiring), relayed)
+  assert.equal(bestLink([closed, retiring, relayed], { isRetiring }), relayed)
   assert.deepEqual(usableLinks([closed, retiring, relayed], 'shared', isRetiring), [relayed])
-  assert.equal(bestLink([closed, retiring], isRetiring), undefined)
+  assert.equal(bestLink([closed, retiring], { isRetiring }), undefined)
 })
 
 test('a link in doubt is the last choice, before none at all', () => {
@@ -35,9 +36,27 @@ test('a link in doubt is the last choice, before none at all', () => {
   const relayed = linkOf('shared', { flows: 3 })
   const other = linkOf('shared', { flows: 1 })
   const isDoubted = (link: ChosenLink) => link === direct || link === other
-  assert.equal(bestLink([direct, other, relayed], never, isDoubted), relayed)
-  assert.equal(bestLink([other, direct], never, isDoubted), direct)
-  assert.equal(bestLink([], never, isDoubted), undefined)
+  const preference = { isRetiring: never, isDoubted }
+  assert.equal(bestLink([direct, other, relayed], preference), relayed)
+  assert.equal(bestLink([other, direct], preference), direct)
+  assert.equal(bestLink([], preference), undefined)
+})
+
+test('flows begin on the link through the nearest relay, and on the one with the fewest where relays are as near', () => {
+  const busy = linkOf('shared', { path: 'relayed via near', flows: 9 })
+  const calm = linkOf('shared', { path: 'relayed via far' })
+  const choose = (nearMs: number, farMs: number) => {
+    const distanceOf = ({ path }: ChosenLink) => (path === busy.path ? nearMs : farMs)
+    const chosen = [
+      [busy, calm],
+      [calm, busy],
+    ].map((links) => bestLink(links, { isRetiring: never, distanceOf }))
+    assert.equal(chosen[0], chosen[1])
+    return chosen[0]
+  }
+  assert.equal(choose(10, 50), busy)
+  assert.equal(choose(10, 13), calm)
+  assert.equal(choose(100, 110), calm)
 })
 
 test('datagrams take their own link, and none rather than a relayed one while others go directly', () => {

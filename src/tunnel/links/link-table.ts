@@ -40,6 +40,8 @@ export interface LinkTableOptions {
   onStranded(peerId: string): void
   /** Nothing was heard on the link, or of its relay, while another one answered; default: never. */
   isDoubted?(link: Link): boolean
+  /** How far the relay of a link is, as a round trip in milliseconds; default: all are alike. */
+  distanceOf?(link: Link): number
   /** How long flows wait for that; 0 to end them at once. */
   readonly resumeMs: number
   readonly logger: Logger
@@ -220,6 +222,7 @@ export class LinkTable implements AsyncDisposable {
       onOver: () => this.#forget(peer),
       resumeMs: canResume ? resumeMs : 0,
       isDoubted: (link) => this.#options.isDoubted?.(link) ?? false,
+      distanceOf: (link) => this.#options.distanceOf?.(link) ?? 0,
     })
     this.#peers.set(peerId, peer)
     return peer

@@ -5,7 +5,7 @@ import { decodeJson, decodeOffsets, frameType, LinkProtocolError } from './frame
 import type { LinkKind } from './hello.ts'
 import { IncomingOpen, type IncomingOwner } from './incoming-open.ts'
 import type { Link, LinkOwner } from './link.ts'
-import { bestLink, datagramLinkOf, usableLinks } from './link-choice.ts'
+import { bestLink, datagramLinkOf, type LinkPreference, usableLinks } from './link-choice.ts'
 import { type DatagramOwner, LinkDatagrams } from './link-datagrams.ts'
 import { type FlowOwner, LinkFlow } from './link-flow.ts'
 import { LostFlows } from './lost-flows.ts'
@@ -34,6 +34,8 @@ export interface PeerLinksOptions {
   readonly resumeMs: number
   /** New flows rather begin elsewhere, because nothing was heard on this one; default: never. */
   isDoubted?(link: Link): boolean
+  /** How far the relay of a link is, as a round trip in milliseconds; default: all are alike. */
+  distanceOf?(link: Link): number
 }
 
 const maxBulkLinks = 4
@@ -53,7 +55,7 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
   /** Links that get no new flows, because one of the two ends wants to close them. */
   readonly #retiring = new WeakSet<Link>()
   readonly #isRetiring = (link: Link) => this.#retiring.has(link)
-  readonly #isDoubted = (link: Link) => this.#options.isDoubted?.(link) ?? false
+  readonly #preference: LinkPreference<Link>
   /** Those that the peer wants to close: it does not use them any more, so we may. */
   readonly #released = new WeakSet<Link>()
   readonly #handlers: Readonly<Record<number, (link: Link, id: number, payload: Buffer) => void>> = {
@@ -86,6 +88,11 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     this.peerId = options.peerId
     this.session = options.session
     this.budget = options.budget
+    this.#preference = {
+      isRetiring: this.#isRetiring,
+      isDoubted: (link) => options.isDoubted?.(link) ?? false,
+      distanceOf: (link) => options.distanceOf?.(link) ?? 0,
+    }
     this.#lost = new LostFlows(options.resumeMs)
     this.#nextId = options.hasOddFlows ? 1 : 2
   }
@@ -136,7 +143,7 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
 
   /** The link that the next flow begins on. */
   best(): Link | undefined {
-    return bestLink(this.links, this.#isRetiring, this.#isDoubted)
+    return bestLink(this.links, this.#preference)
   }
 
   datagramLink(): Link | undefined {

@@ -127,13 +127,15 @@ test('a relayed link without the connection to agree on a better path over gets 
 })
 
 test('a flow that meets with silence is opened over a link through another relay, and later ones begin there', async () => {
-  const relays = ['one', 'two'].map((name) => ({
+  const reachedThrough = new Set(['one', 'two'])
+  let isOtherGone = false
+  const relays = [...reachedThrough].map((name) => ({
     address: { text: `${name}:20004`, multiaddress: `/dns/${name}/tcp/20004` },
     peerId: name,
     isUp: true,
     isDoubted: false,
     roundTripMs: 1,
-    reaches: () => true,
+    reaches: () => reachedThrough.has(name),
     refusalOf: () => undefined,
     status: () => ({ address: `${name}:20004`, connected: true, reserved: true }),
   }))
@@ -159,7 +161,7 @@ test('a flow that meets with silence is opened over a link through another relay
   const peer = {
     peerId,
     links: new Set([silent, other]),
-    best: () => (paths.isDoubted(silent) ? other : silent),
+    best: () => (paths.isDoubted(silent) && !isOtherGone ? other : silent),
     open: (_request: object, _signal: AbortSignal, on?: Link) =>
       on === other ? Promise.resolve(stream) : new Promise(() => {}),
   } as unknown as PeerLinks
@@ -176,10 +178,18 @@ test('a flow that meets with silence is opened over a link through another relay
   })
   const carrier = await paths.carrierTo('edge-b', never)
   assert.equal(carrier.path, 'relayed via one:20004')
+  assert.deepEqual(paths.pathOf(peerId), { kind: 'relayed', via: 'one:20004' })
   const request = { protocol: 'tcp', nodeName: 'edge-b', address: '10.1.1.1', port: 80 } as const
   assert.equal(await carrier.open(request, never), stream)
   assert.deepEqual([asked, paths.isDoubted(silent), paths.isDoubted(other)], [['one'], true, false])
   assert.equal((await paths.carrierTo('edge-b', never)).path, 'relayed via two:20004')
+  // What people see is where flows go, whichever relay a connection runs through.
+  assert.deepEqual(paths.pathOf(peerId), { kind: 'relayed', via: 'two:20004' })
+  isOtherGone = true
+  assert.equal(paths.standingTo('edge-b')?.path, undefined)
+  reachedThrough.delete('two')
+  assert.equal(paths.standingTo('edge-b')?.path, 'relayed via one:20004')
+  reachedThrough.add('two')
   assert.deepEqual(
     paths.relaysTo(peerId).map(({ connection }) => connection.peerId),
     ['two', 'one'],

@@ -24,6 +24,7 @@ import { RelayedConnections, type WantedPeer } from './relayed-connections.ts'
 import { relaysFor } from './relays-for.ts'
 import type { Strangers } from './strangers.ts'
 import { StreamCarriers } from './stream-carriers.ts'
+import { Suspects } from './suspects.ts'
 
 /** What choosing paths needs. */
 export interface PeerPathsOptions {
@@ -42,9 +43,6 @@ export interface PeerPathsOptions {
   /** Told of each flow that is asked for on a libp2p stream, where it stays. */
   onStream?(to: 'edgemesh' | 'go'): void
 }
-
-/** A connection on which a stream could not be opened is passed over for this long; its own probes end it if it is dead. */
-const suspectMs = 10_000
 
 /** While flows come, more or better links to a peer are asked for this often. */
 const wantAgainMs = 100
@@ -69,7 +67,7 @@ export class PeerPaths implements CarrierSource {
   readonly #options: PeerPathsOptions
   readonly #relays: RelayChoice
   readonly #relayed: RelayedConnections
-  readonly #suspects = new WeakMap<PeerConnection | Link, number>()
+  readonly #suspects = new Suspects()
   readonly #overLinks = new LinkCarriers(({ nodeName, link, relay }, plain) =>
     this.#hedge(nodeName, plain, { way: link, relay, probe: () => link.probe() }),
   )
@@ -175,15 +173,20 @@ export class PeerPaths implements CarrierSource {
   reportBroken(carrier: Carrier, error: unknown): void {
     const connection = this.#streams.connectionOf(carrier)
     if (connection === undefined) return
-    this.#suspects.set(connection, performance.now() + suspectMs)
+    this.#suspects.add(connection)
     const name = this.#options.book.nameOf(connection.peerId)
     if (name !== undefined) this.#lastErrors.set(name, describeError(error))
   }
 
   /** Nothing was heard on the link, or of its relay, while another way was. */
   isDoubted(link: Link): boolean {
-    if (this.#isSuspect(link)) return true
+    if (this.#suspects.has(link)) return true
     return this.#relays.hasSilent && !link.isDirect && this.#relays.isSilent(this.relayOf(link))
+  }
+
+  /** How far the relay of a link is: its round trip in milliseconds, and much more when that is not known. */
+  distanceOf(link: Link): number {
+    return this.#relays.costOf(this.relayOf(link))
   }
 
   /** Relays that may join the peer to us, best first. */
@@ -205,8 +208,9 @@ export class PeerPaths implements CarrierSource {
     }
     const link = this.#links?.table.peer(peerId)?.best()
     if (link?.isDirect) return { kind: directNameOf(link), address: link.address }
-    if (connection !== undefined) return { kind: 'relayed', via: this.#relays.nameOf(connection.relayPeerId) }
-    return link === undefined ? { kind: 'none' } : { kind: 'relayed', via: link.path.replace('relayed via ', '') }
+    if (link !== undefined) return { kind: 'relayed', via: link.path.replace('relayed via ', '') }
+    if (connection === undefined) return { kind: 'none' }
+    return { kind: 'relayed', via: this.#relays.nameOf(connection.relayPeerId) }
   }
 
   /** How a connection travels, for logs. */
@@ -268,7 +272,7 @@ export class PeerPaths implements CarrierSource {
     const relay = link.isDirect ? undefined : this.relayOf(link)
     const over = this.#overLinks.of({ nodeName, peer, link, relay })
     if (!link.isDirect || peer.links.size < enoughLinks) this.#improve(over, hasWanted)
-    if (!this.#isUsable(link)) return undefined
+    if (!this.#isUsable(link, nodeName)) return undefined
     return this.#isHedged(relay) ? over.hedged : over.plain
   }
 
@@ -288,12 +292,12 @@ export class PeerPaths implements CarrierSource {
     void again.then((made) => made && this.#links?.want(peerId))
   }
 
-  #isUsable(link: Link): boolean {
-    if (this.#isSuspect(link) || !this.#options.policy.allows(link.path)) return false
+  #isUsable(link: Link, nodeName: string): boolean {
+    if (this.#suspects.has(link) || !this.#options.policy.allows(link.path)) return false
     if (link.isDirect) return true
     // A link outlives the server that has joined it when that is no longer configured, but gets no new flows.
     const relay = this.relayOf(link)
-    return relay !== undefined && !this.#relays.isSilent(relay)
+    return relay !== undefined && !(this.#relays.isSilent(relay) && this.#relays.hasOther(nodeName, relay))
   }
 
   /** Flows that meet with silence on this way are opened through a relay, or another one, as well. */
@@ -313,7 +317,7 @@ export class PeerPaths implements CarrierSource {
       probe,
       alternative: () => this.#alternative({ name: nodeName, peerId: carrier.peerId }, relay),
       onSilent: () => {
-        if (relay === undefined) this.#suspects.set(way, performance.now() + suspectMs)
+        if (relay === undefined) this.#suspects.add(way)
         else this.#relays.noteSilent(relay)
         logger.info({ peer: nodeName, path: carrier.path }, 'path is silent; flows take another one')
       },
@@ -330,10 +334,6 @@ export class PeerPaths implements CarrierSource {
     const connection = await this.#relayed.another(peer, relay)
     // Who has just lost its relays is connected to one again by now.
     return connection && ((await carrierBeside(links, peer.peerId, relay)) ?? this.#streams.of(connection))
-  }
-
-  #isSuspect(way: PeerConnection | Link): boolean {
-    return (this.#suspects.get(way) ?? 0) >= performance.now()
   }
 
   #isAllowed(connection: PeerConnection): boolean {
@@ -385,7 +385,7 @@ export class PeerPaths implements CarrierSource {
   bestConnectionTo(peerId: string): PeerConnection | undefined {
     const usable = this.#options.host
       .connectionsTo(peerId)
-      .filter((connection) => !this.#isSuspect(connection) && this.#isAllowed(connection))
+      .filter((connection) => !this.#suspects.has(connection) && this.#isAllowed(connection))
       .filter(({ relayPeerId }) => !this.#relays.isDoubted(relayPeerId))
     const relayed = usable.map((connection) => ({ connection, cost: this.#relays.costOf(connection.relayPeerId) }))
     return usable.find(isDirect) ?? relayed.sort((left, right) => left.cost - right.cost)[0]?.connection

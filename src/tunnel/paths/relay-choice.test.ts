@@ -36,6 +36,22 @@ test('a silent relay comes after all others for a while', () => {
   assert.deepEqual(namesOf(choice.reaching('edge-b1')), ['id-near', 'id-far'])
 })
 
+test('one that was silent is passed over only while the node can be reached through another one', () => {
+  let nowMs = 1000
+  const links = [
+    link('one', 20),
+    link('two', 20),
+    link('elsewhere', 1, ['edge-c1']),
+    { ...link('down', 1), isUp: false },
+  ]
+  const choice = new RelayChoice(links, () => nowMs)
+  assert.equal(choice.hasOther('edge-b1', 'id-one'), true)
+  choice.noteSilent('id-two')
+  assert.equal(choice.hasOther('edge-b1', 'id-one'), false)
+  nowMs += 15_001
+  assert.equal(choice.hasOther('edge-b1', 'id-one'), true)
+})
+
 test('a relay of which nothing is heard is doubted, others and direct ways are not', () => {
   const choice = new RelayChoice([link('one', 20), { ...link('two', 20), isUp: false, isDoubted: true }])
   assert.deepEqual(

@@ -103,6 +103,13 @@ export class RelayChoice {
     return (this.#silentUntilMs.get(relayPeerId ?? '') ?? 0) > this.#nowMs()
   }
 
+  /** The node can be reached now through one that was not silent, other than this one. */
+  hasOther(nodeName: string, relayPeerId: string): boolean {
+    return this.#links.some((link) => {
+      return link.isUp && link.peerId !== relayPeerId && !this.isSilent(link.peerId) && link.reaches(nodeName)
+    })
+  }
+
   noteSilent(relayPeerId: string): void {
     this.#silentUntilMs.set(relayPeerId, this.#nowMs() + silentMs)
   }

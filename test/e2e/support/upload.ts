@@ -2,7 +2,7 @@
  * Bytes one way, and a word when all are there.
  *
  *      serve PORT BYTES              answers each connection that has sent so many bytes
- *      send ADDRESS PORT BYTES       sends them, and prints what comes of it
+ *      send ADDRESS PORT BYTES       sends them as soon as somebody is there, and prints what comes of it
  */
 import { connect, createServer } from 'node:net'
 import process from 'node:process'
@@ -23,10 +23,17 @@ function serve(port: number, bytes: number): void {
   server.listen(port, () => console.log('listening'))
 }
 
-function send(host: string, port: number, bytes: number): void {
+function send(host: string, port: number, bytes: number, attempts = 50): void {
   const socket = connect({ host, port })
-  socket.on('connect', () => socket.write(Buffer.alloc(bytes)))
+  let isConnected = false
+  socket.on('connect', () => {
+    isConnected = true
+    socket.write(Buffer.alloc(bytes))
+  })
   socket.on('data', (chunk) => process.stdout.write(chunk))
-  socket.on('error', (error) => console.log(`broken: ${error.message}`))
-  socket.on('close', () => process.exit(0))
+  socket.on('error', (error) => {
+    if (isConnected || attempts === 1) console.log(`broken: ${error.message}`)
+    else setTimeout(() => send(host, port, bytes, attempts - 1), 200)
+  })
+  socket.on('close', () => isConnected && process.exit(0))
 }
