@@ -49,8 +49,11 @@ function kindsOf(leakSite: LeakSite): Kind[] {
   const kinds: readonly Kind[] = [
     { name: 'connections over the relay', count: 100_000, run: (count) => leakSite.connect('edge-b1', count) },
     { name: 'connections over the LAN', count: 100_000, run: (count) => leakSite.connect('edge-a2', count) },
+    { name: 'UDP flows over the relay', count: 20_000, run: (count) => leakSite.exchange(count) },
     { name: 'DNS queries', count: 100_000, run: (count) => leakSite.query(count) },
     { name: 'reconnects', count: 1_000, run: (count) => leakSite.reconnect(count) },
+    { name: 'connections that outlive links', count: 400, run: (count) => leakSite.outlive(count) },
+    { name: 'pauses of the line', count: 200, run: (count) => leakSite.pause(count) },
     { name: 'snapshot changes', count: 10_000, run: (count) => leakSite.change(count) },
   ]
   return kinds

@@ -1,5 +1,5 @@
 /**
- * The site of the leak run and the four kinds of load on it. All of them reach the agents as clients do.
+ * The site of the leak run and the kinds of load on it. All of them reach the agents as clients do.
  *
  *                       wan ── resolver
  *        ┌──────────┬────┴──────────┬───────────┐
@@ -16,7 +16,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { StatusDocument } from '../../../src/commands/status-document.ts'
 import { requestControl } from '../../../src/net/index.ts'
 import { createSite, eventually, get, type Mesh, ports, startMesh } from '../../e2e/support/site.ts'
-import type { Host, Lab } from '../../lab/index.ts'
+import { endpointSliceManifest, type Host, type Lab, type LabProcess, serviceManifest } from '../../lab/index.ts'
 import type { LoadReport } from '../load/report.ts'
 import { type Observed, observedOn } from './observed.ts'
 
@@ -24,6 +24,11 @@ const agentNames = ['edge-a1', 'edge-a2', 'edge-b1', 'cloud-1'] as const
 
 /** Clusters' addresses of the Services that `createSite` writes, in the order of `agentNames`. */
 const clusterIPs = { 'edge-a2': '10.96.0.2', 'edge-b1': '10.96.0.3' } as const
+
+/** One for each agent's web server, and the UDP echo. */
+const siteServices = agentNames.length + 1
+
+const udpEcho = { clusterIP: '10.96.0.90', port: 5301 } as const
 
 /** A running site whose agents know each other. */
 export interface LeakSite extends AsyncDisposable {
@@ -33,12 +38,18 @@ export interface LeakSite extends AsyncDisposable {
   readonly observed: readonly Observed[]
   /** Connections of a pod through its node's userspace proxy: over the relay to edge-b1, or over the LAN to edge-a2. */
   connect(to: keyof typeof clusterIPs, count: number): Promise<LoadReport>
+  /** Datagrams of a pod to edge-b1 over the relay, each from a port of its own. */
+  exchange(count: number): Promise<LoadReport>
   /** DNS queries of a pod: names of the cluster, names that do not exist, names of the outside. */
   query(count: number): Promise<LoadReport>
   /** Edits of the manifests; each is waited for until every agent has taken it. */
   change(count: number): Promise<LoadReport>
   /** Cuts all TCP connections between agents and server, and between agents; each cut is waited for until all are back. */
   reconnect(count: number): Promise<LoadReport>
+  /** The same while a pod keeps connections to edge-a2 and edge-b1; those that do not outlive it are failures. */
+  outlive(count: number): Promise<LoadReport>
+  /** Cuts the line of the LAN for half a second, with the same connections. */
+  pause(count: number): Promise<LoadReport>
 }
 
 export async function startLeakSite(): Promise<LeakSite> {
@@ -60,6 +71,7 @@ export async function startLeakSite(): Promise<LeakSite> {
   try {
     const client = lab.pod('client-edge-a1')
     await Promise.all([client, ...agentNames.map((name) => lab.node(name))].map(widenPortRange))
+    await startUdpEcho(lab)
     const mesh = await startMesh(lab, agentNames)
     for (const to of ['web-edge-a2', 'web-edge-b1']) {
       await eventually(15_000, async () => void (await get(client, to, '/', 3_000)))
@@ -76,6 +88,8 @@ class RunningSite implements LeakSite {
   readonly mesh: Mesh
   readonly observed: readonly Observed[]
   #changes = 0
+  #kept: readonly LabProcess[] | undefined
+  #looks = 0
 
   constructor(lab: Lab, mesh: Mesh) {
     this.lab = lab
@@ -90,6 +104,10 @@ class RunningSite implements LeakSite {
   connect(to: keyof typeof clusterIPs, count: number): Promise<LoadReport> {
     const settings = { address: clusterIPs[to], port: ports.echo, count, concurrency: 16 }
     return this.#load('tcp-clients', settings)
+  }
+
+  exchange(count: number): Promise<LoadReport> {
+    return this.#load('udp-clients', { address: udpEcho.clusterIP, port: udpEcho.port, count, concurrency: 16 })
   }
 
   query(count: number): Promise<LoadReport> {
@@ -110,7 +128,7 @@ class RunningSite implements LeakSite {
       const number = this.#changes++
       const services = 1 + (number % 2)
       await this.lab.writeManifest('churn.json', churnManifest(number, services))
-      const expected = agentNames.length + services
+      const expected = siteServices + services
       await Promise.all(this.#agents.map((agent) => untilServices(agent, expected)))
     })
   }
@@ -123,6 +141,37 @@ class RunningSite implements LeakSite {
       await delay(100)
       await Promise.all(this.#agents.map(untilConnected))
     })
+  }
+
+  outlive(count: number): Promise<LoadReport> {
+    return this.#keeping(() => this.reconnect(count))
+  }
+
+  pause(count: number): Promise<LoadReport> {
+    return this.#keeping(() => {
+      return repeat(count, async () => {
+        await this.lab.cutWan('a')
+        await delay(500)
+        await this.lab.restoreWan('a')
+        await delay(500)
+      })
+    })
+  }
+
+  /** Does the work while connections are kept, and counts those that are lost. */
+  async #keeping(work: () => Promise<LoadReport>): Promise<LoadReport> {
+    this.#kept ??= await Promise.all(
+      Object.values(clusterIPs).map((address) => startKept(this.lab.pod('client-edge-a1'), address)),
+    )
+    const report = await work()
+    this.#looks += 1
+    const look = this.#looks
+    const lost = await Promise.all(this.#kept.map((kept) => lossesOf(kept, look)))
+    const failures: Record<string, number> = {}
+    for (const [reason, times] of lost.flatMap((each) => Object.entries(each))) {
+      failures[reason] = (failures[reason] ?? 0) + times
+    }
+    return { ...report, failures }
   }
 
   get #agents(): readonly Observed[] {
@@ -146,6 +195,33 @@ class RunningSite implements LeakSite {
   [Symbol.asyncDispose](): Promise<void> {
     return this.lab[Symbol.asyncDispose]()
   }
+}
+
+async function startUdpEcho(lab: Lab): Promise<void> {
+  const pod = lab.pod('web-edge-b1')
+  const { clusterIP, port } = udpEcho
+  const script = join(import.meta.dirname, '..', 'load', 'udp-echo.ts')
+  await pod.spawn([process.execPath, script, 'server', String(port)]).waitForLine(/^listening/)
+  const name = 'udp-echo'
+  const servicePorts = [{ port, protocol: 'UDP' as const }]
+  const endpoints = [{ address: pod.address, nodeName: 'edge-b1', podName: pod.name }]
+  const slice = endpointSliceManifest({ serviceName: name, ports: servicePorts, endpoints })
+  await lab.writeManifest(`${name}.yaml`, `${serviceManifest({ name, clusterIP, ports: servicePorts })}---\n${slice}`)
+}
+
+const keptConnections = 32
+
+async function startKept(client: Host, address: string): Promise<LabProcess> {
+  const script = join(import.meta.dirname, '..', 'load', 'kept-clients.ts')
+  const kept = client.spawn([process.execPath, script, address, String(ports.echo), String(keptConnections)])
+  assert.match(await kept.waitForLine(/^look 0 /, 30_000), /\{\}$/)
+  return kept
+}
+
+async function lossesOf(kept: LabProcess, look: number): Promise<Readonly<Record<string, number>>> {
+  kept.kill('SIGUSR2')
+  const line = await kept.waitForLine(new RegExp(`^look ${look} `), 60_000)
+  return JSON.parse(line.slice(line.indexOf('{')))
 }
 
 async function repeat(count: number, work: () => Promise<void>): Promise<LoadReport> {
