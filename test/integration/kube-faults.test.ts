@@ -232,6 +232,7 @@ suite('an API that comes back', () => {
     await site.synced()
     await site.double.stop()
     await until(() => site.resource('services')?.state === 'waiting')
+    assert.ok(site.logged.some(({ message }) => /cannot be followed now; the last objects stay in force/.test(message)))
     site.double.put(paths.services, serviceObject('api', '10.96.0.2'))
     site.double.remove(paths.services, 'web', 'shop')
     assert.deepEqual(site.services(), ['web 10.96.0.1'])
@@ -260,6 +261,9 @@ suite('an API that comes back', () => {
     })
     await until(() => site.source.status().resources.length === 3 && site.resource('services')?.state === 'waiting')
     assert.equal(site.catalog.isSynced, false)
+    const warnings = site.logged.filter(({ level }) => level === 'warn').map(({ message }) => message)
+    assert.ok(warnings.length > 0)
+    for (const warning of warnings) assert.match(warning, /until it can only stored objects are known/)
     site.double.fault = () => undefined
     await site.synced()
     assert.deepEqual(site.services(), ['web 10.96.0.1'])

@@ -335,9 +335,14 @@ export class Reflector<K extends ObjectKind> {
     const isRefused = error instanceof ApiStatusError && failures % 4 === 0
     if (isExpired(error) || isRefused || error instanceof ApiProtocolError) this.#position = undefined
     if (isNews && isExpired(error)) logger.info({ reason }, 'a watch is too old to go on; objects are listed again')
-    else if (isNews) logger.warn({ reason }, 'the API cannot be followed now; the last objects stay in force')
+    else if (isNews) logger.warn({ reason }, `the API cannot be followed now; ${this.#whatHolds()}`)
     const askedMs = error instanceof ApiStatusError ? error.retryAfterMs : 0
     return Math.max(askedMs, backoffDelayMs(timing.retry, failures, timing.random))
+  }
+
+  /** Objects of an earlier run come from the disk, if it has any. */
+  #whatHolds(): string {
+    return this.#feed.isListed ? 'the last objects stay in force' : 'until it can only stored objects are known'
   }
 
   /** An API server that starts refuses what it will offer once it has read its roles and definitions. */
