@@ -44,3 +44,13 @@ export class OriginKnowsNothingError extends Error {
     super(`Cannot ${what}: the answer is an empty list without a resource version, so the last objects stay in force`)
   }
 }
+
+/** The API says that a position or a page of a list is no longer known. */
+export function isExpired(error: unknown): boolean {
+  return error instanceof ApiStatusError && error.isExpired
+}
+
+/** The API answers, and has no such resource. */
+export function isNotServed(error: unknown): boolean {
+  return error instanceof ApiStatusError && error.isNotServed
+}

@@ -3,7 +3,14 @@ import { describeError, type Logger } from '../../observability/index.ts'
 import { type BackoffPolicy, backoffDelayMs, sleep } from '../../runtime/index.ts'
 import type { ResourceStatus } from '../object-source.ts'
 import type { ApiClient } from './api-client.ts'
-import { ApiProtocolError, ApiStatusError, ApiTimeoutError, OriginKnowsNothingError } from './errors.ts'
+import {
+  ApiProtocolError,
+  ApiStatusError,
+  ApiTimeoutError,
+  isExpired,
+  isNotServed,
+  OriginKnowsNothingError,
+} from './errors.ts'
 import { knowsSomething, listObjects, versionOf } from './list-objects.ts'
 import { ObjectFeed } from './object-feed.ts'
 import { type ApiResource, addressOf, type ResourceAddress, type Selection, type WatchedKind } from './resources.ts'
@@ -376,14 +383,6 @@ function hasAnswered(error: unknown): boolean {
 
 function selectionText({ namespace, fieldSelector }: Selection): string {
   return [namespace, fieldSelector].filter((part) => part !== undefined).join(' ') || 'all'
-}
-
-function isExpired(error: unknown): boolean {
-  return error instanceof ApiStatusError && error.isExpired
-}
-
-function isNotServed(error: unknown): boolean {
-  return error instanceof ApiStatusError && error.isNotServed
 }
 
 function callLater(delayMs: number, callback: () => void): Disposable {
