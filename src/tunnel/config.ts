@@ -25,7 +25,7 @@ const limitSchema = z
     tunnelPeerBaseStreamOut: z.int().positive().default(1024).describe('Outbound streams to one peer.'),
   })
   .prefault({})
-  .describe('How many streams peers may open.')
+  .describe('How many streams peers may open. At a limit quiet UDP flows are ended in favour of new flows.')
 
 /** What other nodes may reach of this node itself. */
 const nodePortsSchema = z

@@ -8,7 +8,7 @@ import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { NamedAddress } from '../../src/linux/index.ts'
 import type { ByteStream } from '../../src/net/index.ts'
-import type { TunnelConfig } from '../../src/tunnel/config.ts'
+import { type TunnelConfig, tunnelSchemaOf } from '../../src/tunnel/config.ts'
 import {
   dial,
   eventually,
@@ -240,11 +240,8 @@ for (const links of [true, false]) {
     await using a = await startTestAgent(folder, 'edge-a', server.port, { config: { links } })
     await using b = await startTestAgent(folder, 'edge-b', server.port, { config: { links } })
     await eventually('both are connected', () => isServerReady(a) && isServerReady(b) && knows(a, 'edge-b'))
-    const echo = createSocket('udp4')
-    echo.on('message', (message, from) => echo.send(message, from.port, '127.0.0.1'))
-    echo.bind(0, '127.0.0.1')
-    await once(echo, 'listening')
-    const { port } = echo.address()
+    await using echo = await startUdpEcho()
+    const { port } = echo
     b.serve('10.1.1.1', port, 'udp')
     const target = { protocol: 'udp', nodeName: 'edge-b', address: '10.1.1.1', port } as const
     for (const round of [1, 2]) {
@@ -264,8 +261,50 @@ for (const links of [true, false]) {
     await assert.rejects(a.tunnel.dialer.dialDatagrams({ ...target, port: 1 }, AbortSignal.timeout(10_000)), {
       failure: 'unknown-target',
     })
-    echo.close()
   })
+}
+
+for (const links of [true, false]) {
+  test(`at a limit of either side quiet datagrams give way to new flows, ${links ? 'on links' : 'on streams'}`, async () => {
+    await using folder = await TestFolder.create()
+    await using server = await startTestServer(folder)
+    const limitedTo = (tunnelPeerBaseStreamOut: number, tunnelPeerBaseStreamIn: number): Partial<TunnelConfig> => {
+      const limits = { tunnelPeerBaseStreamOut, tunnelPeerBaseStreamIn }
+      return { links, tunnelLimitConfig: tunnelSchemaOf(0).parse({ tunnelLimitConfig: limits }).tunnelLimitConfig }
+    }
+    await using a = await startTestAgent(folder, 'edge-a', server.port, { config: limitedTo(8, 8) })
+    await using b = await startTestAgent(folder, 'edge-b', server.port, { config: limitedTo(8, 6) })
+    await eventually('both are connected', () => isServerReady(a) && isServerReady(b) && knows(a, 'edge-b'))
+    await using echo = await startUdpEcho()
+    await using greeter = await greeting()
+    b.serve('10.1.1.1', echo.port, 'udp')
+    b.serve('10.1.1.1', greeter.port)
+    const target = { protocol: 'udp', nodeName: 'edge-b', address: '10.1.1.1', port: echo.port } as const
+    await using open = new AsyncDisposableStack()
+    for (let question = 0; question < 24; question++) {
+      const channel = open.use(await a.tunnel.dialer.dialDatagrams(target, AbortSignal.timeout(10_000)))
+      const answer = new Promise<string>((resolve) => channel.onMessage((message) => resolve(message.toString())))
+      channel.send(Buffer.from(`question ${question}`))
+      assert.equal(await answer, `question ${question}`)
+    }
+    await helloOver(a, greeter.port)
+    const evicted = [await evictedBy(a, 'out'), await evictedBy(b, 'in')] as const
+    assert.ok(evicted[0] + evicted[1] >= 24 - 8, `${evicted}`)
+    assert.ok(evicted[1] > 0, `${evicted}`)
+  })
+}
+
+async function startUdpEcho(): Promise<AsyncDisposable & { port: number }> {
+  const echo = createSocket('udp4')
+  echo.on('message', (message, from) => echo.send(message, from.port, '127.0.0.1'))
+  echo.bind(0, '127.0.0.1')
+  await once(echo, 'listening')
+  return { port: echo.address().port, [Symbol.asyncDispose]: async () => void echo.close() }
+}
+
+async function evictedBy(agent: TestAgent, direction: 'in' | 'out'): Promise<number> {
+  const line = new RegExp(`^edgemesh_tunnel_evicted_flows_total\\{direction="${direction}"\\} (\\d+)`, 'm')
+  return Number(line.exec(await agent.metrics.render())?.[1] ?? 0)
 }
 
 function openFlowsOf(agent: TestAgent): number {

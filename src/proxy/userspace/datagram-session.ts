@@ -1,5 +1,6 @@
 import type { Backend } from '../../model/index.ts'
 import type { DatagramChannel, DatagramDialer, SocketAddress } from '../../net/index.ts'
+import { TimeLimit } from '../../runtime/index.ts'
 import type { FailedDial } from '../l4/dial-first-reachable.ts'
 import type { BalancedRoute } from './route-table.ts'
 
@@ -67,9 +68,9 @@ export class DatagramSession implements Disposable {
   async #dial(backend: Backend): Promise<DatagramChannel | undefined> {
     const { dialer, dialTimeoutMs } = this.#options
     const { nodeName, address, port } = backend
-    const signal = AbortSignal.any([this.#ending.signal, AbortSignal.timeout(dialTimeoutMs)])
+    using limit = new TimeLimit(dialTimeoutMs, this.#ending.signal)
     try {
-      return await dialer.dialDatagrams({ protocol: 'udp', nodeName, address, port }, signal)
+      return await dialer.dialDatagrams({ protocol: 'udp', nodeName, address, port }, limit.signal)
     } catch (error) {
       this.#failed({ backend, error })
       return undefined

@@ -1,5 +1,6 @@
+import type { Metrics } from '../../observability/index.ts'
 import type { TunnelConfig } from '../config.ts'
-import type { FlowLimits } from '../flows/flow-limits.ts'
+import { FlowCounter, type FlowLimits } from '../flows/flow-limits.ts'
 
 /** How much may be open at once. */
 export interface TunnelLimits {
@@ -22,5 +23,21 @@ export function tunnelLimitsOf({ tunnelLimitConfig: limits }: Pick<TunnelConfig,
     inbound: { total: limits.tunnelBaseStreamIn, perPeer: limits.tunnelPeerBaseStreamIn },
     outbound: { total: limits.tunnelBaseStreamOut, perPeer: limits.tunnelPeerBaseStreamOut },
     streamsPerConnection: Math.max(limits.tunnelPeerBaseStreamIn, limits.tunnelPeerBaseStreamOut) + controlStreams,
+  }
+}
+
+/** Counters that keep to the limits, one for each direction. */
+export function createFlowCounters(
+  { inbound, outbound }: Pick<TunnelLimits, 'inbound' | 'outbound'>,
+  metrics: Metrics,
+): { inbound: FlowCounter; outbound: FlowCounter } {
+  const evicted = metrics.counter(
+    'tunnel_evicted_flows_total',
+    'UDP flows that were ended at a limit, so that another flow could begin',
+    ['direction'],
+  )
+  return {
+    inbound: new FlowCounter(inbound, () => evicted.add(1, { direction: 'in' })),
+    outbound: new FlowCounter(outbound, () => evicted.add(1, { direction: 'out' })),
   }
 }

@@ -3,7 +3,7 @@ import type { Logger } from '../../observability/index.ts'
 import { TaskGroup } from '../../runtime/index.ts'
 import { Neighbours } from '../directory/neighbours.ts'
 import { createFlowDialer } from '../flows/flow-dialer.ts'
-import { FlowCounter } from '../flows/flow-limits.ts'
+import type { FlowCounter } from '../flows/flow-limits.ts'
 import { createHost, type Host } from '../host/host.ts'
 import { tcpMultiaddressOf } from '../host/server-address.ts'
 import { deriveIdentity } from '../identity/derived-key.ts'
@@ -21,7 +21,7 @@ import { createSpliceBook } from '../relay/serve-relay.ts'
 import type { Membership, Tunnel, TunnelOptions, TunnelStatus } from '../tunnel.ts'
 import { createAcceptor, flowTimeoutMs, handleFlows, patienceMs } from './accept-flows.ts'
 import { endStale } from './end-stale.ts'
-import { tunnelLimitsOf } from './limits.ts'
+import { createFlowCounters, tunnelLimitsOf } from './limits.ts'
 import { meetFound, rendezvousOf } from './meet-found.ts'
 import { News } from './news.ts'
 import { followOwnNetwork, type NetworkChange } from './own-network.ts'
@@ -212,10 +212,8 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
   })
   const news = new News()
   news.onPeers((names) => direct.retry(names))
-  const inbound = new FlowCounter(limits.inbound)
-  const outbound = new FlowCounter(limits.outbound)
   const peers = { direct, paths, policy, goPeers }
-  const flows = { inbound, outbound }
+  const flows = createFlowCounters(limits, metrics)
   return { options, membership, book, host, tasks, links, ownRelay, ...peers, ...flows, news }
 }
 

@@ -10,7 +10,8 @@ import {
 } from '../../net/index.ts'
 import { type Counter, describeError, type Logger, type Metrics } from '../../observability/index.ts'
 import { type TaskGroup, TimeLimit } from '../../runtime/index.ts'
-import type { FlowCounter } from './flow-limits.ts'
+import { countDatagrams } from './counted-datagrams.ts'
+import type { CountedFlow, FlowCounter } from './flow-limits.ts'
 import type { IncomingFlow } from './incoming-flow.ts'
 import { type OpenMessages, type OpenRequest, openMessages, targetTextOf } from './open-message.ts'
 import { incomingFlowOf } from './stream-carrier.ts'
@@ -73,10 +74,10 @@ export class FlowAcceptor {
     this.#run(
       peer,
       (error) => resetStream(stream, error),
-      async (stopping, hasRoom) => {
+      async (stopping, place) => {
         using limit = new TimeLimit(this.#options.handshakeTimeoutMs, stopping)
         const flow = await incomingFlowOf(stream, messages, limit.signal)
-        if (flow !== undefined) await this.#serve(flow, peer, hasRoom, stopping)
+        if (flow !== undefined) await this.#serve(flow, peer, place, stopping)
       },
     )
   }
@@ -86,42 +87,47 @@ export class FlowAcceptor {
     this.#run(
       peer,
       (error) => flow.abandon(error),
-      (stopping, hasRoom) => this.#serve(flow, peer, hasRoom, stopping),
+      (stopping, place) => this.#serve(flow, peer, place, stopping),
     )
   }
 
   #run(
     peer: FlowPeer,
     abandon: (error: Error) => void,
-    serve: (stopping: AbortSignal, hasRoom: boolean) => Promise<void>,
+    serve: (stopping: AbortSignal, place: CountedFlow | undefined) => Promise<void>,
   ): void {
     const { tasks, open } = this.#options
     if (tasks.signal.aborted) {
       abandon(new Error('stopping'))
       return
     }
-    const counted = open.enter(peer.peerId)
+    const place = open.enter(peer.peerId)
     tasks.run('inbound flow', async (stopping) => {
       try {
-        await serve(stopping, counted !== undefined)
+        await serve(stopping, place)
       } catch (error) {
         this.#options.logger.debug({ peer: peer.peerId, path: peer.path, error }, 'inbound flow failed')
         abandon(error instanceof Error ? error : new Error(String(error)))
       } finally {
-        counted?.[Symbol.dispose]()
+        place?.[Symbol.dispose]()
       }
     })
   }
 
   /** Until both sides are closed, or the dialler has been told why not. */
-  async #serve(flow: IncomingFlow, peer: FlowPeer, hasRoom: boolean, stopping: AbortSignal): Promise<void> {
+  async #serve(
+    flow: IncomingFlow,
+    peer: FlowPeer,
+    place: CountedFlow | undefined,
+    stopping: AbortSignal,
+  ): Promise<void> {
     const limit = new TimeLimit(this.#options.handshakeTimeoutMs, stopping, flow.gone)
     let carry: Carry
     try {
-      await this.#admit(flow, peer, hasRoom, limit.signal)
+      const admitted = await this.#admit(flow, peer, place, limit.signal)
       limit.restart(this.#options.dialTimeoutMs)
       const { protocol } = flow.request
-      carry = await (protocol === 'udp' ? this.#openDatagrams(flow, limit) : this.#openStream(flow, limit))
+      carry = await (protocol === 'udp' ? this.#openDatagrams(flow, admitted, limit) : this.#openStream(flow, limit))
     } catch (error) {
       if (!(error instanceof DialError)) throw error
       if (!flow.gone.aborted) await this.#refuse(flow, error, stopping)
@@ -150,22 +156,28 @@ export class FlowAcceptor {
     }
   }
 
-  async #openDatagrams(flow: IncomingFlow, limit: TimeLimit): Promise<Carry> {
+  async #openDatagrams(flow: IncomingFlow, place: CountedFlow, limit: TimeLimit): Promise<Carry> {
     const upstream = await this.#dial(flow, limit, this.#options.localDatagrams.dialDatagrams)
     try {
       const channel = await flow.acceptDatagrams(limit.signal)
-      return (stopping) => exchangeDatagrams(channel, upstream, stopping)
+      return (stopping) => exchangeDatagrams(countDatagrams(channel, place), upstream, stopping)
     } catch (error) {
       upstream[Symbol.dispose]()
       throw error
     }
   }
 
-  async #admit({ request }: IncomingFlow, peer: FlowPeer, hasRoom: boolean, signal: AbortSignal): Promise<void> {
+  /** Gives the place that the flow has. */
+  async #admit(
+    { request }: IncomingFlow,
+    peer: FlowPeer,
+    place: CountedFlow | undefined,
+    signal: AbortSignal,
+  ): Promise<CountedFlow> {
     const { nodeName, isStopping } = this.#options
     if (isStopping())
       throw new DialError('overloaded', `Cannot connect to ${placeOf(request, nodeName)}: ${nodeName} is stopping`)
-    if (!hasRoom) {
+    if (place === undefined) {
       throw new DialError(
         'overloaded',
         `Cannot connect to ${placeOf(request, nodeName)}: too many open flows on ${nodeName}`,
@@ -178,7 +190,7 @@ export class FlowAcceptor {
       throw new DialError('forbidden', `${nodeName} knows no node with the identity ${peer.peerId}`)
     }
     const refusal = await this.#options.checkTarget(request, signal)
-    if (refusal === undefined) return
+    if (refusal === undefined) return place
     this.#refused.add(1, { reason: refusal.reason })
     this.#logRefusal({ ...peer, peerId: name }, refusal.reason, targetTextOf(request))
     throw refusal.error

@@ -10,7 +10,8 @@ import {
 import { type Counter, describeError, type Logger, type Metrics } from '../../observability/index.ts'
 import { TimeLimit } from '../../runtime/index.ts'
 import type { Carrier, CarrierSource } from './carrier.ts'
-import type { FlowCounter } from './flow-limits.ts'
+import { countDatagrams } from './counted-datagrams.ts'
+import type { CountedFlow, FlowCounter } from './flow-limits.ts'
 import { type OpenRequest, targetTextOf } from './open-message.ts'
 
 /** What the dialling side of flows needs. */
@@ -35,20 +36,23 @@ export function createFlowDialer(options: FlowDialerOptions): Dialer & DatagramD
   }
 }
 
-/** How one kind of flow is opened on a carrier, and how to learn of its end. */
+/** How one kind of flow is opened on a carrier, and how it leaves its place when it is over. */
 interface FlowKind<T> {
   open(carrier: Carrier, request: OpenRequest, signal: AbortSignal): Promise<T>
-  onClosed(opened: T, leave: () => void): void
+  count(opened: T, place: CountedFlow): T
 }
 
 const streams: FlowKind<ByteStream> = {
   open: (carrier, request, signal) => carrier.open(request, signal),
-  onClosed: (stream, leave) => void stream.once('close', leave),
+  count: (stream, place) => stream.once('close', () => place[Symbol.dispose]()),
 }
 
 const datagrams: FlowKind<DatagramChannel> = {
   open: (carrier, request, signal) => carrier.openDatagrams(request, signal),
-  onClosed: (channel, leave) => void channel.closed.then(leave),
+  count(channel, place) {
+    void channel.closed.then(() => place[Symbol.dispose]())
+    return countDatagrams(channel, place)
+  },
 }
 
 async function dialCounted<T>(
@@ -160,9 +164,8 @@ async function openCounted<T>(
   }
   try {
     const opened = await kind.open(carrier, request, signal)
-    kind.onClosed(opened, () => counted[Symbol.dispose]())
     logger.debug({ peer: request.nodeName, path: carrier.path, backend: placeOf(request) }, 'flow opened')
-    return opened
+    return kind.count(opened, counted)
   } catch (error) {
     counted[Symbol.dispose]()
     throw error
