@@ -1,6 +1,7 @@
 import type { Client } from '../../loadbalancer/index.ts'
 import { type Backend, backendIdOf } from '../../model/index.ts'
 import { describeError } from '../../observability/index.ts'
+import { TimeLimit } from '../../runtime/index.ts'
 import type { ConnectionPool } from '../backends/connection-pool.ts'
 import type { BackendGroup } from '../backends/destinations.ts'
 import type { UpstreamConnection } from '../http/upstream.ts'
@@ -113,13 +114,12 @@ export class BackendAttempts {
   async #dialOne(backend: Backend): Promise<Connected | ConnectFailure> {
     const { pool, dialTimeoutMs } = this.#surroundings
     this.#stopped ??= new AbortController()
-    const limit = AbortSignal.timeout(this.#group.policy.connectTimeoutMs ?? dialTimeoutMs)
-    const signal = AbortSignal.any([this.#stopped.signal, limit])
+    using limit = new TimeLimit(this.#group.policy.connectTimeoutMs ?? dialTimeoutMs, this.#stopped.signal)
     try {
-      return this.#connected(backend, await pool.dial(backend, this.#group.protocol, signal))
+      return this.#connected(backend, await pool.dial(backend, this.#group.protocol, limit.signal))
     } catch (error) {
       if (!this.#isStopped) this.#group.balancer.dialFailed(backend)
-      return { problem: `${backendIdOf(backend)}: ${limit.aborted ? 'no answer in time' : describeError(error)}` }
+      return { problem: `${backendIdOf(backend)}: ${limit.isOver ? 'no answer in time' : describeError(error)}` }
     }
   }
 

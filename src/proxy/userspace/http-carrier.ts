@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { type ByteStream, resetStream } from '../../net/index.ts'
 import { describeError } from '../../observability/index.ts'
+import { TimeLimit } from '../../runtime/index.ts'
 import { dialFirstReachable, NoBackendError } from '../l4/dial-first-reachable.ts'
 import type { HttpForward } from '../l7/decision.ts'
 import { createHttpProxy, usualHttpLimits } from '../l7/http-proxy.ts'
@@ -38,7 +39,7 @@ export function createHttpCarrier(options: CarrierOptions): HttpCarrier {
   return {
     async carry(client, route) {
       const closed = new Promise<void>((resolve) => client.once('close', () => resolve()))
-      const preface = await readPreface(client, AbortSignal.timeout(usualHttpLimits.headTimeoutMs))
+      const preface = await prefaceInTime(client)
       if (preface === undefined) {
         endWithoutRequest(client)
         return await closed
@@ -57,6 +58,11 @@ export function createHttpCarrier(options: CarrierOptions): HttpCarrier {
       pool[Symbol.dispose]()
     },
   }
+}
+
+async function prefaceInTime(client: ByteStream): ReturnType<typeof readPreface> {
+  using limit = new TimeLimit(usualHttpLimits.headTimeoutMs)
+  return await readPreface(client, limit.signal)
 }
 
 /** A client that ended gets an end; one that said nothing in time is told so. */
