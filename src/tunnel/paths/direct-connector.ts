@@ -28,10 +28,10 @@ interface Attempts {
   step: number
   nextAt: number
   /** Both sides learn of each other at the same moment; the higher identity lets the other one dial. */
-  readonly headStartMs: number
+  headStartMs: number
   running: Promise<PeerConnection> | undefined
   lastError: string | undefined
-  /** What the addresses were: when they change, waiting makes no sense. */
+  /** All that the node told, tried or not: when they change, waiting makes no sense. */
   addresses: string
 }
 
@@ -62,6 +62,9 @@ const busyMs = 60_000
 /** A neighbour answers at once; a wrong host on a reused private address must fail fast. */
 const onLinkTimeoutMs = 1500
 const publicTimeoutMs = 4000
+
+/** How long the higher identity waits for the lower one's dial. */
+const lowerFirstMs = 300
 
 /** Addresses tried at the same time, over all peers. */
 const maxParallel = 8
@@ -119,8 +122,9 @@ export class DirectConnector {
 
   /** Tries all direct addresses of a node now; joins an attempt under way. Undefined when it has none. */
   connect(record: NameRecord): Promise<PeerConnection> | undefined {
-    const addresses = this.#addressesOf(record).filter((address) => !this.#isTaken(record, address))
-    return addresses.length === 0 ? undefined : this.#attempt(record, addresses)
+    const all = this.#addressesOf(record)
+    const addresses = all.filter((address) => !this.#isTaken(record, address))
+    return addresses.length === 0 ? undefined : this.#attempt(record, this.#attemptsOf(record, all), addresses)
   }
 
   /** Runs until the signal aborts. */
@@ -140,25 +144,38 @@ export class DirectConnector {
   }
 
   #reconcile(now: number): void {
-    for (const [name, since] of this.#wanted) if (now - since > wantedMs) this.#wanted.delete(name)
+    const { records } = this.#options.book
+    this.#forgetPast(now, records.length)
     let running = [...this.#attempts.values()].filter((attempts) => attempts.running !== undefined).length
-    for (const { record } of this.#options.book.records) {
+    for (const { record } of records) {
       if (running >= maxParallel) return
-      const addresses = this.#worthTrying(record, now)
-      if (addresses.length === 0) continue
-      running += 1
-      this.#attempt(record, addresses).catch(() => {})
+      if (this.#attemptIfDue(record, now)) running += 1
     }
   }
 
-  #worthTrying(record: NameRecord, now: number): DirectAddress[] {
+  /** Nodes come and go for years. */
+  #forgetPast(now: number, knownNodes: number): void {
+    for (const [name, since] of this.#wanted) if (now - since > wantedMs) this.#wanted.delete(name)
+    for (const [key, { untilMs }] of this.#taken) if (now - untilMs > takenPolicy.maxMs) this.#taken.delete(key)
+    if (this.#attempts.size <= knownNodes) return
+    for (const [name, { running }] of this.#attempts) {
+      if (running === undefined && this.#options.book.recordOf(name) === undefined) this.#attempts.delete(name)
+    }
+  }
+
+  /** True when an attempt begins. */
+  #attemptIfDue(record: NameRecord, now: number): boolean {
     const { ownName, host } = this.#options
-    if (record.name === ownName) return []
-    const addresses = this.#addressesOf(record).filter(({ isOnLink }) => isOnLink || this.#wanted.has(record.name))
-    if (addresses.length === 0 || host.connectionsTo(record.peerId).some(isDirect)) return []
-    const attempts = this.#attemptsOf(record, addresses)
-    const isDue = attempts.running === undefined && now >= attempts.nextAt
-    return isDue ? addresses.filter((address) => !this.#isTaken(record, address)) : []
+    if (record.name === ownName) return false
+    const all = this.#addressesOf(record)
+    const worthTrying = all.filter(({ isOnLink }) => isOnLink || this.#wanted.has(record.name))
+    if (worthTrying.length === 0 || host.connectionsTo(record.peerId).some(isDirect)) return false
+    const attempts = this.#attemptsOf(record, all)
+    if (attempts.running !== undefined || now < attempts.nextAt) return false
+    const free = worthTrying.filter((address) => !this.#isTaken(record, address))
+    if (free.length === 0) return false
+    this.#attempt(record, attempts, free).catch(() => {})
+    return true
   }
 
   #isTaken(record: NameRecord, address: DirectAddress): boolean {
@@ -174,22 +191,15 @@ export class DirectConnector {
     const key = `${record.peerId} ${addresses.map(({ multiaddress }) => multiaddress).join(' ')}`
     const known = this.#attempts.get(record.name)
     if (known?.addresses === key) return known
-    const headStartMs = this.#options.host.peerId > record.peerId ? 300 : 0
-    const fresh = {
-      failed: 0,
-      step: 0,
-      nextAt: performance.now() + headStartMs,
-      headStartMs,
-      running: known?.running,
-      lastError: undefined,
-      addresses: key,
-    }
-    this.#attempts.set(record.name, fresh)
-    return fresh
+    const headStartMs = this.#options.host.peerId > record.peerId ? lowerFirstMs : 0
+    const fresh = { failed: 0, step: 0, nextAt: performance.now() + headStartMs, headStartMs, lastError: undefined }
+    // The same object, so that an attempt under way leaves it when it ends.
+    const attempts: Attempts = Object.assign(known ?? { running: undefined }, fresh, { addresses: key })
+    this.#attempts.set(record.name, attempts)
+    return attempts
   }
 
-  #attempt(record: NameRecord, addresses: readonly DirectAddress[]): Promise<PeerConnection> {
-    const attempts = this.#attemptsOf(record, addresses)
+  #attempt(record: NameRecord, attempts: Attempts, addresses: readonly DirectAddress[]): Promise<PeerConnection> {
     if (attempts.running !== undefined) return attempts.running
     const { promise, resolve, reject } = Promise.withResolvers<PeerConnection>()
     attempts.running = promise
