@@ -95,5 +95,30 @@ test('what tells is closed in the end', async () => {
   await setImmediate()
   assert.equal(disposed(), 1)
   await look()
-  assert.equal(asked.length, 2, 'a look that comes late does no harm')
+  assert.equal(asked.length, 1, 'a look that comes late asks nothing')
+})
+
+test('a kernel that cannot be asked ends nothing, and is asked again', async () => {
+  let failures = 2
+  const open = async () => {
+    if (failures-- > 0) throw new Error('too many open files')
+    const answers = [much(1000), much(9000)]
+    return { progressOf: async () => answers.shift(), [Symbol.dispose]() {} }
+  }
+  const lines = new FullLines(open, () => 1000)
+  for (const connection of [through, relay, relay, relay, relay]) {
+    lines.look(connection)
+    for (let turn = 0; turn < 5; turn++) await setImmediate()
+  }
+  assert.equal(lines.takenMs(relay), 1000)
+})
+
+test('what was taken of lines that are gone is forgotten', async () => {
+  const { lines, look, pass } = setUp([much(1000), much(9000), undefined, much(9000)])
+  await look()
+  assert.equal(await look(), 2000)
+  pass(120_000)
+  lines.look({ ...relay, peerId: 'another', tcpEnds: { ...ends } })
+  for (let turn = 0; turn < 5; turn++) await setImmediate()
+  assert.equal(lines.takenMs(relay), 0)
 })

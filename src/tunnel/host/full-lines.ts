@@ -43,22 +43,36 @@ export class FullLines implements Disposable {
 
   /** Looks in the background; to be said again and again while nothing is heard. */
   look({ peerId, tcpEnds }: LinedConnection): void {
-    this.#inspector ??= this.#isDisposed ? undefined : this.#open?.()
-    if (tcpEnds === undefined || this.#inspector === undefined || this.#looking.has(peerId)) return
+    if (tcpEnds === undefined || this.#open === undefined || this.#isDisposed || this.#looking.has(peerId)) return
     this.#looking.add(peerId)
-    void this.#look(peerId, tcpEnds, this.#inspector)
+    void this.#look(peerId, tcpEnds, this.#open)
       .catch(ignoreError)
       .finally(() => this.#looking.delete(peerId))
   }
 
-  async #look(peerId: string, ends: TcpEnds, opening: Promise<TcpInspector>): Promise<void> {
-    const inspector = await opening
+  async #look(peerId: string, ends: TcpEnds, open: () => Promise<TcpInspector>): Promise<void> {
+    const inspector = await this.#inspectorBy(open)
     const progress = await inspector.progressOf(ends)
+    this.#forgetPast()
     if (progress === undefined) return
     const before = this.#acknowledged.get(ends) ?? progress.acknowledgedBytes
     this.#acknowledged.set(ends, progress.acknowledgedBytes)
     const isTaken = progress.waitingBytes >= fullBytes && progress.acknowledgedBytes > before
     if (isTaken) this.#takenMs.set(peerId, this.#nowMs())
-    else if (this.#nowMs() - (this.#takenMs.get(peerId) ?? 0) > forgetMs) this.#takenMs.delete(peerId)
+  }
+
+  /** One for all looks; where it cannot be opened now, the next look tries again. */
+  async #inspectorBy(open: () => Promise<TcpInspector>): Promise<TcpInspector> {
+    this.#inspector ??= open()
+    try {
+      return await this.#inspector
+    } catch (error) {
+      this.#inspector = undefined
+      throw error
+    }
+  }
+
+  #forgetPast(): void {
+    for (const [peerId, atMs] of this.#takenMs) if (this.#nowMs() - atMs > forgetMs) this.#takenMs.delete(peerId)
   }
 }
