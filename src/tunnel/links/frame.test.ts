@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { decodeOffsets, encodeOffset, FrameBatch, FrameReader, frameType, headBytes, maxPayloadBytes } from './frame.ts'
+import {
+  batchBuffers,
+  decodeOffsets,
+  encodeOffset,
+  FrameBatch,
+  FrameReader,
+  frameType,
+  headBytes,
+  maxPayloadBytes,
+} from './frame.ts'
 
 function createRecorder() {
   const frames: string[] = []
@@ -73,6 +82,21 @@ test('a batch that is too long for a buffer goes on in the next one, also in the
   const { reader, data } = createRecorder()
   for (const part of parts) reader.feed(part)
   assert.equal(data.get(1), payloads.join(''))
+})
+
+test('a large buffer is not kept waiting for few bytes', () => {
+  const batch = new FrameBatch()
+  const [small, large] = [Buffer.alloc(100, 'a'), Buffer.alloc(maxPayloadBytes, 'b')]
+  batch.add(frameType.data, 1, small)
+  const [compact = large] = batch.takeCompact()
+  assert.deepEqual(compact.subarray(headBytes), small)
+  assert.notEqual(compact.buffer.byteLength, batchBuffers.bufferBytes)
+  const next = batchBuffers.take()
+  batchBuffers.give(next)
+  batch.add(frameType.data, 1, large)
+  const [whole = small, ...none] = batch.takeCompact()
+  assert.equal(whole.buffer, next.buffer)
+  assert.deepEqual([whole.length, none.length], [headBytes + maxPayloadBytes, 0])
 })
 
 test('a frame is the own of who gets it, while the bytes that came are used again', () => {

@@ -121,6 +121,9 @@ export class FrameReader {
 /** Two quanta of payload with their heads, and some control frames. */
 const batchBytes = 136 * 1024
 
+/** A copy of so little costs less than to keep the buffer. */
+const compactBytes = batchBytes / 4
+
 /** Buffers of batches: who has written what `FrameBatch.take` gave may give it back. */
 export const batchBuffers: BufferPool = new BufferPool(batchBytes, 4)
 
@@ -152,6 +155,16 @@ export class FrameBatch {
     this.#parts = []
     this.#bytes = 0
     return parts
+  }
+
+  /** The same in little more room than the bytes need, for who cannot write them yet. */
+  takeCompact(): Buffer[] {
+    return this.take().map((part) => {
+      if (part.length > compactBytes) return part
+      const copy = Buffer.from(part)
+      batchBuffers.give(part)
+      return copy
+    })
   }
 
   #copy(payload: Uint8Array): void {

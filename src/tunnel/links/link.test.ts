@@ -16,6 +16,8 @@ class FakeSocket extends EventEmitter {
   hasEnded = false
   /** Type and flow of each frame that was written, and the first byte of its payload. */
   readonly frames: [number, number, number | undefined][] = []
+  /** The memory below what was written. */
+  readonly memory = new Set<ArrayBufferLike>()
   readonly #reader = new FrameReader({
     onFrame: (type, flow, payload) => void this.frames.push([type, flow, payload[0]]),
     onData: (flow, bytes) => void this.frames.push([frameType.data, flow, bytes[0]]),
@@ -31,6 +33,7 @@ class FakeSocket extends EventEmitter {
     this.isDestroyed = true
   }
   write(bytes: Buffer): void {
+    this.memory.add(bytes.buffer)
     this.#reader.feed(bytes)
   }
 }
@@ -46,12 +49,12 @@ function createLink() {
   return { socket, link, closed }
 }
 
-/** Sends one frame of payload for each turn that it gets. */
-function createSender(flow: number, turns: number): Sender {
+/** Sends one frame of payload for each turn that it gets, by default as long as it may be. */
+function createSender(flow: number, turns: number, bytes?: number): Sender {
   let left = turns
   return {
     fill(batch: FrameBatch, quantumBytes: number) {
-      batch.add(frameType.data, flow, Buffer.alloc(quantumBytes, flow))
+      batch.add(frameType.data, flow, Buffer.alloc(bytes ?? quantumBytes, flow))
       left -= 1
       return left > 0
     },
@@ -91,6 +94,18 @@ test('control frames go first, also when the line is full, and senders take turn
   link.control(frameType.reset, 11)
   await turn()
   assert.deepEqual(socket.frames.at(-1)?.slice(0, 2), [frameType.reset, 11])
+})
+
+test('small frames that wait for a line that has stopped hold little memory', async () => {
+  const { socket, link } = createLink()
+  socket.writableLength = 1
+  for (let number = 0; number < 500; number++) {
+    link.ready(createSender(1, 1, 7))
+    await turn()
+  }
+  assert.equal(socket.frames.length, 500)
+  const held = [...socket.memory].reduce((sum, { byteLength }) => sum + byteLength, 0)
+  assert.ok(held < 1_000_000, `${held} bytes`)
 })
 
 test('only an answer that repeats the question ends it; other signs of life are not taken for it', async () => {

@@ -307,7 +307,8 @@ export class Link implements FrameSink {
       this.#ready.delete(sender)
       if (sender.fill(this.#batch, quantumBytes)) this.#ready.add(sender)
     }
-    this.#write(this.#batch.take())
+    // Many small writes can wait for a line that has stopped.
+    this.#write(socket.writableLength > 0 ? this.#batch.takeCompact() : this.#batch.take())
     const hasMore = this.#ready.size > 0 || this.#datagrams.length > 0
     if (hasMore && !this.#isClosed && !socket.writableNeedDrain) this.#schedule()
   }
