@@ -154,6 +154,16 @@ test('an entry that is no address rejects and changes nothing', async () => {
   )
 })
 
+test('where an entry is no address the membership stays as well', async () => {
+  const revoking = { ...only(['no address']), trust: 'psk' as const, peers: {}, revoked: ['edge-b'] }
+  await assert.rejects(a.tunnel.reload(revoking), { code: 'EDGEMESH_SERVER_ADDRESS' })
+  await using target = await startTcpServer((socket) => void socket.end('hello'))
+  b.serve('10.1.1.1', target.port)
+  const stream = await dial(a, 'edge-b', target.port)
+  assert.equal(String((await once(stream, 'data'))[0]), 'hello')
+  stream.destroy()
+})
+
 test('changes that come at once end in the last one', async () => {
   await Promise.all([
     a.tunnel.reload(only([addressOf(two)])),

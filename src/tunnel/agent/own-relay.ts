@@ -1,3 +1,4 @@
+import { ignoreError } from '../../net/index.ts'
 import type { TunnelConfig } from '../config.ts'
 import { type RelayOptions, type ServedRelay, serveRelay, spliceLimitsOf } from '../relay/serve-relay.ts'
 
@@ -28,8 +29,10 @@ export class OwnRelay implements AsyncDisposable {
 
   /** Switches it on or off; agents that used it lose their session with it. */
   async set(isOn: boolean): Promise<void> {
-    this.#last = this.#last.then(() => this.#set(isOn))
-    await this.#last
+    const done = this.#last.then(() => this.#set(isOn))
+    // One that fails is no reason for the next one to fail.
+    this.#last = done.catch(ignoreError)
+    await done
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -39,12 +42,13 @@ export class OwnRelay implements AsyncDisposable {
   async #set(isOn: boolean): Promise<void> {
     const { host, logger } = this.#options
     if (isOn === (this.#relay !== undefined)) return
-    host.setRelaying(isOn)
     if (isOn) {
       this.#relay = await serveRelay(this.#options)
+      host.setRelaying(true)
       logger.info({ peer: host.peerId }, 'relays for others now')
       return
     }
+    host.setRelaying(false)
     const relay = this.#relay
     this.#relay = undefined
     await relay?.[Symbol.asyncDispose]()

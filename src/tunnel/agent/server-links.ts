@@ -1,5 +1,5 @@
 import type { TaskGroup } from '../../runtime/index.ts'
-import { parseServerAddress, type ServerAddress } from '../host/server-address.ts'
+import type { ServerAddress } from '../host/server-address.ts'
 import { ServerLink, type ServerLinkOptions } from './server-link.ts'
 
 /** What all links share. */
@@ -28,10 +28,10 @@ export class ServerLinks {
 
   /**
    * Makes these the servers: links to others end, new ones begin, and those that stay are left alone. Resolves when
-   * the ended ones have ended. Rejects with a `ServerAddressError`, and changes nothing, when an entry is no address.
+   * the ended ones have ended.
    */
-  async set(entries: readonly string[]): Promise<void> {
-    const wanted = new Map(entries.map(parseServerAddress).map((address) => [keyOf(address), address]))
+  async set(addresses: readonly ServerAddress[]): Promise<void> {
+    const wanted = new Map(addresses.map((address) => [keyOf(address), address]))
     this.#last = this.#last.then(() => this.#set(wanted))
     await this.#last
   }

@@ -1,3 +1,4 @@
+import type { NamedAddress } from '../../linux/index.ts'
 import type { SocketAddress } from '../../net/index.ts'
 import type { Logger } from '../../observability/index.ts'
 import { TaskGroup } from '../../runtime/index.ts'
@@ -6,7 +7,6 @@ import { createFlowDialer } from '../flows/flow-dialer.ts'
 import type { FlowCounter } from '../flows/flow-limits.ts'
 import { createHost, type Host } from '../host/host.ts'
 import { tcpMultiaddressOf } from '../host/server-address.ts'
-import { deriveIdentity } from '../identity/derived-key.ts'
 import { derivedNameOf, type Membership as LoadedMembership, loadMembership } from '../identity/load-membership.ts'
 import { GoPeers } from '../legacy/go-peers.ts'
 import type { LinkTable } from '../links/link-table.ts'
@@ -18,7 +18,7 @@ import { PeerPaths, type PeerPathsOptions } from '../paths/peer-paths.ts'
 import { admissionRulesOf, mayRelayOf } from '../records/admission.ts'
 import { RecordBook } from '../records/record-book.ts'
 import { createSpliceBook } from '../relay/serve-relay.ts'
-import type { Membership, Tunnel, TunnelOptions, TunnelStatus } from '../tunnel.ts'
+import type { Tunnel, TunnelOptions } from '../tunnel.ts'
 import { createAcceptor, flowTimeoutMs, handleFlows, patienceMs } from './accept-flows.ts'
 import { endStale } from './end-stale.ts'
 import { createFlowCounters, tunnelLimitsOf } from './limits.ts'
@@ -29,11 +29,12 @@ import { OwnRecord } from './own-record.ts'
 import { OwnRelay } from './own-relay.ts'
 import { startPortMapping } from './port-mapping.ts'
 import { proxyChoiceOf } from './proxy-choice.ts'
-import { isRelayNode, type MeshServers, relaysWithoutAddress, serverEntriesOf } from './relay-nodes.ts'
 import { RelayWatch } from './relay-watch.ts'
+import { createReload } from './reload-tunnel.ts'
 import type { ServerLink } from './server-link.ts'
 import { ServerLinks } from './server-links.ts'
 import { connectedServers, startLinks } from './start-links.ts'
+import { observeTunnel, tunnelStatusOf } from './tunnel-status.ts'
 
 /** The parts of a running tunnel. */
 interface Parts {
@@ -43,6 +44,8 @@ interface Parts {
   readonly host: Host
   readonly tasks: TaskGroup
   readonly links: ServerLink[]
+  /** By which this node and its LAN neighbours know each other. */
+  readonly interfaceAddresses: () => readonly NamedAddress[]
   readonly ownRelay: OwnRelay
   readonly policy: PathPolicy
   readonly direct: DirectConnector
@@ -73,11 +76,10 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   let table: LinkTable | undefined
   if (options.config.links) {
     const { logger, metrics } = options
-    const interfaceAddresses = () => announcedAddressesOf(options.interfaceAddresses(), options.config)
     const resumeMs = options.config.resumeSeconds * 1000
     const mapped = () => mapper?.mapped
     const wantDirect = (name: string) => (parts.policy.seeksDirect ? direct.want(name) : undefined)
-    const linked = { acceptor, ownRecord, interfaceAddresses, resumeMs, mapped, wantDirect, logger, metrics }
+    const linked = { acceptor, ownRecord, resumeMs, mapped, wantDirect, logger, metrics }
     table = starting.use(await startLinks({ ...parts, ...linked }))
   }
   starting.use(watchRelays(parts, table))
@@ -90,17 +92,13 @@ export async function startTunnel(options: TunnelOptions): Promise<Tunnel> {
   )
   await serveNeighbours(parts, ownRecord)
   const servers = createServerLinks(parts, ownRecord)
-  const reload: Tunnel['reload'] = async (wanted) => {
-    await setMembership(parts, table, wanted)
-    await reloadServers(parts, servers, wanted)
-  }
+  const reload = createReload({ ...parts, servers, table })
   await reload(options.config)
   if (parts.policy.seeksDirect) tasks.run('direct connections', (signal) => direct.run(signal))
   if (keyRing !== undefined) tasks.run('pre-shared keys', (signal) => keyRing.follow(options.logger, signal))
   parts.news.onNetworkChange(() => servers.retryAll())
   tasks.run('own network', (signal) => followNetwork(parts, { ownRecord, table, mapper }, signal))
   options.logger.info({ peer: host.peerId, address: host.listening().join(' ') }, 'tunnel listens')
-  observe(parts)
   return tunnelOf({ ...parts, mapper }, reload, starting.move())
 }
 
@@ -127,42 +125,6 @@ function watchRelays({ options, host, paths, tasks, links }: Parts, table: LinkT
     }),
   )
   return watching
-}
-
-async function setMembership(
-  parts: Parts,
-  table: LinkTable | undefined,
-  { psk, trust, peers, revoked, relay }: Partial<Membership>,
-): Promise<void> {
-  const { options, membership, book, host, ownRelay } = parts
-  if (psk !== undefined) await membership.keyRing?.set(psk)
-  if (relay !== undefined) ownRelay.setLimits(relay)
-  if (trust === undefined || peers === undefined || revoked === undefined) return
-  const { identity } = options.config
-  book.setAdmission(await admissionRulesOf({ identity, trust, peers, revoked }))
-  const reason = new Error('this node has revoked the peer')
-  ownRelay.shutOut(book.revoked)
-  for (const peerId of book.revoked) {
-    table?.peer(peerId)?.close(reason, true)
-    for (const connection of host.connectionsTo(peerId)) connection.abort(reason)
-  }
-  warnOfItself(parts, { peers, revoked })
-}
-
-/** One file serves all nodes, also those that the others shut out. */
-function warnOfItself({ options, membership }: Parts, { peers, revoked }: Pick<Membership, 'peers' | 'revoked'>): void {
-  const { nodeName, logger } = options
-  const { peerId } = membership.identity
-  if (revoked.includes(nodeName) || revoked.includes(peerId)) {
-    logger.error({ peer: peerId, reason: 'it is listed in edgeTunnel.revoked' }, 'this node itself is revoked')
-  }
-  const owner = Object.hasOwn(peers, nodeName) ? peers[nodeName] : peerId
-  if (owner === peerId) return
-  const reason = `edgeTunnel.peers says that ${nodeName} is ${owner}, but this is ${peerId}`
-  logger.error(
-    { peer: peerId, reason, remedy: 'restore identity.key, or correct the entry' },
-    'others refuse this node',
-  )
 }
 
 async function createParts(options: TunnelOptions, starting: AsyncDisposableStack): Promise<Parts> {
@@ -214,7 +176,7 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
   news.onPeers((names) => direct.retry(names))
   const peers = { direct, paths, policy, goPeers }
   const flows = createFlowCounters(limits, metrics)
-  return { options, membership, book, host, tasks, links, ownRelay, ...peers, ...flows, news }
+  return { options, membership, book, host, tasks, links, interfaceAddresses, ownRelay, ...peers, ...flows, news }
 }
 
 function createPaths({ metrics }: TunnelOptions, parts: Omit<PeerPathsOptions, 'patienceMs' | 'onStream'>): PeerPaths {
@@ -247,28 +209,6 @@ function createServerLinks(parts: Parts, ownRecord: OwnRecord): ServerLinks {
   })
 }
 
-async function reloadServers(parts: Parts, servers: ServerLinks, wanted: MeshServers): Promise<void> {
-  const { options, ownRelay } = parts
-  const { nodeName, config } = options
-  const own = { nodeName, listenPort: config.listenPort, peerIds: await relayPeerIdsOf(options, wanted) }
-  await servers.set(serverEntriesOf(wanted, own))
-  await ownRelay.set(isRelayNode(wanted, own))
-  for (const name of relaysWithoutAddress(wanted, own)) {
-    const remedy = 'give it an advertiseAddress under relayNodes'
-    options.logger.warn({ peer: name, remedy }, 'a relay cannot be found: it has no address')
-  }
-}
-
-/** In a mesh of derived identities the agents named as relays have known ones. */
-async function relayPeerIdsOf(
-  { config }: TunnelOptions,
-  { relayNodes }: MeshServers,
-): Promise<ReadonlyMap<string, string> | undefined> {
-  if (config.identity !== 'derived') return undefined
-  const derived = relayNodes.map(async ({ nodeName }) => [nodeName, (await deriveIdentity(nodeName)).peerId] as const)
-  return new Map(await Promise.all(derived))
-}
-
 async function createOwnRecord(parts: Parts): Promise<OwnRecord> {
   const { options, membership, book } = parts
   const { nodeName: name, role = 'agent', logger } = options
@@ -277,10 +217,9 @@ async function createOwnRecord(parts: Parts): Promise<OwnRecord> {
 }
 
 /** Has the router open a port, where there may be one in between. */
-function mapPort({ options, host, links, policy, tasks }: Parts): PortMapper | undefined {
-  const { config, defaultGateways: gateways, logger } = options
+function mapPort({ options, host, links, interfaceAddresses, policy, tasks }: Parts): PortMapper | undefined {
+  const { defaultGateways: gateways, logger } = options
   if (!policy.mapsPorts || gateways === undefined) return undefined
-  const interfaceAddresses = () => announcedAddressesOf(options.interfaceAddresses(), config)
   const servers = () => connectedServers(host, links)
   return startPortMapping({ host, servers, interfaceAddresses, gateways, tasks, logger })
 }
@@ -302,80 +241,39 @@ async function followNetwork(
   { ownRecord, table, mapper }: Followers,
   signal: AbortSignal,
 ): Promise<void> {
-  const { options, host, direct, news } = parts
-  const { interfaceAddresses, defaultRoutes = () => '', logger } = options
+  const { options, host, interfaceAddresses, direct, news } = parts
+  const { defaultRoutes = () => '', logger } = options
   const onChange = (what: NetworkChange) => {
     logger.info({ reason: what }, 'network changed: paths are sought anew')
     const links = [...(table?.all ?? [])].flatMap((peer) => [...peer.links])
-    endStale({ connections: host.connections(), links }, interfaceAddresses())
+    endStale({ connections: host.connections(), links }, options.interfaceAddresses())
     news.tellNetworkChange()
     direct.retryAll()
   }
   const onLook = () => ownRecord.update(ownAddressesOf(parts, mapper?.mapped))
-  // Some container networks have an address for each Service.
-  const announced = () => announcedAddressesOf(interfaceAddresses(), options.config)
-  await followOwnNetwork({ interfaceAddresses: announced, defaultRoutes, onLook, onChange }, signal)
+  // Only those that neighbours know: some container networks have an address for each Service.
+  await followOwnNetwork({ interfaceAddresses, defaultRoutes, onLook, onChange }, signal)
 }
 
-function ownAddressesOf({ options, host, policy }: Parts, mapped?: SocketAddress): string[] {
+function ownAddressesOf({ options, host, interfaceAddresses, policy }: Parts, mapped?: SocketAddress): string[] {
   if (!policy.seeksDirect) return []
-  const { config, interfaceAddresses } = options
-  const announced = announcedAddressesOf(interfaceAddresses(), config)
-  const own = ownMultiaddressesOf(config.advertiseAddress, announced, host.listeningPort())
+  const own = ownMultiaddressesOf(options.config.advertiseAddress, interfaceAddresses(), host.listeningPort())
   return mapped === undefined ? own : [...own, tcpMultiaddressOf(mapped.address, mapped.port)]
 }
 
 function tunnelOf(parts: RunningParts, reload: Tunnel['reload'], running: AsyncDisposableStack): Tunnel {
   const { options, paths, inbound, outbound, book } = parts
-  const { logger, metrics } = options
+  const { nodeName, logger, metrics } = options
+  const observed = { ...parts, nodeName }
+  observeTunnel(observed, metrics)
   return {
     dialer: createFlowDialer({ carriers: paths, open: outbound, timeoutMs: flowTimeoutMs, logger, metrics }),
-    status: () => statusOf(parts),
+    status: () => tunnelStatusOf(observed),
     reload,
     ping: (nodeName, signal) => paths.ping(nodeName, signal),
     drain: (signal) => inbound.idle(signal),
     unpin: (name) => book.unpin(name) || book.unpinServer(name),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
-  }
-}
-
-function observe({ options: { metrics }, links, inbound, outbound }: Parts): void {
-  metrics.observe('tunnel_server_connected', 'Whether a server is connected', ['server'], () =>
-    links.map((link) => ({ labels: { server: link.address.text }, value: Number(link.isUp) })),
-  )
-  metrics.observe('tunnel_open_flows', 'Flows that are open, by who opened them', ['direction'], () => [
-    { labels: { direction: 'in' }, value: inbound.total },
-    { labels: { direction: 'out' }, value: outbound.total },
-  ])
-}
-
-function statusOf(parts: RunningParts): TunnelStatus {
-  const { options, host, links, ownRelay, book, direct, paths, goPeers, mapper, inbound, outbound } = parts
-  const agents = ownRelay.connected
-  const records = book.records.map(({ record }) => record)
-  const strangers = goPeers?.known.filter(({ name }) => book.recordOf(name) === undefined) ?? []
-  const others = [...records, ...strangers].filter(({ name }) => name !== options.nodeName)
-  return {
-    peerId: host.peerId,
-    listen: host.listening(),
-    ...(mapper !== undefined && { openedPort: mapper.status() }),
-    ...(agents !== undefined && { relay: { agents, reservations: host.reservations() } }),
-    servers: links.map((link) => link.status()),
-    peers: others.map(({ name, peerId }) => {
-      const lastError = paths.lastErrorOf(name)
-      const linkFacts = paths.linkFactsOf(peerId)
-      const limits = goPeers?.limitsOf(peerId)
-      return {
-        name,
-        peerId,
-        path: paths.pathOf(peerId),
-        openFlows: inbound.ofPeer(peerId) + outbound.ofPeer(peerId),
-        failedAttempts: direct.failedAttemptsOf(name),
-        ...(linkFacts !== undefined && { links: linkFacts }),
-        ...(lastError === undefined ? {} : { lastError }),
-        ...(limits !== undefined && { limits }),
-      }
-    }),
   }
 }
 

@@ -22,22 +22,21 @@ export async function serveDirectory(parts: {
   readonly logger: Logger
 }): Promise<ServedDirectory> {
   const { host, book, logger } = parts
-  const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
-  const directory = new DirectoryServer({ book, tasks, logger, debounceMs })
+  await using starting = new AsyncDisposableStack()
+  const tasks = starting.use(new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed')))
+  const directory = starting.use(new DirectoryServer({ book, tasks, logger, debounceMs }))
   await host.handle({
     protocol: directoryProtocol,
     maxStreams: 4,
     onStream: (stream, from) => directory.accept(stream, from),
   })
+  starting.defer(() => host.unhandle(directoryProtocol))
+  const running = starting.move()
   return {
     get connected() {
       return directory.connected
     },
     setCapped: (capped) => directory.setCapped(capped),
-    async [Symbol.asyncDispose]() {
-      await host.unhandle(directoryProtocol)
-      directory[Symbol.dispose]()
-      await tasks[Symbol.asyncDispose]()
-    },
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
   }
 }

@@ -42,7 +42,8 @@ interface Provider extends DhtPeer {
 /** Lets nodes find each other here as at a relay of the Go system, until disposed. Holds the nodes of one rendezvous only. */
 export async function serveRendezvous(options: ServedRendezvousOptions): Promise<AsyncDisposable> {
   const { host, logger } = options
-  const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
+  await using starting = new AsyncDisposableStack()
+  const tasks = starting.use(new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed')))
   const book = new ProviderBook(options)
   for (const protocol of dhtProtocols) {
     await host.handle({
@@ -60,13 +61,9 @@ export async function serveRendezvous(options: ServedRendezvousOptions): Promise
         })
       },
     })
+    starting.defer(() => host.unhandle(protocol))
   }
-  return {
-    async [Symbol.asyncDispose]() {
-      for (const protocol of dhtProtocols) await host.unhandle(protocol)
-      await tasks[Symbol.asyncDispose]()
-    },
-  }
+  return starting.move()
 }
 
 async function answerAll(

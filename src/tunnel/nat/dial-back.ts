@@ -34,7 +34,8 @@ export async function serveDialBacks(
   host: Pick<Host, 'handle' | 'unhandle'>,
   logger: Logger,
 ): Promise<AsyncDisposable> {
-  const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
+  await using starting = new AsyncDisposableStack()
+  const tasks = starting.use(new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed')))
   await host.handle({
     protocol: dialBackProtocol,
     maxStreams: maxAsksPerConnection,
@@ -54,12 +55,8 @@ export async function serveDialBacks(
       })
     },
   })
-  return {
-    async [Symbol.asyncDispose]() {
-      await host.unhandle(dialBackProtocol)
-      await tasks[Symbol.asyncDispose]()
-    },
-  }
+  starting.defer(() => host.unhandle(dialBackProtocol))
+  return starting.move()
 }
 
 async function dialBack(

@@ -44,7 +44,8 @@ const maxPairsInMetrics = 32
  */
 export async function serveSplices(options: SpliceServerOptions): Promise<AsyncDisposable> {
   const { host, logger, metrics, splices: book } = options
-  const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
+  await using starting = new AsyncDisposableStack()
+  const tasks = starting.use(new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed')))
   await host.handle({
     protocol: spliceAskProtocol,
     maxStreams: maxAsksPerConnection,
@@ -63,12 +64,15 @@ export async function serveSplices(options: SpliceServerOptions): Promise<AsyncD
       })
     },
   })
+  starting.defer(() => host.unhandle(spliceAskProtocol))
   tasks.signal.addEventListener('abort', () => book.abandon(), { once: true })
   tasks.run('byte caps', (signal) => enforceCaps(options, signal))
-  const raw = host.handleRaw(spliceMagic, (socket) => {
-    if (tasks.signal.aborted) socket.destroy()
-    else tasks.run('splice', (stopping) => join(options, book, socket, stopping))
-  })
+  starting.use(
+    host.handleRaw(spliceMagic, (socket) => {
+      if (tasks.signal.aborted) socket.destroy()
+      else tasks.run('splice', (stopping) => join(options, book, socket, stopping))
+    }),
+  )
   metrics.observe('relay_pair_bytes', 'Bytes relayed between two nodes, of the busiest pairs', ['nodes'], () =>
     book.pairs.slice(0, maxPairsInMetrics).map(({ peers, bytes }) => {
       return { labels: { nodes: peers.map(options.nameOf).join(' ') }, value: bytes }
@@ -78,13 +82,7 @@ export async function serveSplices(options: SpliceServerOptions): Promise<AsyncD
   metrics.observe('relay_spliced_bytes', 'Bytes relayed between nodes since the start', [], () => [
     { value: book.bytes },
   ])
-  return {
-    async [Symbol.asyncDispose]() {
-      raw[Symbol.dispose]()
-      await host.unhandle(spliceAskProtocol)
-      await tasks[Symbol.asyncDispose]()
-    },
-  }
+  return starting.move()
 }
 
 async function enforceCaps({ splices, onCapped, logger }: SpliceServerOptions, signal: AbortSignal): Promise<never> {
