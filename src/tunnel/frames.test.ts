@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createMemoryStreamPair } from '../net/index.ts'
-import { askOnce, encodeFrame, FrameError, readFrame, writeFrame } from './frames.ts'
+import { answerOnce, askOnce, encodeFrame, FrameError, readFrame, writeFrame } from './frames.ts'
 
 const never = new AbortController().signal
 
@@ -59,6 +59,19 @@ test('a question gets one answer on its stream, which is ended then, and reset w
   limit.abort(new Error('enough'))
   await assert.rejects(waiting, /enough/)
   assert.ok(silentNear.destroyed)
+})
+
+test('a question is answered on its stream, which is ended then, and reset when it cannot be', async () => {
+  const [near, far] = createMemoryStreamPair()
+  const answering = answerOnce(far, async (question) => [question, 'me'], 1000, never)
+  assert.deepEqual(await askOnce(near, 'who?', 1000, never), ['who?', 'me'])
+  await answering
+  assert.ok(far.writableEnded)
+  const [asker, refuser] = createMemoryStreamPair()
+  const refusing = answerOnce(refuser, () => Promise.reject(new Error('no such question')), 1000, never)
+  const asked = assert.rejects(askOnce(asker, 'what?', 1000, never), { code: 'ECONNRESET' })
+  await assert.rejects(refusing, /no such question/)
+  await asked
 })
 
 test('a reset while a frame is awaited is told as such', async () => {

@@ -69,6 +69,28 @@ export async function askOnce(
   }
 }
 
+/**
+ * The other side of `askOnce`: gives the answer that `answerTo` makes of the question, and ends the stream; a stream on
+ * which that fails is reset. Rejects with the reason.
+ */
+export async function answerOnce(
+  stream: ByteStream,
+  answerTo: (question: unknown) => unknown,
+  limitBytes: number,
+  signal: AbortSignal,
+): Promise<void> {
+  stream.on('error', ignoreError)
+  try {
+    const question = await readFrame(stream, limitBytes, signal)
+    await writeFrame(stream, await answerTo(question), signal)
+    stream.end()
+    stream.resume()
+  } catch (error) {
+    stream.destroy()
+    throw error
+  }
+}
+
 async function readExactly(
   stream: ByteStream,
   size: number,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
-import { createMemoryStreamPair } from '../../net/index.ts'
+import { type ByteStream, createMemoryStreamPair } from '../../net/index.ts'
 import { silentLogger } from '../../observability/index.ts'
 import { TaskGroup } from '../../runtime/index.ts'
 import { readFrame, writeFrame } from '../frames.ts'
@@ -14,8 +14,9 @@ import type { LinkTable } from './link-table.ts'
 const never = new AbortController().signal
 const unsupported = Object.assign(new Error('no such protocol'), { name: 'UnsupportedProtocolError' })
 
-/** What a played connection answers to a request for a stream: an error, the answer to the first frame, or nothing. */
-type Answer = Error | object | 'nothing'
+/** What a played connection answers to a request for a stream: an error, the answer to the first frame, nothing, or
+ * a stream on which nothing comes. */
+type Answer = Error | object | 'nothing' | 'silence'
 
 /** A connection on which the test answers. */
 class PlayedConnection {
@@ -25,6 +26,8 @@ class PlayedConnection {
   readonly relayPeerId: string | undefined
   readonly asked: string[] = []
   answer: Answer = 'nothing'
+  /** The far end of the stream that was opened last. */
+  stream: ByteStream | undefined
   #fail: (reason: Error) => void = () => {}
 
   constructor(peerId: string, { isOutbound = false, id = '1', relayPeerId = '' } = {}) {
@@ -54,6 +57,8 @@ class PlayedConnection {
     }
     const [ours, theirs] = createMemoryStreamPair()
     theirs.on('error', () => {})
+    this.stream = theirs
+    if (answer === 'silence') return Promise.resolve(ours)
     void readFrame(theirs, 2048, never)
       .then(() => writeFrame(theirs, answer, never))
       .catch(() => {})
@@ -107,6 +112,7 @@ function setUp(t: TestContext, { connection, relays = [], isStranded = false, di
   return {
     connector,
     links,
+    stop: () => tasks[Symbol.asyncDispose](),
     /** Wants a link, and waits until an attempt that ends at once has ended. */
     async want() {
       connector.want('peer', 'shared')
@@ -294,4 +300,15 @@ test('another link than one through a silent relay is one that stands, else a ne
     relays.map(({ asked }) => asked.length),
     [0, 1],
   )
+})
+
+test('a request that is not answered is reset, not left open for as long as the connection', async (t) => {
+  const connection = new PlayedConnection('peer')
+  connection.answer = 'silence'
+  const { connector, stop } = setUp(t, { connection })
+  connector.want('peer', 'shared')
+  await setImmediate()
+  await stop()
+  await setImmediate()
+  assert.equal(Object(connection.stream?.errored).code, 'ECONNRESET')
 })

@@ -2,7 +2,7 @@ import * as z from 'zod'
 import { ignoreError } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
 import { type BackoffPolicy, backoffDelayMs, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
-import { readFrame, writeFrame } from '../frames.ts'
+import { answerOnce, askOnce } from '../frames.ts'
 import type { Host } from '../host/host.ts'
 import { isUnsupported, type PeerConnection } from '../host/peer-connection.ts'
 import { firstOf } from '../paths/staggered.ts'
@@ -194,15 +194,10 @@ export class LinkConnector {
       onStream: (stream, from) => {
         tasks.run('link request', async (stopping) => {
           using limit = new TimeLimit(attemptTimeoutMs, stopping)
-          try {
-            const { dial: kind } = askSchema.parse(await readFrame(stream, frameLimitBytes, limit.signal))
-            await writeFrame(stream, await this.#answerTo(from, kind, limit.signal), limit.signal)
-            stream.end()
-            stream.resume()
-          } catch (error) {
-            logger.debug({ peer: from.peerId, error: describeError(error) }, 'link request failed')
-            stream.destroy()
-          }
+          const answerTo = (ask: unknown) => this.#answerTo(from, askSchema.parse(ask).dial, limit.signal)
+          await answerOnce(stream, answerTo, frameLimitBytes, limit.signal).catch((error: unknown) =>
+            logger.debug({ peer: from.peerId, error: describeError(error) }, 'link request failed'),
+          )
         })
       },
     })
@@ -274,14 +269,8 @@ export class LinkConnector {
 
   async #ask(connection: PeerConnection, kind: LinkKind, signal: AbortSignal): Promise<void> {
     const stream = await connection.openStream(linkAskProtocol, signal)
-    try {
-      await writeFrame(stream, { dial: kind }, signal)
-      const answer = askAnswerSchema.parse(await readFrame(stream, frameLimitBytes, signal))
-      if ('error' in answer) throw new Error(`the peer does not dial: ${answer.error}`)
-    } finally {
-      stream.end()
-      stream.resume()
-    }
+    const answer = askAnswerSchema.parse(await askOnce(stream, { dial: kind }, frameLimitBytes, signal))
+    if ('error' in answer) throw new Error(`the peer does not dial: ${answer.error}`)
   }
 
   /** A peer that speaks no links does not say so where it is dialled, but where it is asked. */

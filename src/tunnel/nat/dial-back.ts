@@ -3,7 +3,7 @@ import * as z from 'zod'
 import { connectTcp, ignoreError, resetStream, type SocketAddress } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
 import { aborted, TaskGroup, TimeLimit } from '../../runtime/index.ts'
-import { askOnce, readBytes, readFrame, writeFrame } from '../frames.ts'
+import { answerOnce, askOnce, readBytes } from '../frames.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import { socketAddressOf } from '../host/server-address.ts'
@@ -40,18 +40,12 @@ export async function serveDialBacks(
     protocol: dialBackProtocol,
     maxStreams: maxAsksPerConnection,
     onStream: (stream, from) => {
-      stream.on('error', ignoreError)
       tasks.run('dial-back request', async (stopping) => {
         using limit = new TimeLimit(askTimeoutMs, stopping)
-        try {
-          const ask = askSchema.parse(await readFrame(stream, frameLimitBytes, limit.signal))
-          await writeFrame(stream, await dialBack(from, ask, limit.signal), limit.signal)
-          stream.end()
-          stream.resume()
-        } catch (error) {
-          logger.debug({ peer: from.peerId, error: describeError(error) }, 'dial-back request failed')
-          stream.destroy()
-        }
+        const answerTo = (ask: unknown) => dialBack(from, askSchema.parse(ask), limit.signal)
+        await answerOnce(stream, answerTo, frameLimitBytes, limit.signal).catch((error: unknown) =>
+          logger.debug({ peer: from.peerId, error: describeError(error) }, 'dial-back request failed'),
+        )
       })
     },
   })

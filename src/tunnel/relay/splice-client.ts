@@ -1,7 +1,7 @@
 import type { TcpSocket } from '../../net/index.ts'
 import type { Logger } from '../../observability/index.ts'
 import { type TaskGroup, TimeLimit } from '../../runtime/index.ts'
-import { askOnce, readFrame, writeFrame } from '../frames.ts'
+import { answerOnce, askOnce } from '../frames.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import {
@@ -46,15 +46,16 @@ export async function acceptSplices({ host, tasks, onSocket, logger }: SpliceCli
     onStream(stream, relay) {
       tasks.run('splice offer', async (stopping) => {
         using limit = new TimeLimit(offerTimeoutMs, stopping)
+        let token = ''
+        const take = (offer: unknown) => {
+          token = offerSchema.parse(offer).token
+          return { ok: true }
+        }
         try {
-          const { token } = offerSchema.parse(await readFrame(stream, spliceFrameLimitBytes, limit.signal))
-          await writeFrame(stream, { ok: true }, limit.signal)
-          stream.end()
-          stream.resume()
+          await answerOnce(stream, take, spliceFrameLimitBytes, limit.signal)
           onSocket(await connectToSplice(host, relay, token, limit.signal), relay.peerId)
         } catch (error) {
           logger.debug({ peer: relay.peerId, error }, 'splice offer not taken')
-          stream.destroy()
         }
       })
     },

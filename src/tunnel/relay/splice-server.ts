@@ -2,7 +2,7 @@ import type * as z from 'zod'
 import { splice, type TcpSocket } from '../../net/index.ts'
 import { describeError, type Logger, type Metrics } from '../../observability/index.ts'
 import { sleep, TaskGroup, TimeLimit } from '../../runtime/index.ts'
-import { askOnce, readBytes, readFrame, writeFrame } from '../frames.ts'
+import { answerOnce, askOnce, readBytes } from '../frames.ts'
 import type { Host } from '../host/host.ts'
 import { isUnsupported, type PeerConnection } from '../host/peer-connection.ts'
 import type { SpliceBook } from './splice-book.ts'
@@ -52,15 +52,10 @@ export async function serveSplices(options: SpliceServerOptions): Promise<AsyncD
     onStream(stream, from) {
       tasks.run('splice request', async (stopping) => {
         using limit = new TimeLimit(answerTimeoutMs, stopping)
-        try {
-          const { peer } = askSchema.parse(await readFrame(stream, spliceFrameLimitBytes, limit.signal))
-          await writeFrame(stream, await answerTo(options, book, from, peer, limit.signal), limit.signal)
-          stream.end()
-          stream.resume()
-        } catch (error) {
-          logger.debug({ peer: from.peerId, error }, 'splice request failed')
-          stream.destroy()
-        }
+        const answer = (ask: unknown) => answerTo(options, book, from, askSchema.parse(ask).peer, limit.signal)
+        await answerOnce(stream, answer, spliceFrameLimitBytes, limit.signal).catch((error: unknown) =>
+          logger.debug({ peer: from.peerId, error }, 'splice request failed'),
+        )
       })
     },
   })
