@@ -2,6 +2,7 @@ import type { ByteStream } from '../../net/index.ts'
 import { readFrame, writeFrame } from '../frames.ts'
 import type { SignedRecord } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
+import { knownRecordsOf } from './known-records.ts'
 import { type AgentMessage, directoryFrameLimitBytes, parseServerMessage, type ServerMessage } from './messages.ts'
 
 /** The server does not take our record. */
@@ -53,8 +54,7 @@ class OwnRecordTeller {
   /** The first message: what is here already needs no telling. */
   async greet(): Promise<void> {
     const { book, ownRecord } = this.#options
-    const known = Object.fromEntries(book.records.map(({ record }) => [record.name, record.sequence]))
-    await this.#send({ type: 'hello', record: ownRecord().encoded, known })
+    await this.#send({ type: 'hello', record: ownRecord().encoded, known: knownRecordsOf(book) })
   }
 
   /** Says the newest record as soon as the server takes it. */

@@ -7,6 +7,7 @@ import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import { maxEncodedRecordLength } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
+import { type KnownRecords, knownRecordsOf, recordsBeyond } from './known-records.ts'
 import { directoryFrameLimitBytes, inPieces, recordsPerFrame } from './messages.ts'
 
 /*
@@ -96,13 +97,9 @@ export class Neighbours {
     using limit = new TimeLimit(exchangeTimeoutMs, stopping)
     const { book, logger } = this.#options
     try {
-      const own = Object.fromEntries(book.records.map(({ record }) => [record.name, record.sequence]))
-      await writeFrame(stream, { known: own }, limit.signal)
+      await writeFrame(stream, { known: knownRecordsOf(book) }, limit.signal)
       const { known } = knownSchema.parse(await readFrame(stream, directoryFrameLimitBytes, limit.signal))
-      await Promise.all([
-        this.#send(stream, new Map(Object.entries(known)), limit.signal),
-        this.#take(stream, limit.signal),
-      ])
+      await Promise.all([this.#send(stream, known, limit.signal), this.#take(stream, limit.signal)])
     } catch (error) {
       stopping.throwIfAborted()
       logger.debug({ peer: peerId, error: describeError(error) }, 'records not exchanged')
@@ -111,9 +108,8 @@ export class Neighbours {
     }
   }
 
-  async #send(stream: ByteStream, known: ReadonlyMap<string, number>, signal: AbortSignal): Promise<void> {
-    const fresh = this.#options.book.records.filter(({ record }) => record.sequence > (known.get(record.name) ?? 0))
-    for (const piece of inPieces(fresh, recordsPerFrame)) {
+  async #send(stream: ByteStream, known: KnownRecords, signal: AbortSignal): Promise<void> {
+    for (const piece of inPieces(recordsBeyond(this.#options.book, known), recordsPerFrame)) {
       await writeFrame(stream, { records: piece.map(({ encoded }) => encoded) }, signal)
     }
     stream.end()

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import type { ByteStream } from '../../net/index.ts'
 import { encodeFrame, writeFrame } from '../frames.ts'
 import type { RecordBook } from '../records/record-book.ts'
+import { type KnownRecords, recordsBeyond } from './known-records.ts'
 import { inPieces, namesPerFrame, recordsPerFrame, type ServerMessage } from './messages.ts'
 
 /** The connection that a session runs on. */
@@ -19,8 +20,8 @@ export interface SessionStart {
   readonly connected: readonly string[]
   /** Who is not relayed now; default: everybody is. */
   readonly capped?: CappedNodes
-  /** What the agent has already: name to sequence. */
-  readonly known: Readonly<Record<string, number>>
+  /** What the agent has already. */
+  readonly known: KnownRecords
 }
 
 /** Names that nothing is relayed for now, with the reasons. */
@@ -78,8 +79,8 @@ export class Session {
     await this.#send({ type: 'presence', reset: true, up: first, down: [] }, signal)
     for (const up of more) await this.#send({ type: 'presence', reset: false, up, down: [] }, signal)
     if (Object.keys(capped).length > 0) await this.#send(cappedMessageOf(capped), signal)
-    const unknown = book.records.filter(({ record }) => record.sequence > (known[record.name] ?? 0))
-    await this.#sendAll(recordMessagesOf(unknown.map(({ encoded }) => encoded)), signal)
+    const unknown = recordsBeyond(book, known).map(({ encoded }) => encoded)
+    await this.#sendAll(recordMessagesOf(unknown), signal)
     for (;;) {
       while (this.#hasKept()) await this.#sendKept(book, signal)
       this.#isSlow = false
