@@ -73,7 +73,7 @@ export async function handleFlows(
   acceptor: FlowAcceptor,
 ): Promise<void> {
   const maxStreams = tunnelLimitsOf(options.config).streamsPerConnection
-  const describe = (connection: PeerConnection) => paths.describe(connection)
+  const describe = (connection: PeerConnection) => paths.names.ofConnection(connection)
   await host.handle({
     protocol: flowProtocol,
     maxStreams,

@@ -82,7 +82,7 @@ export async function startLinks(options: LinksOptions): Promise<LinkTable> {
   await acceptSplices({
     host,
     tasks,
-    onSocket: (socket, relayPeerId) => table.accept({ socket, path: paths.describeRelayed(relayPeerId) }),
+    onSocket: (socket, relayPeerId) => table.accept({ socket, path: paths.names.ofRelay(relayPeerId) }),
     logger,
   })
   const puncher = policy.punches ? await startPuncher(options, table) : undefined
@@ -107,8 +107,8 @@ function createConnector({ host, paths, tasks, logger }: LinksOptions, table: Li
     tasks,
     bestConnection: (peerId) => paths.bestConnectionTo(peerId),
     relaysTo: (peerId) => paths.relaysTo(peerId),
-    pathOf: (connection) => paths.describe(connection),
-    pathFrom: (address) => paths.describeDirect(address),
+    pathOf: (connection) => paths.names.ofConnection(connection),
+    pathFrom: (address) => paths.names.ofAddress(address),
     onSettled: () => paths.changed(),
     logger,
   })

@@ -111,14 +111,14 @@ function watchRelays({ options, host, paths, tasks, links }: Parts, table: LinkT
       host,
       links: () => [...(table?.all ?? [])].flatMap((peer) => [...peer.links]),
       isRelay: (peerId) => links.some((server) => server.peerId === peerId),
-      relayOf: (link) => paths.relayOf(link),
+      relayOf: (link) => paths.names.relayOf(link),
       tasks,
       logger,
     }),
   )
   watching.use(
     host.onDoubt(({ peerId, isDoubted }) => {
-      const path = paths.describeRelayed(peerId)
+      const path = paths.names.ofRelay(peerId)
       if (isDoubted) logger.warn({ path }, 'nothing is heard of the relay: new flows do without it, open ones wait')
       else logger.info({ path }, 'the relay is heard again')
       paths.changed()

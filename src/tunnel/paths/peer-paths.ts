@@ -5,6 +5,7 @@ import { abortable, TimeLimit } from '../../runtime/index.ts'
 import type { Carrier, CarrierSource } from '../flows/carrier.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
+import { LastErrors } from '../last-errors.ts'
 import type { Link } from '../links/link.ts'
 import type { RelayWay } from '../links/link-connector.ts'
 import type { NameRecord } from '../records/name-record.ts'
@@ -12,12 +13,12 @@ import type { RecordBook } from '../records/record-book.ts'
 import type { LinkFacts, PeerPath, PingAnswer } from '../tunnel.ts'
 import { Changes } from './changes.ts'
 import { type DirectConnector, isDirect } from './direct-connector.ts'
-import { DirectNames, directNameOf } from './direct-names.ts'
 import { createHedgedCarrier } from './hedged-carrier.ts'
 import { LinkCarriers, type OverLink, type Way } from './link-carriers.ts'
 import { linkFactsOf } from './link-facts.ts'
 import { carrierBeside, type LinkSource } from './link-source.ts'
 import { noPathTo } from './no-path.ts'
+import { directNameOf, PathNames, relayNameOf } from './path-names.ts'
 import type { PathPolicy } from './path-policy.ts'
 import { hedgeMs, RelayChoice, type RelayLink } from './relay-choice.ts'
 import { RelayedConnections, type WantedPeer } from './relayed-connections.ts'
@@ -64,6 +65,7 @@ const retryMs = 250
  * that knows the peer, and only without any of these a direct attempt that the flow waits for.
  */
 export class PeerPaths implements CarrierSource {
+  readonly names: PathNames
   readonly #options: PeerPathsOptions
   readonly #relays: RelayChoice
   readonly #relayed: RelayedConnections
@@ -72,17 +74,16 @@ export class PeerPaths implements CarrierSource {
     this.#hedge(nodeName, plain, { way: link, relay, probe: () => link.probe() }),
   )
   readonly #streams: StreamCarriers
-  readonly #lastErrors = new Map<string, string>()
-  readonly #directNames: DirectNames
+  readonly #lastErrors = new LastErrors()
   readonly #changes = new Changes()
   #links: LinkSource | undefined
 
   constructor(options: PeerPathsOptions) {
     this.#options = options
     this.#relays = new RelayChoice(options.links)
-    this.#streams = new StreamCarriers({ ...options, describe: (connection) => this.describe(connection) })
+    this.names = new PathNames(options.interfaceAddresses, this.#relays)
+    this.#streams = new StreamCarriers({ ...options, names: this.names })
     this.#relayed = new RelayedConnections({ ...options, relays: this.#relays })
-    this.#directNames = new DirectNames(options.interfaceAddresses)
   }
 
   /** Something changed: records, presence, or connections; those who wait look again. */
@@ -107,7 +108,10 @@ export class PeerPaths implements CarrierSource {
     const patientUntil = performance.now() + (policy.allows('relayed') ? patienceMs : directPatienceMs)
     for (;;) {
       const way = await this.#wayTo(nodeName, signal)
-      if (way !== undefined) return way
+      if (way !== undefined) {
+        this.#lastErrors.forget(nodeName)
+        return way
+      }
       if (performance.now() >= patientUntil) throw this.#noPath(nodeName)
       await this.#changes.next(retryMs, signal)
     }
@@ -175,18 +179,18 @@ export class PeerPaths implements CarrierSource {
     if (connection === undefined) return
     this.#suspects.add(connection)
     const name = this.#options.book.nameOf(connection.peerId)
-    if (name !== undefined) this.#lastErrors.set(name, describeError(error))
+    if (name !== undefined) this.#lastErrors.note(name, describeError(error))
   }
 
   /** Nothing was heard on the link, or of its relay, while another way was. */
   isDoubted(link: Link): boolean {
     if (this.#suspects.has(link)) return true
-    return this.#relays.hasSilent && !link.isDirect && this.#relays.isSilent(this.relayOf(link))
+    return this.#relays.hasSilent && !link.isDirect && this.#relays.isSilent(this.names.relayOf(link))
   }
 
   /** How far the relay of a link is: its round trip in milliseconds, and much more when that is not known. */
   distanceOf(link: Link): number {
-    return this.#relays.costOf(this.relayOf(link))
+    return this.#relays.costOf(this.names.relayOf(link))
   }
 
   /** Relays that may join the peer to us, best first. */
@@ -194,9 +198,9 @@ export class PeerPaths implements CarrierSource {
     const { book, host, policy } = this.#options
     if (!policy.allows('relayed')) return []
     const link = this.#links?.table.peer(peerId)?.best()
-    const standing = [link && this.relayOf(link), this.bestConnectionTo(peerId)?.relayPeerId]
+    const standing = [link && this.names.relayOf(link), this.bestConnectionTo(peerId)?.relayPeerId]
     return relaysFor({ name: book.nameOf(peerId), standing }, { host, relays: this.#relays }).map(
-      ({ connection, patienceMs }) => ({ connection, patienceMs, path: this.describeRelayed(connection.peerId) }),
+      ({ connection, patienceMs }) => ({ connection, patienceMs, path: this.names.ofRelay(connection.peerId) }),
     )
   }
 
@@ -204,35 +208,13 @@ export class PeerPaths implements CarrierSource {
   pathOf(peerId: string): PeerPath {
     const connection = this.bestConnectionTo(peerId)
     if (connection !== undefined && isDirect(connection)) {
-      return { kind: this.#directNames.ofConnection(connection), address: connection.address.replace(/\/p2p\/.*/, '') }
+      return { kind: this.names.ofDirect(connection), address: connection.address.replace(/\/p2p\/.*/, '') }
     }
     const link = this.#links?.table.peer(peerId)?.best()
     if (link?.isDirect) return { kind: directNameOf(link), address: link.address }
-    if (link !== undefined) return { kind: 'relayed', via: link.path.replace('relayed via ', '') }
+    if (link !== undefined) return { kind: 'relayed', via: relayNameOf(link) }
     if (connection === undefined) return { kind: 'none' }
     return { kind: 'relayed', via: this.#relays.nameOf(connection.relayPeerId) }
-  }
-
-  /** How a connection travels, for logs. */
-  describe(connection: PeerConnection): string {
-    return connection.relayPeerId === undefined
-      ? this.#directNames.ofConnection(connection)
-      : this.describeRelayed(connection.relayPeerId)
-  }
-
-  /** How a peer that has connected to us from this IP address travels. */
-  describeDirect(address: string): string {
-    return this.#directNames.ofAddress(address)
-  }
-
-  /** How what this relay joins travels, for logs. */
-  describeRelayed(relayPeerId: string): string {
-    return `relayed via ${this.#relays.nameOf(relayPeerId)}`
-  }
-
-  /** The relay that has joined a link; undefined for a direct one, and when it is no longer configured. */
-  relayOf({ path }: Pick<Link, 'path'>): string | undefined {
-    return this.#relays.named(path.replace('relayed via ', ''))
   }
 
   /** What is known of the links to the peer; undefined without any. */
@@ -253,11 +235,11 @@ export class PeerPaths implements CarrierSource {
     const connection = this.bestConnectionTo(peerId)
     if (connection === undefined) throw this.#noPath(nodeName)
     await abortable(connection.probe(signal), signal)
-    return { path: this.describe(connection), carrier: 'libp2p', roundTripMs: performance.now() - startMs }
+    return { path: this.names.ofConnection(connection), carrier: 'libp2p', roundTripMs: performance.now() - startMs }
   }
 
   lastErrorOf(name: string): string | undefined {
-    const known = this.#lastErrors.get(name) ?? this.#options.direct.lastErrorOf(name)
+    const known = this.#lastErrors.of(name) ?? this.#options.direct.lastErrorOf(name)
     const peerId = this.#options.book.recordOf(name)?.record.peerId
     return known ?? (peerId === undefined ? undefined : this.#links?.lastErrorOf(peerId))
   }
@@ -269,7 +251,7 @@ export class PeerPaths implements CarrierSource {
     const peer = this.#links.table.peer(peerId)
     const link = peer?.best()
     if (peer === undefined || link === undefined) return undefined
-    const relay = link.isDirect ? undefined : this.relayOf(link)
+    const relay = link.isDirect ? undefined : this.names.relayOf(link)
     const over = this.#overLinks.of({ nodeName, peer, link, relay })
     if (!link.isDirect || peer.links.size < enoughLinks) this.#improve(over, hasWanted)
     if (!this.#isUsable(link, nodeName)) return undefined
@@ -296,7 +278,7 @@ export class PeerPaths implements CarrierSource {
     if (this.#suspects.has(link) || !this.#options.policy.allows(link.path)) return false
     if (link.isDirect) return true
     // A link outlives the server that has joined it when that is no longer configured, but gets no new flows.
-    const relay = this.relayOf(link)
+    const relay = this.names.relayOf(link)
     return relay !== undefined && !(this.#relays.isSilent(relay) && this.#relays.hasOther(nodeName, relay))
   }
 
@@ -337,7 +319,7 @@ export class PeerPaths implements CarrierSource {
   }
 
   #isAllowed(connection: PeerConnection): boolean {
-    return this.#options.policy.allows(this.describe(connection))
+    return this.#options.policy.allows(this.names.ofConnection(connection))
   }
 
   async #connectionTo(nodeName: string, signal: AbortSignal): Promise<PeerConnection | undefined> {
@@ -348,7 +330,7 @@ export class PeerPaths implements CarrierSource {
     if (standing !== undefined) return standing
     const agreeing = this.#agreeingOver(peer.peerId)
     if (agreeing !== undefined) return agreeing
-    const onFailure = (error: unknown) => void this.#lastErrors.set(nodeName, describeError(error))
+    const onFailure = (error: unknown) => this.#lastErrors.note(nodeName, describeError(error))
     const relayed = await abortable(this.#relayed.make({ name: nodeName, peerId: peer.peerId }, onFailure), signal)
     if (relayed !== undefined) return relayed
     const { direct: connector, policy } = this.#options
@@ -376,7 +358,7 @@ export class PeerPaths implements CarrierSource {
       return await abortable(attempt, signal)
     } catch (error) {
       signal.throwIfAborted()
-      this.#lastErrors.set(nodeName, describeError(error))
+      this.#lastErrors.note(nodeName, describeError(error))
       return undefined
     }
   }

@@ -33,7 +33,7 @@ function setUp(spoken: string) {
       noteSpoken: (peerId) => void met.push(peerId),
     },
     logger: silentLogger,
-    describe: () => 'relayed via relay',
+    names: { ofConnection: () => 'relayed via relay' },
     onStream: (to) => void counted.push(to),
   })
   return { carriers, connection, counted, met, offered }

@@ -2,14 +2,14 @@ import type { Logger } from '../../observability/index.ts'
 import { type Carrier, flowProtocol } from '../flows/carrier.ts'
 import { createStreamCarrier } from '../flows/stream-carrier.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
+import type { PathNames } from './path-names.ts'
 import type { Strangers } from './strangers.ts'
 
 /** What carrying flows over libp2p streams needs. */
 export interface StreamCarriersOptions {
   readonly strangers?: Strangers | undefined
   readonly logger: Logger
-  /** How a connection travels, for logs. */
-  describe(connection: PeerConnection): string
+  readonly names: Pick<PathNames, 'ofConnection'>
   /** Told of each flow that is asked for on a stream, where it stays. */
   onStream?(to: 'edgemesh' | 'go'): void
 }
@@ -24,15 +24,18 @@ export class StreamCarriers {
   }
 
   of(connection: PeerConnection): Carrier {
-    const { strangers, describe, onStream, logger } = this.#options
+    const { strangers, names, onStream, logger } = this.#options
     const protocols = strangers === undefined ? flowProtocol : [flowProtocol, strangers.protocol]
     const { peerId } = connection
-    const carrier = createStreamCarrier({ peerId, path: describe(connection) }, async (signal) => {
+    const carrier = createStreamCarrier({ peerId, path: names.ofConnection(connection) }, async (signal) => {
       const stream = await connection.openStream(protocols, signal)
       const isStranger = strangers !== undefined && stream.protocol === strangers.protocol
       onStream?.(isStranger ? 'go' : 'edgemesh')
       if (!isStranger) {
-        logger.debug({ peer: peerId, path: describe(connection) }, 'a flow begins on a stream: there is no link')
+        logger.debug(
+          { peer: peerId, path: names.ofConnection(connection) },
+          'a flow begins on a stream: there is no link',
+        )
         return { stream }
       }
       strangers.noteSpoken(peerId)

@@ -5,6 +5,7 @@ import { aborted, sleep, type TaskGroup, TimeLimit } from '../../runtime/index.t
 import { readFrame, writeFrame } from '../frames.ts'
 import type { Host } from '../host/host.ts'
 import { isUnsupported, type PeerConnection } from '../host/peer-connection.ts'
+import { LastErrors } from '../last-errors.ts'
 import type { LinkKind } from '../links/hello.ts'
 import { wantedLinks } from '../links/link-connector.ts'
 import type { LinkTable } from '../links/link-table.ts'
@@ -55,7 +56,7 @@ export class Puncher implements Disposable {
   readonly #options: PuncherOptions
   readonly #meeting: MeetingPoint
   readonly #attempts = new Map<string, Attempts>()
-  readonly #lastErrors = new Map<string, string>()
+  readonly #lastErrors = new LastErrors()
 
   constructor(options: PuncherOptions) {
     this.#options = options
@@ -86,7 +87,7 @@ export class Puncher implements Disposable {
 
   /** Why no hole was punched last time. */
   lastErrorOf(peerId: string): string | undefined {
-    return this.#options.table.peer(peerId)?.best()?.isDirect ? undefined : this.#lastErrors.get(peerId)
+    return this.#options.table.peer(peerId)?.best()?.isDirect ? undefined : this.#lastErrors.of(peerId)
   }
 
   /** Answers peers that want to meet. */
@@ -178,7 +179,7 @@ export class Puncher implements Disposable {
   /** Only what keeps a peer from being reached directly is of interest to people. */
   #noteFailure(peerId: string, kind: LinkKind, error: unknown): void {
     const text = reasonOf(error)
-    if (kind === 'shared') this.#lastErrors.set(peerId, `no hole punched: ${text}`)
+    if (kind === 'shared') this.#lastErrors.note(peerId, `no hole punched: ${text}`)
     this.#options.logger.debug({ peer: this.#nameOf(peerId), error: text }, `no hole punched for a ${kind} link`)
   }
 
