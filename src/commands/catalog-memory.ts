@@ -6,8 +6,8 @@ import { setImmediate } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { createGzip, gunzip } from 'node:zlib'
 import { parseStoredObjects, type RememberedCatalog, renderStoredObjects } from '../catalog/index.ts'
-import { describeError, type Logger } from '../observability/index.ts'
-import { aborted, readBytesIfExists, sleep, TaskGroup, writeFileAtomically } from '../runtime/index.ts'
+import { createLoggedTasks, describeError, type Logger } from '../observability/index.ts'
+import { aborted, readBytesIfExists, sleep, type TaskGroup, writeFileAtomically } from '../runtime/index.ts'
 
 const firstDelayMs = 5_000
 
@@ -69,9 +69,7 @@ class DiskMemory implements CatalogMemory {
   constructor(options: CatalogMemoryOptions) {
     this.#options = { delayMs: firstDelayMs, retryMs, now: Date.now, ...options }
     this.#file = join(options.stateDir, 'catalog.json.gz')
-    this.#tasks = new TaskGroup((task, error) =>
-      options.logger.error({ task, error }, 'objects are not stored any more'),
-    )
+    this.#tasks = createLoggedTasks(options.logger, 'objects are not stored any more')
   }
 
   async begin(): Promise<void> {

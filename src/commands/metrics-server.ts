@@ -1,6 +1,6 @@
 import { type ControlHandler, startHttpListener } from '../net/index.ts'
-import { describeError, type Health, type Logger, type Metrics } from '../observability/index.ts'
-import { aborted, type BackoffPolicy, backoffDelayMs, sleep, TaskGroup } from '../runtime/index.ts'
+import { createLoggedTasks, describeError, type Health, type Logger, type Metrics } from '../observability/index.ts'
+import { aborted, type BackoffPolicy, backoffDelayMs, sleep } from '../runtime/index.ts'
 import { answerProbe } from './control.ts'
 
 /** State of the metrics port at one moment. */
@@ -42,7 +42,7 @@ const defaultRetry: BackoffPolicy = { firstMs: 1000, maxMs: 30_000, jitter: 0.2 
 export function startMetricsServer(options: MetricsServerOptions): MetricsServer {
   const { enable, port, address: host } = options.config.modules.edgeTunnel.metricConfig
   const logger = options.loggerOf('metrics')
-  const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'serving metrics ended'))
+  const tasks = createLoggedTasks(logger, 'serving metrics ended')
   const address = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
   let problem: string | undefined
   const serve = async (signal: AbortSignal): Promise<void> => {

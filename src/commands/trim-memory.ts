@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks'
 import type { NativeFunctions } from '../linux/index.ts'
-import type { Logger } from '../observability/index.ts'
-import { sleep, TaskGroup } from '../runtime/index.ts'
+import { createLoggedTasks, type Logger } from '../observability/index.ts'
+import { sleep } from '../runtime/index.ts'
 
 /** What giving memory back needs. */
 export interface MemoryTrimOptions {
@@ -35,7 +35,7 @@ const idlePart = 0.05
  */
 export function startMemoryTrim(options: MemoryTrimOptions): AsyncDisposable {
   const { logger, wait = sleep } = options
-  const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
+  const tasks = createLoggedTasks(logger)
   tasks.run('memory trim', async (signal) => {
     await wait(startedMs, signal)
     if (options.heldBytes() > muchBytes) trim(options)

@@ -10,8 +10,8 @@ import {
   type Role,
   renderProblem,
 } from '../config/index.ts'
-import type { Logger } from '../observability/index.ts'
-import { FolderWatch, fileVersionOf, folderIdentityOf, sleep, TaskGroup } from '../runtime/index.ts'
+import { createLoggedTasks, type Logger } from '../observability/index.ts'
+import { FolderWatch, fileVersionOf, folderIdentityOf, sleep } from '../runtime/index.ts'
 
 /** Who belongs to the mesh, and what a relay gives them: takes effect without a restart in every role with a tunnel. */
 export const membershipKeys: readonly string[] = [
@@ -43,7 +43,7 @@ export interface ConfigWatchOptions<R extends Role> {
  */
 export function startConfigWatch<R extends Role>(options: ConfigWatchOptions<R>): AsyncDisposable {
   const { logger } = options
-  const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'watching the configuration ended'))
+  const tasks = createLoggedTasks(logger, 'watching the configuration ended')
   const reload = new ConfigReload(options)
   tasks.run('configuration watch', (signal) => follow(options, reload, signal))
   return tasks

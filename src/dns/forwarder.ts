@@ -1,6 +1,6 @@
 import type { SocketAddress } from '../net/index.ts'
-import { type Counter, describeError, type Logger } from '../observability/index.ts'
-import { TaskGroup } from '../runtime/index.ts'
+import { type Counter, createLoggedTasks, describeError, type Logger } from '../observability/index.ts'
+import type { TaskGroup } from '../runtime/index.ts'
 import { rcode } from './constants.ts'
 import type { ForwardedResponse } from './forwarded-response.ts'
 import { answeredElsewhere, hedged } from './hedged.ts'
@@ -63,7 +63,7 @@ export class Forwarder implements AsyncDisposable {
     const { logger, servers, resolvConf, stubDomains = [] } = options
     const now = options.now ?? (() => performance.now())
     this.#cache = new ResponseCache({ ...cacheBounds, maxSeconds: options.maxCacheSeconds ?? 3600, now })
-    this.#tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
+    this.#tasks = createLoggedTasks(logger)
     const file = new ResolvConf({ path: resolvConf, logger, now })
     this.#everything = this.#upstreamsFor('names outside the cluster', async () => {
       const configured = servers()

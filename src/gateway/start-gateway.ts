@@ -1,7 +1,7 @@
 import type { Catalog, Snapshot } from '../catalog/index.ts'
 import type { Dialer } from '../net/index.ts'
-import type { Logger, Metrics } from '../observability/index.ts'
-import { sleep, TaskGroup } from '../runtime/index.ts'
+import { createLoggedTasks, type Logger, type Metrics } from '../observability/index.ts'
+import { sleep, type TaskGroup } from '../runtime/index.ts'
 import { createAccessLog, type WriteLine } from './access-log.ts'
 import { ConnectionPool } from './backends/connection-pool.ts'
 import { Destinations } from './backends/destinations.ts'
@@ -91,7 +91,7 @@ class RunningGateway implements Gateway {
     })
     const { maxConnections } = limits
     this.#listeners = new ListenerSet({ surroundings: this.#surroundings(), maxConnections, drainTimeoutMs, logger })
-    this.#tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'a part of the gateway ended'))
+    this.#tasks = createLoggedTasks(logger, 'a part of the gateway ended')
     this.#subscription = catalog.subscribe((snapshot) => this.#follow(snapshot))
     this.#tasks.run('looking around', (signal) => this.#poll(signal))
     const { writeReport } = options

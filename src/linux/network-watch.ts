@@ -1,5 +1,5 @@
-import type { Logger } from '../observability/index.ts'
-import { sleep, TaskGroup } from '../runtime/index.ts'
+import { createLoggedTasks, type Logger } from '../observability/index.ts'
+import { sleep, type TaskGroup } from '../runtime/index.ts'
 
 /** How to notice changes. */
 export interface NetworkWatchOptions {
@@ -26,7 +26,7 @@ export class NetworkWatch implements Disposable {
 
   constructor(options: NetworkWatchOptions) {
     this.#options = options
-    this.#tasks = new TaskGroup((task, error) => options.logger.error({ task, error }, 'watching the network ended'))
+    this.#tasks = createLoggedTasks(options.logger, 'watching the network ended')
   }
 
   /** Calls back after each change from now on, until disposed; rejects when the network cannot be read at all. */

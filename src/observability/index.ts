@@ -8,5 +8,6 @@
  */
 export * from './fields.ts'
 export * from './health.ts'
+export * from './logged-tasks.ts'
 export * from './logger.ts'
 export * from './metrics.ts'

@@ -1,6 +1,5 @@
 import { type HttpListener, startHttpListener } from '../net/index.ts'
-import type { Logger } from '../observability/index.ts'
-import { TaskGroup } from '../runtime/index.ts'
+import { createLoggedTasks, type Logger } from '../observability/index.ts'
 import type { HealthCheck } from './service-plan.ts'
 
 /** Answers load balancers that ask whether this node has endpoints of a Service, as kube-proxy does. */
@@ -14,7 +13,7 @@ export type ListenForChecks = typeof startHttpListener
 
 /** A port that somebody else has, usually kube-proxy, is left to them: they give the same answer. */
 export function createHealthChecks(logger: Logger, listen: ListenForChecks = startHttpListener): HealthChecks {
-  const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'task failed'))
+  const tasks = createLoggedTasks(logger)
   let wanted = new Map<number, HealthCheck>()
   const open = new Map<number, HttpListener | undefined>()
   let working = Promise.resolve()

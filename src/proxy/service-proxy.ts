@@ -2,8 +2,8 @@ import type { Snapshot } from '../catalog/index.ts'
 import { readBridgeNetfilter } from '../linux/index.ts'
 import { type Endpoint, type Ipv4Network, parseIpv4Network, type Service } from '../model/index.ts'
 import type { ByteStream } from '../net/index.ts'
-import { describeError } from '../observability/index.ts'
-import { backoffDelayMs, sleep, TaskGroup } from '../runtime/index.ts'
+import { createLoggedTasks, describeError } from '../observability/index.ts'
+import { backoffDelayMs, sleep, type TaskGroup } from '../runtime/index.ts'
 import { type Addressing, createAddressing, createFarAddressing, type FarAddressing } from './addressed-entries.ts'
 import { createDepartedDestinations } from './departed-destinations.ts'
 import { bothOf, createDesiredStateMaker, createRouteMaker, hasLostRoutes } from './desired-state.ts'
@@ -135,7 +135,7 @@ class RunningServiceProxy implements ServiceProxy {
     this.#endpointAddresses = pools.endpoints
     this.#farAddressing = createFarAddressing(this.#endpointAddresses)
     this.#rangeFull = createRangeFullNotice(options.config.syntheticRange, logger)
-    this.#tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'task failed'))
+    this.#tasks = createLoggedTasks(logger)
     this.#ready = health.block('rules for Services')
   }
 

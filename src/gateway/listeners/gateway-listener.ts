@@ -1,6 +1,6 @@
 import { startTcpListener, type TcpListener, type TcpSocket } from '../../net/index.ts'
-import { describeError, type Logger } from '../../observability/index.ts'
-import { aborted, type BackoffPolicy, backoffDelayMs, sleep, TaskGroup } from '../../runtime/index.ts'
+import { createLoggedTasks, describeError, type Logger } from '../../observability/index.ts'
+import { aborted, type BackoffPolicy, backoffDelayMs, sleep, type TaskGroup } from '../../runtime/index.ts'
 import type { ListenerPlan } from '../routing/route-table.ts'
 import { type ConnectionSurroundings, type Drainable, GatewayConnection } from './connection.ts'
 
@@ -45,7 +45,7 @@ export class GatewayListener implements AsyncDisposable {
   constructor(options: ListenerOptions, plans: ListenerPlans) {
     this.#options = options
     this.#plans = plans
-    this.#tasks = new TaskGroup((task, error) => options.logger.error({ task, error }, 'a listener ended'))
+    this.#tasks = createLoggedTasks(options.logger, 'a listener ended')
     this.#tasks.run('listener', (signal) => this.#keepListening(signal))
   }
 

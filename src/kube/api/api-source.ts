@@ -1,7 +1,7 @@
 import type { KubeObjects, ObjectKind, ObjectSink } from '../../catalog/index.ts'
 import type { ObjectKey, ObjectReport } from '../../model/index.ts'
-import type { Logger, Metrics } from '../../observability/index.ts'
-import { TaskGroup } from '../../runtime/index.ts'
+import { createLoggedTasks, type Logger, type Metrics } from '../../observability/index.ts'
+import type { TaskGroup } from '../../runtime/index.ts'
 import { basicKinds } from '../basic-kinds.ts'
 import type { KubeConfig } from '../config.ts'
 import type { ApiStatus, ObjectSource, ResourceStatus } from '../object-source.ts'
@@ -89,7 +89,7 @@ class ApiSource implements ObjectSource<ApiStatus> {
     const recheckMs = 1_000 * config.recheckPeriod
     this.#timing = { ...usualTiming, recheckMs, ...options.timing }
     this.#rate = new TokenBucket(config)
-    this.#tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'following the API ended'))
+    this.#tasks = createLoggedTasks(logger, 'following the API ended')
     this.#tasks.run('choice of the API', (signal) => this.#begin(signal))
   }
 

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { KubeObjects, ObjectKind, ObjectSink } from '../../catalog/index.ts'
-import { describeError, type Logger } from '../../observability/index.ts'
-import { FolderWatch, TaskGroup } from '../../runtime/index.ts'
+import { createLoggedTasks, describeError, type Logger } from '../../observability/index.ts'
+import { FolderWatch, type TaskGroup } from '../../runtime/index.ts'
 import { basicKinds } from '../basic-kinds.ts'
 import type { ManifestProblem, ManifestsStatus, ObjectSource } from '../object-source.ts'
 import { ManifestsDirectoryError } from './errors.ts'
@@ -58,7 +58,7 @@ class ManifestsSource implements ObjectSource<ManifestsStatus> {
     const kinds = new Set(options.kinds ?? basicKinds)
     this.#kinds = kinds.difference(lastKinds).union(kinds.intersection(lastKinds))
     this.#watch = new FolderWatch(options.directory, options.pollMs ?? 2000)
-    this.#tasks = new TaskGroup((task, error) => this.#logger.error({ task, error }, 'watching manifests ended'))
+    this.#tasks = createLoggedTasks(this.#logger, 'watching manifests ended')
   }
 
   async begin(): Promise<void> {

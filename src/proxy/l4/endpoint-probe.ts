@@ -1,7 +1,7 @@
 import { type Backend, backendIdOf } from '../../model/index.ts'
 import { type ByteStream, DialError, type Dialer, type DialTarget, resetStream } from '../../net/index.ts'
-import type { Logger } from '../../observability/index.ts'
-import { sleep, TaskGroup } from '../../runtime/index.ts'
+import { createLoggedTasks, type Logger } from '../../observability/index.ts'
+import { sleep, type TaskGroup } from '../../runtime/index.ts'
 
 /** What the probe needs. */
 export interface EndpointProbeOptions {
@@ -82,7 +82,7 @@ class RunningEndpointProbe implements EndpointProbe {
   constructor(options: EndpointProbeOptions) {
     this.#options = options
     this.#sleep = options.sleep ?? sleep
-    this.#tasks = new TaskGroup((task, error) => options.logger.error({ task, error }, 'task failed'))
+    this.#tasks = createLoggedTasks(options.logger)
   }
 
   get withdrawn(): ReadonlySet<string> {

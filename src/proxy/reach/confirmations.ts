@@ -1,6 +1,6 @@
 import { type Backend, backendIdOf } from '../../model/index.ts'
-import type { Logger } from '../../observability/index.ts'
-import { backoffDelayMs, sleep, TaskGroup } from '../../runtime/index.ts'
+import { createLoggedTasks, type Logger } from '../../observability/index.ts'
+import { backoffDelayMs, sleep, type TaskGroup } from '../../runtime/index.ts'
 import type { AskedPlace } from './questioner.ts'
 import type { ReachedEndpoints } from './reached-endpoints.ts'
 
@@ -107,7 +107,7 @@ class RunningConfirmations implements Confirmations {
   constructor(options: ConfirmationsOptions) {
     this.#options = options
     this.#sleep = options.sleep ?? sleep
-    this.#tasks = new TaskGroup((task, error) => options.logger.error({ task, error }, 'task failed'))
+    this.#tasks = createLoggedTasks(options.logger)
   }
 
   get reached(): ReachedEndpoints {

@@ -1,7 +1,7 @@
 import type { Catalog, Snapshot } from '../../catalog/index.ts'
 import type { NetworkView, NodeNetwork } from '../../linux/index.ts'
-import { describeError, type Logger } from '../../observability/index.ts'
-import { sleep, TaskGroup } from '../../runtime/index.ts'
+import { createLoggedTasks, describeError, type Logger } from '../../observability/index.ts'
+import { sleep, type TaskGroup } from '../../runtime/index.ts'
 import type { ProxyConfig } from '../config.ts'
 import { type ChosenRoutes, chooseHostRoutes, createAddressFinder } from './host-route-choice.ts'
 import type { ReachPeers } from './reachability.ts'
@@ -75,7 +75,7 @@ class RunningHostRoutes implements HostRoutes {
   constructor(options: HostRoutesOptions) {
     this.#options = options
     this.#nowMs = options.nowMs ?? (() => performance.now())
-    this.#tasks = new TaskGroup((task, error) => options.logger.error({ task, error }, 'task failed'))
+    this.#tasks = createLoggedTasks(options.logger)
     const { config, peers } = options
     const lanAddresses = config.hostRoutes && config.reachability !== 'tunnel' ? peers?.lanAddresses : undefined
     this.#tasks.run('host routes', async (signal) => {

@@ -8,8 +8,8 @@ import {
   splice,
   startTcpListener,
 } from '../../net/index.ts'
-import { type Counter, describeError, type Logger, type Metrics } from '../../observability/index.ts'
-import { TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import { type Counter, createLoggedTasks, describeError, type Logger, type Metrics } from '../../observability/index.ts'
+import { TimeLimit } from '../../runtime/index.ts'
 import type { ProxyConfig } from '../config.ts'
 import { Socks5ListenError } from './errors.ts'
 import {
@@ -72,7 +72,7 @@ export async function startSocks5Proxy(options: Socks5Options): Promise<Socks5Pr
   const { address, config, logger, metrics, maxConnections = defaultMaxConnections } = options
   const port = options.port ?? config.socks5Proxy.listenPort
   await using starting = new AsyncDisposableStack()
-  const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
+  const tasks = createLoggedTasks(logger)
   starting.use(tasks)
   const results = metrics.counter('socks5_connections_total', 'SOCKS5 connections by what became of them', ['result'])
   const listener = await startTcpListener({

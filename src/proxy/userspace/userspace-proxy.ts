@@ -8,8 +8,8 @@ import {
   type TcpListener,
   type TcpSocket,
 } from '../../net/index.ts'
-import type { Logger, Metrics } from '../../observability/index.ts'
-import { type ReadableMap, TaskGroup } from '../../runtime/index.ts'
+import { createLoggedTasks, type Logger, type Metrics } from '../../observability/index.ts'
+import type { ReadableMap, TaskGroup } from '../../runtime/index.ts'
 import type { DialPolicy } from '../l4/dial-first-reachable.ts'
 import { type CarrierOptions, carryConnection, recordFailure } from './connection-carrier.ts'
 import { createDatagramProxy, type DatagramProxy } from './datagram-proxy.ts'
@@ -87,7 +87,7 @@ export async function startUserspaceProxy(options: UserspaceProxyOptions): Promi
   const { host, port, logger, random = Math.random, nowMs = () => performance.now() } = options
   const usual = { balancing: { kind: options.balancing }, readsRequests: false }
   const routes = createRouteTable(usual, { random, nowMs, ring: options.hashRing })
-  const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'task failed'))
+  const tasks = createLoggedTasks(logger)
   const carrying = createCarrying(options, nowMs)
   const http = createHttpCarrier(carrying)
   const handle = createConnectionHandler(options, tasks, { ...carrying, http })

@@ -1,7 +1,7 @@
 import type { NamedAddress } from '../../linux/index.ts'
 import type { SocketAddress } from '../../net/index.ts'
-import type { Logger } from '../../observability/index.ts'
-import { TaskGroup } from '../../runtime/index.ts'
+import { createLoggedTasks, type Logger } from '../../observability/index.ts'
+import type { TaskGroup } from '../../runtime/index.ts'
 import { Neighbours } from '../directory/neighbours.ts'
 import { createFlowDialer } from '../flows/flow-dialer.ts'
 import type { FlowCounter } from '../flows/flow-limits.ts'
@@ -153,7 +153,7 @@ async function createParts(options: TunnelOptions, starting: AsyncDisposableStac
       logger,
     }),
   )
-  const tasks = starting.use(createTaskGroup(logger))
+  const tasks = starting.use(createLoggedTasks(logger))
   const ownRelay = starting.use(new OwnRelay({ host, book, splices, mayRelay, rendezvous, logger, metrics }))
   const links: ServerLink[] = []
   const ownName = nodeName
@@ -275,8 +275,4 @@ function tunnelOf(parts: RunningParts, reload: Tunnel['reload'], running: AsyncD
     unpin: (name) => book.unpin(name) || book.unpinServer(name),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   }
-}
-
-function createTaskGroup(logger: Logger): TaskGroup {
-  return new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
 }

@@ -1,5 +1,4 @@
-import type { Logger } from '../../observability/index.ts'
-import { TaskGroup } from '../../runtime/index.ts'
+import { createLoggedTasks, type Logger } from '../../observability/index.ts'
 import type { Host } from '../host/host.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import { DirectoryServer } from './directory-server.ts'
@@ -23,7 +22,7 @@ export async function serveDirectory(parts: {
 }): Promise<ServedDirectory> {
   const { host, book, logger } = parts
   await using starting = new AsyncDisposableStack()
-  const tasks = starting.use(new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed')))
+  const tasks = starting.use(createLoggedTasks(logger))
   const directory = starting.use(new DirectoryServer({ book, tasks, logger, debounceMs }))
   await host.handle({
     protocol: directoryProtocol,

@@ -1,6 +1,6 @@
 import type { ByteStream } from '../../net/index.ts'
-import { describeError, type Logger } from '../../observability/index.ts'
-import { TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import { createLoggedTasks, describeError, type Logger } from '../../observability/index.ts'
+import { TimeLimit } from '../../runtime/index.ts'
 import type { Host } from '../host/host.ts'
 import {
   type DhtMessage,
@@ -43,7 +43,7 @@ interface Provider extends DhtPeer {
 export async function serveRendezvous(options: ServedRendezvousOptions): Promise<AsyncDisposable> {
   const { host, logger } = options
   await using starting = new AsyncDisposableStack()
-  const tasks = starting.use(new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed')))
+  const tasks = starting.use(createLoggedTasks(logger))
   const book = new ProviderBook(options)
   for (const protocol of dhtProtocols) {
     await host.handle({

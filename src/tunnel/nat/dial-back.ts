@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import * as z from 'zod'
 import { connectTcp, ignoreError, resetStream, type SocketAddress } from '../../net/index.ts'
-import { describeError, type Logger } from '../../observability/index.ts'
-import { aborted, TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import { createLoggedTasks, describeError, type Logger } from '../../observability/index.ts'
+import { aborted, TimeLimit } from '../../runtime/index.ts'
 import { answerOnce, askOnce, readBytes } from '../frames.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
@@ -35,7 +35,7 @@ export async function serveDialBacks(
   logger: Logger,
 ): Promise<AsyncDisposable> {
   await using starting = new AsyncDisposableStack()
-  const tasks = starting.use(new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed')))
+  const tasks = starting.use(createLoggedTasks(logger))
   await host.handle({
     protocol: dialBackProtocol,
     maxStreams: maxAsksPerConnection,

@@ -1,7 +1,7 @@
 import type * as z from 'zod'
 import { splice, type TcpSocket } from '../../net/index.ts'
-import { describeError, type Logger, type Metrics } from '../../observability/index.ts'
-import { sleep, TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import { createLoggedTasks, describeError, type Logger, type Metrics } from '../../observability/index.ts'
+import { sleep, TimeLimit } from '../../runtime/index.ts'
 import { answerOnce, askOnce, readBytes } from '../frames.ts'
 import type { Host } from '../host/host.ts'
 import { isUnsupported, type PeerConnection } from '../host/peer-connection.ts'
@@ -45,7 +45,7 @@ const maxPairsInMetrics = 32
 export async function serveSplices(options: SpliceServerOptions): Promise<AsyncDisposable> {
   const { host, logger, metrics, splices: book } = options
   await using starting = new AsyncDisposableStack()
-  const tasks = starting.use(new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed')))
+  const tasks = starting.use(createLoggedTasks(logger))
   await host.handle({
     protocol: spliceAskProtocol,
     maxStreams: maxAsksPerConnection,

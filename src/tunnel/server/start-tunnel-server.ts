@@ -1,5 +1,4 @@
-import type { Logger } from '../../observability/index.ts'
-import { TaskGroup } from '../../runtime/index.ts'
+import { createLoggedTasks, type Logger } from '../../observability/index.ts'
 import { rendezvousOf } from '../agent/meet-found.ts'
 import type { ServedDirectory } from '../directory/serve-directory.ts'
 import { createHost, type Host } from '../host/host.ts'
@@ -111,7 +110,7 @@ function endRevoked(host: Host, book: RecordBook): Disposable {
 const revokedHere = () => new Error('this server has revoked the node')
 
 function followKeys(keyRing: KeyRing, logger: Logger): AsyncDisposable {
-  const tasks = new TaskGroup((task, error) => logger.error({ task, error }, 'background task failed'))
+  const tasks = createLoggedTasks(logger)
   tasks.run('pre-shared keys', (signal) => keyRing.follow(logger, signal))
   return tasks
 }
