@@ -5,7 +5,7 @@ import { FlowAcceptor } from '../flows/flow-acceptor.ts'
 import type { FlowCounter } from '../flows/flow-limits.ts'
 import { createTargetCheck } from '../flows/target-check.ts'
 import type { Host } from '../host/host.ts'
-import type { PeerConnection } from '../host/peer-connection.ts'
+import { isDirect, type PeerConnection } from '../host/peer-connection.ts'
 import type { GoPeers } from '../legacy/go-peers.ts'
 import type { PathPolicy } from '../paths/path-policy.ts'
 import type { PeerPaths } from '../paths/peer-paths.ts'
@@ -79,8 +79,7 @@ export async function handleFlows(
     maxStreams,
     onStream(stream, from) {
       const path = describe(from)
-      if (from.relayPeerId === undefined || policy.allows(path))
-        acceptor.acceptStream(stream, { peerId: from.peerId, path })
+      if (isDirect(from) || policy.allows(path)) acceptor.acceptStream(stream, { peerId: from.peerId, path })
       else stream.destroy()
     },
   })

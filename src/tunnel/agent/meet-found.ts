@@ -6,11 +6,6 @@ import type { GoPeers } from '../legacy/go-peers.ts'
 import { Rendezvous } from '../legacy/rendezvous.ts'
 import type { ServerLink } from './server-link.ts'
 
-/** Under which name the nodes of a mesh of derived identities find each other; undefined in other meshes. */
-export function rendezvousOf({ identity, rendezvous }: TunnelConfig): string | undefined {
-  return identity === 'derived' ? rendezvous : undefined
-}
-
 /** Meets peers that are found in the LAN, until disposed, and those that relays know, until the tasks end. */
 export function meetFound(parts: {
   readonly config: TunnelConfig

@@ -1,10 +1,9 @@
 import type { Logger } from '../../observability/index.ts'
 import { sleep, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import type { Host } from '../host/host.ts'
-import type { PeerConnection } from '../host/peer-connection.ts'
+import { isDirect, type PeerConnection } from '../host/peer-connection.ts'
 import { waitsSinceMs } from '../host/silence.ts'
 import type { Link } from '../links/link.ts'
-import { isDirect } from '../paths/direct-connector.ts'
 
 /** A link, as far as its silence goes. */
 export type WatchedLink = Pick<Link, 'path' | 'isDirect' | 'lastHeardMs' | 'bytesWritten' | 'probe' | 'close'>

@@ -4,7 +4,7 @@ import { describeError, type Logger } from '../../observability/index.ts'
 import { sleep, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import { readFrame, writeFrame } from '../frames.ts'
 import type { Host } from '../host/host.ts'
-import type { PeerConnection } from '../host/peer-connection.ts'
+import { isDirect, type PeerConnection } from '../host/peer-connection.ts'
 import { maxEncodedRecordLength } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import { type KnownRecords, knownRecordsOf, recordsBeyond } from './known-records.ts'
@@ -58,7 +58,7 @@ export class Neighbours {
       protocol: neighbourProtocol,
       maxStreams,
       onStream: (stream, from) => {
-        if (from.relayPeerId !== undefined) stream.destroy()
+        if (!isDirect(from)) stream.destroy()
         else tasks.run('neighbour asks', (signal) => this.#exchange(stream, from, signal))
       },
     })
@@ -80,7 +80,7 @@ export class Neighbours {
 
   #ask(connection: PeerConnection): void {
     const { tasks, logger, hasServer } = this.#options
-    if (connection.relayPeerId !== undefined || hasServer() || tasks.signal.aborted) return
+    if (!isDirect(connection) || hasServer() || tasks.signal.aborted) return
     tasks.run('records of a neighbour', async (signal) => {
       using limit = new TimeLimit(exchangeTimeoutMs, signal)
       try {

@@ -58,6 +58,11 @@ export function isUnsupported(error: unknown): boolean {
   return error instanceof Error && error.name === 'UnsupportedProtocolError'
 }
 
+/** True when no relay is in between. */
+export function isDirect({ relayPeerId }: Pick<PeerConnection, 'relayPeerId'>): boolean {
+  return relayPeerId === undefined
+}
+
 /** A connection of the library, for the host alone. */
 export interface HostConnection extends PeerConnection {
   /** Makes a byte stream of a stream that the peer has opened on this connection. */

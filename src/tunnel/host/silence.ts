@@ -1,7 +1,7 @@
 import type { TcpInspector } from '../../linux/index.ts'
 import { TimeLimit } from '../../runtime/index.ts'
 import { FullLines } from './full-lines.ts'
-import type { PeerConnection } from './peer-connection.ts'
+import { isDirect, type PeerConnection } from './peer-connection.ts'
 
 /** How long a connection may be silent. */
 export interface Patience {
@@ -227,7 +227,7 @@ function createHearing(nowMs: () => number) {
     isOtherHeard: (all: readonly PeerConnection[], peerId: string, sinceMs: number): boolean =>
       all.some(
         (other) =>
-          other.relayPeerId === undefined &&
+          isDirect(other) &&
           other.peerId !== peerId &&
           other.lastHeardMs > sinceMs &&
           nowMs() - (heard.get(other)?.sinceMs ?? 0) >= othersCatchUpMs,

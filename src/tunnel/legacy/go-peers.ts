@@ -4,7 +4,7 @@ import { describeError, type Logger } from '../../observability/index.ts'
 import { sleep, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import type { FlowAcceptor } from '../flows/flow-acceptor.ts'
 import type { Host } from '../host/host.ts'
-import type { PeerConnection } from '../host/peer-connection.ts'
+import { isDirect, type PeerConnection } from '../host/peer-connection.ts'
 import { deriveIdentity } from '../identity/derived-key.ts'
 import { directAddressesOf } from '../paths/direct-addresses.ts'
 import type { DhtPeer } from './dht-messages.ts'
@@ -158,7 +158,7 @@ export class GoPeers {
   }
 
   #isDirect(peerId: string): boolean {
-    return this.#options.host.connectionsTo(peerId).some(({ relayPeerId }) => relayPeerId === undefined)
+    return this.#options.host.connectionsTo(peerId).some(isDirect)
   }
 
   #meet(found: Found): void {
@@ -210,7 +210,7 @@ export class GoPeers {
 
   /** Flows find their way through relays by themselves, and a hundred idle connections would be of no use. */
   #endUnused(connection: PeerConnection): void {
-    if (connection.relayPeerId === undefined) return
+    if (isDirect(connection)) return
     this.#options.tasks.run('connection for names', async (stopping) => {
       await sleep(lingerMs, stopping)
       if (!connection.isBusy) connection.abort(new Error('names are exchanged'))

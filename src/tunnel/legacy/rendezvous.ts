@@ -1,6 +1,7 @@
 import { resetStream } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
 import { sleep, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import type { TunnelConfig } from '../config.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import {
@@ -44,6 +45,11 @@ const againMs = [10_000, 30_000, 60_000, 120_000, 300_000]
 /** A table of 100 nodes is some 40 kB. */
 const seldomMs = 30 * 60_000
 const exchangeTimeoutMs = 10_000
+
+/** Under which name the nodes of a mesh of derived identities find each other; undefined in other meshes. */
+export function rendezvousOf({ identity, rendezvous }: TunnelConfig): string | undefined {
+  return identity === 'derived' ? rendezvous : undefined
+}
 
 /**
  * Finds nodes that no multicast reaches, as agents of the Go system do: each tells the relays that it belongs to the

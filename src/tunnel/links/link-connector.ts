@@ -1,11 +1,10 @@
 import * as z from 'zod'
 import { ignoreError } from '../../net/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
-import { type BackoffPolicy, backoffDelayMs, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
+import { type BackoffPolicy, backoffDelayMs, firstOf, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import { answerOnce, askOnce } from '../frames.ts'
 import type { Host } from '../host/host.ts'
-import { isUnsupported, type PeerConnection } from '../host/peer-connection.ts'
-import { firstOf } from '../paths/staggered.ts'
+import { isDirect, isUnsupported, type PeerConnection } from '../host/peer-connection.ts'
 import { askForSplice, SpliceRefusedError } from '../relay/splice-client.ts'
 import { type LinkKind, linkKinds } from './hello.ts'
 import type { Link } from './link.ts'
@@ -210,7 +209,7 @@ export class LinkConnector {
     const alive = this.#linksOn(from.peerId, kind, path).filter(({ lastHeardMs }) => lastHeardMs > deadMs)
     if (alive.length >= wantedLinks[kind]) return { error: 'there are enough links' }
     try {
-      if (from.relayPeerId === undefined) await this.#dial(from, kind, path, signal)
+      if (isDirect(from)) await this.#dial(from, kind, path, signal)
       else await this.#splice(from.peerId, kind, this.#relaysTo(from.peerId, from.relayPeerId), signal)
       return { ok: true }
     } catch (error) {
@@ -225,7 +224,7 @@ export class LinkConnector {
 
   #routeTo(peerId: string): Route | undefined {
     const connection = this.#options.bestConnection(peerId)
-    if (connection !== undefined && connection.relayPeerId === undefined) {
+    if (connection !== undefined && isDirect(connection)) {
       return { key: connection.id, path: this.#options.pathOf(connection), ways: { direct: connection } }
     }
     const relays = this.#relaysTo(peerId)

@@ -2,7 +2,7 @@ import type { InterfaceAddress } from '../../linux/index.ts'
 import { describeError, type Logger } from '../../observability/index.ts'
 import { type BackoffPolicy, backoffDelayMs, sleep, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import type { Host } from '../host/host.ts'
-import type { PeerConnection } from '../host/peer-connection.ts'
+import { isDirect, type PeerConnection } from '../host/peer-connection.ts'
 import type { NameRecord } from '../records/name-record.ts'
 import type { RecordBook } from '../records/record-book.ts'
 import { type DirectAddress, directAddressesOf } from './direct-addresses.ts'
@@ -272,9 +272,4 @@ export class DirectConnector {
 
 function keyOf({ peerId }: NameRecord, { multiaddress }: DirectAddress): string {
   return `${peerId} ${multiaddress}`
-}
-
-/** True when no relay is in between. */
-export function isDirect(connection: PeerConnection): boolean {
-  return connection.relayPeerId === undefined
 }

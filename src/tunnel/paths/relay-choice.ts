@@ -1,6 +1,6 @@
+import type { Attempt } from '../../runtime/index.ts'
 import type { ServerAddress } from '../host/server-address.ts'
 import type { ServerStatus } from '../tunnel.ts'
-import type { Attempt } from './staggered.ts'
 
 /** A server that may relay for us. */
 export interface RelayLink {

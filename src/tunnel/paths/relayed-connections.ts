@@ -1,9 +1,9 @@
 import { describeError, type Logger } from '../../observability/index.ts'
+import { firstOf } from '../../runtime/index.ts'
 import type { Host } from '../host/host.ts'
 import type { PeerConnection } from '../host/peer-connection.ts'
 import type { NameRecord } from '../records/name-record.ts'
 import type { RelayChoice, RelayLink } from './relay-choice.ts'
-import { firstOf } from './staggered.ts'
 
 /** What connecting through relays needs. */
 export interface RelayedConnectionsOptions {

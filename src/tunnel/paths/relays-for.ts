@@ -1,6 +1,5 @@
 import type { Host } from '../host/host.ts'
-import type { PeerConnection } from '../host/peer-connection.ts'
-import { isDirect } from './direct-connector.ts'
+import { isDirect, type PeerConnection } from '../host/peer-connection.ts'
 import type { RelayChoice } from './relay-choice.ts'
 
 /** A peer that a relay is sought for. */

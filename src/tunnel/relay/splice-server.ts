@@ -4,7 +4,7 @@ import { createLoggedTasks, describeError, type Logger, type Metrics } from '../
 import { sleep, TimeLimit } from '../../runtime/index.ts'
 import { answerOnce, askOnce, readBytes } from '../frames.ts'
 import type { Host } from '../host/host.ts'
-import { isUnsupported, type PeerConnection } from '../host/peer-connection.ts'
+import { isDirect, isUnsupported, type PeerConnection } from '../host/peer-connection.ts'
 import type { SpliceBook } from './splice-book.ts'
 import {
   askSchema,
@@ -101,7 +101,7 @@ async function answerTo(
   peer: string,
   signal: AbortSignal,
 ): Promise<object> {
-  const connection = host.connectionsTo(peer).find(({ relayPeerId }) => relayPeerId === undefined)
+  const connection = host.connectionsTo(peer).find(isDirect)
   if (connection === undefined) return { error: 'the peer is not connected to this relay' }
   const stranger = [from.peerId, peer].find((peerId) => !mayRelay(peerId))
   if (stranger !== undefined) return { error: `this relay knows no node with the identity ${stranger}` }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { firstOf } from './staggered.ts'
+import { firstOf } from './first-of.ts'
 
 const ignore = () => {}
 const inOrder = (begins: readonly (() => Promise<string>)[], patienceMs: number) =>

@@ -1,4 +1,4 @@
-import { TimeLimit } from '../../runtime/index.ts'
+import { TimeLimit } from './time-limit.ts'
 
 /** One of several ways to the same thing. */
 export interface Attempt<T> {
