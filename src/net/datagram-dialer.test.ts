@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { Socket } from 'node:dgram'
 import { test } from 'node:test'
 import { openDatagramSocket } from './datagram.ts'
 import { createDirectDatagramDialer, createNodeAwareDatagramDialer } from './datagram-dialer.ts'
@@ -53,6 +54,35 @@ test('a datagram that is too long is lost, and the channel lives on', async () =
   channel.send(Buffer.alloc(70_000))
   channel.send(Buffer.from('short'))
   assert.equal(await answered, 'short')
+})
+
+test('a node without ports or descriptors left says so, and the dial ends', async (context) => {
+  const error = Object.assign(new Error('bind EMFILE 0.0.0.0'), { code: 'EMFILE' })
+  context.mock.method(Socket.prototype, 'bind', function (this: Socket) {
+    this.emit('error', error)
+    return this
+  })
+  await assert.rejects(
+    dialer.dialDatagrams({ protocol: 'udp', address: '127.0.0.1', port: 53 }, never),
+    (failed) => failed instanceof DialError && failed.failure === 'overloaded' && failed.cause === error,
+  )
+})
+
+test('a client whose datagrams come from port 0 gets no answer, and the others get theirs', async () => {
+  await using resources = new AsyncDisposableStack()
+  const port = await startEcho(resources)
+  const answered = Promise.withResolvers<string>()
+  const socket = resources.use(
+    await openDatagramSocket({
+      address: '127.0.0.1',
+      port: 0,
+      onError() {},
+      onMessage: (message) => answered.resolve(String(message)),
+    }),
+  )
+  socket.send(Buffer.from('nobody'), { address: '127.0.0.1', port: 0 })
+  socket.send(Buffer.from('hello'), { address: '127.0.0.1', port })
+  assert.equal(await answered.promise, 'hello')
 })
 
 test('what cannot be dialled is refused before anything is sent', async () => {

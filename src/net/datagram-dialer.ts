@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import { createUdpSocket } from './datagram.ts'
 import { type DatagramChannel, type DatagramDialer, DialError, type DialTarget } from './dialer.ts'
+import { dialErrorOf } from './direct-dialer.ts'
 
 /** Sends datagrams from this node's own network stack, each channel from a socket that is connected to its target. */
 export function createDirectDatagramDialer(): DatagramDialer {
@@ -50,15 +51,21 @@ function openChannel({ address, port }: DialTarget): Promise<DatagramChannel> {
     // A full queue or a datagram that is too long loses that one; only an answer that nobody listens ends the channel.
     if (error?.code === 'ECONNREFUSED') close(new DialError('refused', `send ECONNREFUSED ${address}:${port}`))
   }
-  socket.on('error', onError)
   socket.on('message', (message) => listener(message))
   return new Promise((resolve, reject) => {
+    const onFailure = (error: Error) => {
+      close(undefined)
+      reject(dialErrorOf(error))
+    }
+    // A socket that gets no port or descriptor of its own is never connected, and says so here alone.
+    socket.once('error', onFailure)
     socket.connect(port, address, (error?: Error) => {
       if (error) {
-        close(undefined)
-        reject(new DialError('unreachable', error.message, { cause: error }))
+        onFailure(error)
         return
       }
+      socket.off('error', onFailure)
+      socket.on('error', onError)
       resolve({
         closed: closed.promise,
         send: (message) => void (isOpen && socket.send(message, onError)),

@@ -46,7 +46,8 @@ export async function openDatagramSocket(options: DatagramOptions): Promise<Data
     port: socket.address().port,
     // An answer may come late, when the socket is closed already. The callback keeps a refused datagram (a full queue, a vanished route) from becoming an error of the socket.
     send(message, to) {
-      if (isOpen) socket.send(message, to.port, to.address, ignore)
+      // Anybody may send from port 0, to which nobody can send: the library would throw.
+      if (isOpen && to.port !== 0) socket.send(message, to.port, to.address, ignore)
     },
     [Symbol.asyncDispose]() {
       isOpen = false

@@ -108,6 +108,7 @@ function connectTo(target: DialTarget, localAddress: string | undefined, signal:
   })
 }
 
-function dialErrorOf(error: NodeJS.ErrnoException): DialError {
+/** What a socket's error means to whoever dialled; its text stays. */
+export function dialErrorOf(error: NodeJS.ErrnoException): DialError {
   return new DialError(failureOfCode[error.code ?? ''] ?? 'unreachable', error.message, { cause: error })
 }
