@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import process from 'node:process'
 import { test } from 'node:test'
 import { runCommand } from './command.ts'
@@ -45,6 +46,26 @@ test('a missing command is named with its Debian package', async () => {
   } finally {
     process.env['PATH'] = path
   }
+})
+
+test('a node without file descriptors left makes a command fail, and nothing else', () => {
+  const url = new URL('./command.ts', import.meta.url)
+  const script = `
+    import { openSync } from 'node:fs'
+    import { runCommand } from '${url}'
+    try { for (;;) openSync('/dev/null') } catch {}
+    const run = runCommand({ command: '/bin/true', arguments: [], action: 'change the test' }, new AbortController().signal)
+    await run.catch((error) => console.log(error.code))
+  `
+  const limited = ['-c', 'ulimit -n 100 && exec "$@"', '-', process.execPath, '--input-type=module', '-e', script]
+  const { stdout, status } = spawnSync('/bin/sh', limited, { encoding: 'utf8' })
+  assert.deepEqual({ stdout, status }, { stdout: 'EMFILE\n', status: 0 })
+})
+
+test('a command that never ends is ended when its time is up', async () => {
+  const hanging = { command: process.execPath, arguments: ['-e', 'setTimeout(() => {}, 60000)'], action: 'wait' }
+  const message = `Cannot wait: ${process.execPath} was not done within 50 ms`
+  await assert.rejects(runCommand({ ...hanging, timeoutMs: 50 }, signal), { message })
 })
 
 test('an aborted signal ends the command', async () => {
