@@ -33,7 +33,14 @@ function createWay(path: string): Way {
   }
 }
 
-function createHedge(options: { readonly hasOther?: boolean; readonly failures?: number } = {}) {
+interface Others {
+  readonly hasOther?: boolean
+  readonly failures?: number
+  /** Another way is sought, and never found. */
+  readonly isSeekingForEver?: boolean
+}
+
+function createHedge(options: Others = {}) {
   const primary = createWay('relayed via one')
   const other = createWay('relayed via two')
   const { promise: asked, resolve: onAsked } = Promise.withResolvers<void>()
@@ -47,6 +54,7 @@ function createHedge(options: { readonly hasOther?: boolean; readonly failures?:
     alternative: async () => {
       onAsked()
       seen.tries += 1
+      if (options.isSeekingForEver) await new Promise(() => {})
       if (seen.tries <= (options.failures ?? 0)) throw new Error('the peer is not connected to this relay')
       return options.hasOther === false ? undefined : other
     },
@@ -148,6 +156,16 @@ suite('a flow', () => {
     gone.abort(new Error('the client went away'))
     assert.deepEqual([primary.signals[0]?.aborted, other.signals[0]?.aborted], [true, true])
     for (const way of [primary, other]) way.fail(new Error('aborted'))
+    await assert.rejects(opening)
+  })
+
+  test('that is given up does not wait for another way that is being sought', async () => {
+    const { carrier, primary, seen } = createHedge({ isSeekingForEver: true })
+    const gone = new AbortController()
+    const opening = carrier.open(request, gone.signal)
+    await seen.asked
+    gone.abort(new Error('the client went away'))
+    primary.fail(new Error('aborted'))
     await assert.rejects(opening)
   })
 })

@@ -1,4 +1,5 @@
 import { type ByteStream, type DatagramChannel, DialError } from '../../net/index.ts'
+import { abortable } from '../../runtime/index.ts'
 import type { Carrier } from '../flows/carrier.ts'
 import type { OpenRequest } from '../flows/open-message.ts'
 
@@ -11,7 +12,7 @@ export interface HedgeOptions {
   /** Asks for a sign of life, so that a slow target is not taken for a silent path. */
   probe(): void
   /** Another way to the same peer; undefined when there is none. */
-  alternative(signal: AbortSignal): Promise<Carrier | undefined>
+  alternative(): Promise<Carrier | undefined>
   /** The other way has answered while this one was silent. */
   onSilent(): void
 }
@@ -137,7 +138,8 @@ class Hedge<T> {
   }
 
   async #throughOther(): Promise<T> {
-    const other = await this.#options.alternative(this.#attempts.signal)
+    // Seeking it goes on for others.
+    const other = await abortable(this.#options.alternative(), this.#attempts.signal)
     if (other === undefined) throw new Error('there is no other way')
     return await this.#opening.open(other, this.#attempts.signal)
   }
