@@ -46,7 +46,7 @@ suite('check-config', () => {
     assert.equal(await checkConfig.run(inputOf([file]), context), 0)
     const [first, second = '', ...rest] = context.written().trimEnd().split('\n')
     assert.equal(first, `${file}: ok`)
-    assert.ok(second.startsWith(`${file}:4:5: modules.edgeTunnel.maxCandidates: has no effect yet: `))
+    assert.ok(second.startsWith(`${file}:4:5: modules.edgeTunnel.maxCandidates: has no effect: `))
     assert.deepEqual(rest, [])
   })
 

@@ -14,14 +14,23 @@ function pathsIn(notices: readonly string[]): string[] {
 suite('a key that changes nothing', () => {
   test('is named once with its place and why', () => {
     assert.deepEqual(noticesOf('modules:\n  edgeTunnel:\n    heartbeatPeriod: 60\n'), [
-      'a.yaml:3:5: modules.edgeTunnel.heartbeatPeriod: has no effect yet: the period of relay checks follows in a later version',
+      'a.yaml:3:5: modules.edgeTunnel.heartbeatPeriod: has no effect: how often a relay is asked follows from what it is used for',
     ])
   })
 
-  test('is told apart from one that will never change anything', () => {
-    assert.deepEqual(noticesOf('kubeAPIConfig:\n  contentType: application/json\n'), [
-      'a.yaml:2:3: kubeAPIConfig.contentType: has no effect: JSON is always used',
+  test('is told apart from one that a later version will know', () => {
+    assert.deepEqual(noticesOf('modules: { edgeCNI: { enable: true } }'), [
+      'a.yaml:1:12: modules.edgeCNI: has no effect yet: the pod network follows in a later version',
     ])
+  })
+
+  test('is named only as long as another key does not make it count', () => {
+    const withIdentity = (identity: string) =>
+      noticesOf(`modules: { edgeTunnel: { rendezvous: elsewhere, identity: ${identity} } }`)
+    assert.deepEqual(withIdentity('random'), [
+      'a.yaml:1:26: modules.edgeTunnel.rendezvous: has no effect: only a mesh of derived identities is found by it',
+    ])
+    assert.deepEqual(withIdentity('derived'), [])
   })
 
   test('is named even when its value is the default, because it was asked for', () => {

@@ -8,7 +8,7 @@ import type { YamlDocument } from './yaml-document.ts'
  * nothing (false, empty, a group that is not enabled) are silent: nothing is what they get.
  */
 export function noticesOf(config: unknown, document: YamlDocument, tree: SchemaNode): string[] {
-  return collect(tree, document.value, [])
+  return collect(tree, document.value, [], config)
     .filter(({ path }) => !isSwitchedOff(config, path))
     .map(({ path, reason }) => {
       const { line, column } = document.positionOf(path)
@@ -21,18 +21,19 @@ interface Mark {
   readonly reason: string
 }
 
-function collect(node: SchemaNode, value: unknown, path: readonly PropertyKey[]): Mark[] {
-  const reason = reasonOf(node)
+function collect(node: SchemaNode, value: unknown, path: readonly PropertyKey[], config: unknown): Mark[] {
+  const reason = reasonOf(node, valueAt(config, [...path.slice(0, -1), node.ignoredUnless?.key ?? '']))
   if (reason !== undefined) return asksForNothing(value) ? [] : [{ path, reason }]
   if (typeof value !== 'object' || value === null) return []
   return Object.entries(value).flatMap(([key, child]) => {
     const next = Array.isArray(value) ? node.items : node.properties?.[key]
-    return next === undefined ? [] : collect(next, child, [...path, Array.isArray(value) ? Number(key) : key])
+    return next === undefined ? [] : collect(next, child, [...path, Array.isArray(value) ? Number(key) : key], config)
   })
 }
 
-function reasonOf({ noEffect, ignored }: SchemaNode): string | undefined {
+function reasonOf({ noEffect, ignored, ignoredUnless }: SchemaNode, needed: unknown): string | undefined {
   if (noEffect !== undefined) return `has no effect yet: ${noEffect}`
+  if (ignoredUnless !== undefined && needed !== ignoredUnless.value) return `has no effect: ${ignoredUnless.why}`
   return ignored === undefined ? undefined : `has no effect: ${ignored}`
 }
 

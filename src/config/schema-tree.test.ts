@@ -23,9 +23,13 @@ suite('the JSON Schema of a role', () => {
     const node = nodeAt(jsonSchemaOf('agent'), ['modules', 'edgeTunnel', 'finderPeriod'])
     assert.equal(
       node?.description,
-      'Seconds between searches for relays. No effect yet: the search for relays follows in a later version.',
+      'Seconds between searches for relays. No effect: relays are those that servers and relayNodes name.',
     )
-    assert.doesNotMatch(JSON.stringify(jsonSchemaOf('agent')), /"(noEffect|ignored|expects)":/)
+    const rendezvous = nodeAt(jsonSchemaOf('agent'), ['modules', 'edgeTunnel', 'rendezvous'])
+    assert.match(rendezvous?.description ?? '', /\. No effect unless identity is derived: only a mesh of derived/)
+    const podNetwork = nodeAt(jsonSchemaOf('agent'), ['modules', 'edgeCNI'])
+    assert.match(podNetwork?.description ?? '', /\. No effect yet: the pod network follows in a later version\.$/)
+    assert.doesNotMatch(JSON.stringify(jsonSchemaOf('agent')), /"(noEffect|ignored|ignoredUnless|expects)":/)
   })
 
   test('refuses unknown keys and carries limits, choices and defaults', () => {

@@ -27,6 +27,8 @@ export interface SchemaNode {
   readonly noEffect?: string
   /** Why setting the key never changes anything. */
   readonly ignored?: string
+  /** The value of a key beside it without which the key changes nothing, and why. */
+  readonly ignoredUnless?: { readonly key: string; readonly value: string; readonly why: string }
 }
 
 /** The schema of a role as a plain tree, marks included. */
@@ -105,12 +107,13 @@ function textExpectationOf({ format, pattern, minLength }: SchemaNode): string {
 }
 
 function publish(node: SchemaNode): SchemaNode {
-  const { expects, noEffect, ignored, description, properties, items, ...marked } = node
+  const { expects, noEffect, ignored, ignoredUnless: unless, description, properties, items, ...marked } = node
   const { additionalProperties: others, propertyNames, ...rest } = marked
   const sentences = [
     description,
     ...(noEffect === undefined ? [] : [`No effect yet: ${noEffect}.`]),
     ...(ignored === undefined ? [] : [`No effect: ${ignored}.`]),
+    ...(unless === undefined ? [] : [`No effect unless ${unless.key} is ${unless.value}: ${unless.why}.`]),
   ].filter((sentence) => sentence !== undefined)
   return {
     ...(sentences.length === 0 ? {} : { description: sentences.join(' ') }),

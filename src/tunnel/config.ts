@@ -216,7 +216,9 @@ const goTunnelFields = {
     .string()
     .default('EDGEMESH_PLAYGOUND')
     .describe('Name of the mesh in discovery.')
-    .meta({ noEffect: 'only a mesh of derived identities is found by it' }),
+    .meta({
+      ignoredUnless: { key: 'identity', value: 'derived', why: 'only a mesh of derived identities is found by it' },
+    }),
   enableIpfsLog: z
     .boolean()
     .default(false)
@@ -227,19 +229,19 @@ const goTunnelFields = {
     .positive()
     .default(15)
     .describe('Relay candidates considered.')
-    .meta({ noEffect: 'the choice among relays follows in a later version' }),
+    .meta({ ignored: 'of all servers and relays the nearest is used' }),
   heartbeatPeriod: z
     .int()
     .positive()
     .default(120)
     .describe('Seconds between checks of relays.')
-    .meta({ noEffect: 'the period of relay checks follows in a later version' }),
+    .meta({ ignored: 'how often a relay is asked follows from what it is used for' }),
   finderPeriod: z
     .int()
     .positive()
     .default(60)
     .describe('Seconds between searches for relays.')
-    .meta({ noEffect: 'the search for relays follows in a later version' }),
+    .meta({ ignored: 'relays are those that servers and relayNodes name' }),
   mode: goInternal('the role decides'),
   nodeName: goInternal('the top-level nodeName counts'),
   configPath: goInternal('the file given to --config counts'),
