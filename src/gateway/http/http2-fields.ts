@@ -1,13 +1,14 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http2'
 import { HeaderFields } from './header-fields.ts'
 
-/** What is about one HTTP/1.1 connection must not cross into HTTP/2 (RFC 9113 8.2.2). */
+/** What is about one HTTP/1.1 connection must not cross into HTTP/2 (RFC 9113 8.2.2); node:http2 throws for each. */
 const connectionFields: ReadonlySet<string> = new Set([
   'connection',
   'keep-alive',
   'proxy-connection',
   'transfer-encoding',
   'upgrade',
+  'http2-settings',
   'host',
 ])
 
@@ -36,5 +37,7 @@ export function http2HeadersOf(fields: HeaderFields): OutgoingHttpHeaders {
 function joined(lowerName: string, known: string | string[] | undefined, value: string): string | string[] {
   if (known === undefined) return value
   if (lowerName === 'set-cookie') return [known, value].flat()
+  // It says one word here, however often.
+  if (lowerName === 'te') return known
   return `${known}${lowerName === 'cookie' ? ';' : ','} ${value}`
 }

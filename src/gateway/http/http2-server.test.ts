@@ -85,6 +85,15 @@ suite('a connection that speaks HTTP/2', () => {
     assert.equal(served.exchanges[0]?.hasBody, false)
   })
 
+  test('leaves out what a backend says and HTTP/2 forbids', async () => {
+    using site = serve((exchange) => {
+      exchange.respond(200, 'OK', HeaderFields.of({ 'HTTP2-Settings': 'AAMAAABk', 'x-kept': '1' }), undefined)
+      exchange.end(HeaderFields.of({ 'HTTP2-Settings': 'AAMAAABk' }))
+    })
+    const { status, headers } = await answerOf(site.ask())
+    assert.deepEqual([status, headers['x-kept'], headers['http2-settings']], [200, '1', undefined])
+  })
+
   test('delivers bodies and trailers in both directions', async () => {
     using served = serve((exchange) => {
       collect(exchange, (body, trailers) => {

@@ -49,7 +49,7 @@ class Notes implements UpstreamListener {
 
 type Answer = (stream: ServerHttp2Stream, headers: Record<string, unknown>) => void
 
-function connectTo(answer: Answer) {
+function connectTo(answer: Answer, mostRequests?: number) {
   const [near, far] = createMemoryStreamPair()
   for (const stream of [near, far]) stream.on('error', () => {})
   const session: ServerHttp2Session = performServerHandshake(far)
@@ -59,7 +59,7 @@ function connectTo(answer: Answer) {
     answer(stream, headers as Record<string, unknown>)
   })
   const closed = Promise.withResolvers<void>()
-  const connection = new Http2UpstreamConnection(near, () => closed.resolve())
+  const connection = new Http2UpstreamConnection(near, () => closed.resolve(), mostRequests)
   return {
     connection,
     session,
@@ -99,6 +99,32 @@ suite('HTTP/2 to a backend', () => {
       ['POST', '/call', 'a.test', 'trailers', '1', undefined],
     )
     assert.equal(body, 'hello')
+  })
+
+  test('sends no field that HTTP/2 forbids, whoever wrote it', async () => {
+    let seen: Record<string, unknown> = {}
+    using site = connectTo((stream, headers) => {
+      seen = headers
+      stream.respond({ ':status': 204 }, { endStream: true })
+    })
+    const headers = HeaderFields.of({ 'HTTP2-Settings': 'AAMAAABk', te: 'trailers', 'x-kept': '1' })
+    headers.add('te', 'te', 'trailers')
+    const notes = new Notes()
+    site.connection.send({ ...request, headers, body: { kind: 'none' } }, notes)
+    await notes.done.promise
+    assert.deepEqual([seen['http2-settings'], seen['te'], seen['x-kept']], [undefined, 'trailers', '1'])
+  })
+
+  test('makes room for another connection before its numbers run out', async () => {
+    using site = connectTo((stream) => stream.respond({ ':status': 204 }, { endStream: true }), 2)
+    for (const isUsableAfter of [true, false]) {
+      const notes = new Notes()
+      site.connection.send({ ...request, body: { kind: 'none' } }, notes)
+      assert.equal(site.connection.isUsable, isUsableAfter)
+      await notes.done.promise
+      assert.equal(notes.error, undefined)
+    }
+    await site.closed
   })
 
   test('carries many requests at a time', async () => {

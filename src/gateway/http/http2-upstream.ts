@@ -17,13 +17,18 @@ import {
   type UpstreamRequest,
 } from './upstream.ts'
 
+/** The numbers of streams run out after a billion; nothing is lost when a connection is replaced much earlier. */
+const mostRequestsInAll = 1_000_000
+
 /** HTTP/2 to a backend without encryption, for gRPC and for ServicePorts that say they speak it. */
 export class Http2UpstreamConnection implements UpstreamConnection {
   readonly #session: ClientHttp2Session
+  readonly #mostRequests: number
   #requests = 0
   #isDraining = false
 
-  constructor(stream: ByteStream, onClosed: () => void) {
+  constructor(stream: ByteStream, onClosed: () => void, mostRequests: number = mostRequestsInAll) {
+    this.#mostRequests = mostRequests
     this.#session = connect('http://backend', { createConnection: () => stream, settings: { enablePush: false } })
     this.#session.on('error', () => {})
     this.#session.once('close', onClosed)
@@ -62,7 +67,13 @@ export class Http2UpstreamConnection implements UpstreamConnection {
     }
     const endStream = request.body.kind === 'none'
     const options = { endStream, waitForTrailers: !endStream }
-    return new Http2Request(this.#session.request(headers, options), listener, this.#requests > 1)
+    const stream = this.#session.request(headers, options)
+    if (this.#requests >= this.#mostRequests) {
+      this.#isDraining = true
+      // Closed any sooner, the session would not send this request any more.
+      stream.once('close', () => this.drain())
+    }
+    return new Http2Request(stream, listener, this.#requests > 1)
   }
 }
 
