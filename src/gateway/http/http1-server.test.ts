@@ -71,6 +71,25 @@ suite('a connection of a client', () => {
     )
   })
 
+  test('is not touched any more once it has become a WebSocket', async () => {
+    const upgraded: ByteStream[] = []
+    const { far, connection, received } = serve((exchange) => {
+      upgraded.push(exchange.upgrade('Switching', HeaderFields.of({ upgrade: 'websocket' })))
+    })
+    let isEnded = false
+    far.on('end', () => {
+      isEnded = true
+    })
+    far.write(get('/ws', 'Connection: Upgrade\r\n', 'Upgrade: websocket\r\n'))
+    await settle()
+    connection.drain()
+    await settle()
+    assert.equal(isEnded, false)
+    upgraded[0]?.write('frame')
+    await settle()
+    assert.match(received(), / 101 [\s\S]*frame$/)
+  })
+
   test('takes a head in any pieces, also with an empty line before it', async () => {
     const { far, exchanges } = serve()
     for (const byte of `\r\n${get('/slow')}`) {

@@ -69,9 +69,11 @@ export class Http1ServerConnection implements ExchangeOwner {
     if (chunk.length > 0) this.#onData(chunk)
   }
 
-  /** Closes after the request under way, at once when there is none. */
+  /** Closes after the request under way, at once when there is none; does nothing after `release`. */
   drain(): void {
     this.#isDraining = true
+    // What has become a WebSocket is another's, until that one cuts it.
+    if (this.#isClosed) return
     if (this.#exchange === undefined && this.#pending === undefined) this.output.end()
   }
 
