@@ -34,6 +34,31 @@ function createFixture() {
   }
 }
 
+/** A pool whose dials are answered when a test says so. */
+function createSlowFixture() {
+  const dials: { readonly signal: AbortSignal; answer(): ByteStream }[] = []
+  const pool = new ConnectionPool({
+    nowMs: () => performance.now(),
+    dialer: {
+      async dial(_target, signal) {
+        const { promise, resolve, reject } = Promise.withResolvers<ByteStream>()
+        signal.addEventListener('abort', () => reject(signal.reason))
+        dials.push({
+          signal,
+          answer() {
+            const pair = createMemoryStreamPair()
+            for (const stream of pair) stream.on('error', () => {})
+            resolve(pair[0])
+            return pair[0]
+          },
+        })
+        return await promise
+      },
+    },
+  })
+  return { pool, dials, [Symbol.dispose]: () => pool[Symbol.dispose]() }
+}
+
 /** Sends a request and has it answered, after which the connection is idle. */
 async function use(connection: UpstreamConnection, far: ByteStream | undefined, fields = ''): Promise<void> {
   const done = Promise.withResolvers<void>()
@@ -115,6 +140,49 @@ suite('connections to backends', () => {
     assert.equal(site.pool.take(backend, 'http1', 1_000), undefined)
     site.pool.keepOnly(() => false)
     assert.equal(site.pool.take(backend, 'http2', 1_000), undefined)
+  })
+
+  test('are made for all who wait, whoever of them gives up', async () => {
+    using site = createSlowFixture()
+    const [first, second] = [new AbortController(), new AbortController()]
+    const given = site.pool.dial(backend, 'http2', first.signal)
+    const kept = site.pool.dial(backend, 'http2', second.signal)
+    first.abort(new Error('the client went away'))
+    await assert.rejects(given, /the client went away/)
+    assert.equal(site.dials[0]?.signal.aborted, false)
+    site.dials[0]?.answer()
+    assert.equal(await kept, site.pool.take(backend, 'http2', 1_000))
+    assert.equal(site.dials.length, 1)
+  })
+
+  test('are no longer made when nobody waits for them', async () => {
+    using site = createSlowFixture()
+    const first = new AbortController()
+    const given = site.pool.dial(backend, 'http2', first.signal)
+    first.abort(new Error('the client went away'))
+    await assert.rejects(given, /the client went away/)
+    const next = site.pool.dial(backend, 'http2', never)
+    assert.deepEqual(
+      site.dials.map(({ signal }) => signal.aborted),
+      [true, false],
+    )
+    for (let turns = 0; turns < 5; turns++) await turn()
+    const shared = site.pool.dial(backend, 'http2', never)
+    site.dials[1]?.answer()
+    assert.equal(await next, await shared)
+    assert.equal(site.dials.length, 2)
+  })
+
+  test('that come too late for the pool are closed', async () => {
+    const site = createSlowFixture()
+    const dials = [site.pool.dial(backend, 'http1', never), site.pool.dial(backend, 'http2', never)]
+    site.pool[Symbol.dispose]()
+    const far = site.dials.map(({ answer }) => answer())
+    await Promise.all(dials.map((dial) => assert.rejects(dial, /the gateway stops/)))
+    assert.deepEqual(
+      far.map(({ destroyed }) => destroyed),
+      [true, true],
+    )
   })
 
   test('end with the pool', async () => {

@@ -3,6 +3,7 @@ import type { ByteStream, Dialer } from '../../net/index.ts'
 import { Http1UpstreamConnection } from '../http/http1-upstream.ts'
 import { Http2UpstreamConnection } from '../http/http2-upstream.ts'
 import type { UpstreamConnection } from '../http/upstream.ts'
+import { SharedDial } from './shared-dial.ts'
 
 /** Which version of HTTP a backend speaks; nothing is asked of it to find out. */
 export type UpstreamProtocol = 'http1' | 'http2'
@@ -26,8 +27,9 @@ export class ConnectionPool implements Disposable {
   readonly #idle = new Map<string, Http1UpstreamConnection[]>()
   readonly #busy = new Set<Http1UpstreamConnection>()
   readonly #sessions = new Map<string, Http2UpstreamConnection>()
-  readonly #dialingSessions = new Map<string, Promise<Http2UpstreamConnection>>()
+  readonly #dialingSessions = new Map<string, SharedDial<Http2UpstreamConnection>>()
   readonly #sweeper: NodeJS.Timeout
+  #isDisposed = false
 
   constructor(options: ConnectionPoolOptions) {
     this.#options = options
@@ -57,7 +59,10 @@ export class ConnectionPool implements Disposable {
 
   /** A new connection, or for HTTP/2 the one that others are waiting for. Rejects as the dialer does. */
   async dial(backend: Backend, protocol: UpstreamProtocol, signal: AbortSignal): Promise<UpstreamConnection> {
-    return protocol === 'http2' ? await this.#dialSession(backend, signal) : await this.#dialHttp1(backend, signal)
+    const id = backendIdOf(backend)
+    return protocol === 'http2'
+      ? await this.#dialSession(id, backend, signal)
+      : await this.#dialHttp1(id, backend, signal)
   }
 
   /** Closes idle connections to backends that are no longer wanted; requests under way go on. */
@@ -67,14 +72,14 @@ export class ConnectionPool implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#isDisposed = true
     clearInterval(this.#sweeper)
     for (const list of [...this.#idle.values()]) for (const connection of list.slice()) connection.close()
     for (const connection of [...this.#busy]) connection.close()
     for (const session of [...this.#sessions.values()]) session.close()
   }
 
-  async #dialHttp1(backend: Backend, signal: AbortSignal): Promise<UpstreamConnection> {
-    const id = backendIdOf(backend)
+  async #dialHttp1(id: string, backend: Backend, signal: AbortSignal): Promise<UpstreamConnection> {
     const stream = await this.#dialStream(backend, signal)
     const connection = new Http1UpstreamConnection(stream, {
       onIdle: (idle) => this.#keep(id, idle),
@@ -84,9 +89,12 @@ export class ConnectionPool implements Disposable {
     return connection
   }
 
-  #dialStream(backend: Backend, signal: AbortSignal): Promise<ByteStream> {
+  async #dialStream(backend: Backend, signal: AbortSignal): Promise<ByteStream> {
     const { nodeName, address, port } = backend
-    return this.#options.dialer.dial({ protocol: 'tcp', nodeName, address, port }, signal)
+    const stream = await this.#options.dialer.dial({ protocol: 'tcp', nodeName, address, port }, signal)
+    if (!this.#isDisposed) return stream
+    stream.destroy()
+    throw new Error('the gateway stops')
   }
 
   #keep(id: string, connection: Http1UpstreamConnection): void {
@@ -110,20 +118,25 @@ export class ConnectionPool implements Disposable {
     return session?.isUsable === true ? session : undefined
   }
 
-  /** The signal of the first caller decides for those who wait with it; they try again when it gave up. */
-  async #dialSession(backend: Backend, signal: AbortSignal): Promise<UpstreamConnection> {
-    const id = backendIdOf(backend)
-    const pending = this.#dialingSessions.get(id) ?? this.#openSession(id, backend, signal)
-    this.#dialingSessions.set(id, pending)
-    try {
-      return await pending
-    } finally {
-      this.#dialingSessions.delete(id)
-    }
+  async #dialSession(id: string, backend: Backend, signal: AbortSignal): Promise<UpstreamConnection> {
+    const known = this.#dialingSessions.get(id)
+    const dial = known?.mayBeJoined === true ? known : this.#beginSession(id, backend)
+    return await dial.wait(signal)
   }
 
-  async #openSession(id: string, backend: Backend, signal: AbortSignal): Promise<Http2UpstreamConnection> {
-    const stream = await this.#dialStream(backend, signal)
+  #beginSession(id: string, backend: Backend): SharedDial<Http2UpstreamConnection> {
+    const dial = new SharedDial(async (signal) => {
+      try {
+        return this.#openSession(id, await this.#dialStream(backend, signal))
+      } finally {
+        if (this.#dialingSessions.get(id) === dial) this.#dialingSessions.delete(id)
+      }
+    })
+    this.#dialingSessions.set(id, dial)
+    return dial
+  }
+
+  #openSession(id: string, stream: ByteStream): Http2UpstreamConnection {
     const session = new Http2UpstreamConnection(stream, () => {
       if (this.#sessions.get(id) === session) this.#sessions.delete(id)
     })
