@@ -1,5 +1,5 @@
-import type { ObjectKey } from '../model/index.ts'
-import type { Destinations } from './backends/destinations.ts'
+import type { Destination, ObjectKey, VirtualService } from '../model/index.ts'
+import type { Destinations, OwnedDestination } from './backends/destinations.ts'
 import type { ObjectProblem, RouteTable, TerminationPlan } from './routing/route-table.ts'
 import { chooseCiphers } from './tls/cipher-suites.ts'
 import type { TlsTerminator } from './tls/tls-terminator.ts'
@@ -33,16 +33,26 @@ function certificateProblems(
 
 function destinationProblems(table: RouteTable, destinations: Pick<Destinations, 'problemOf'>): ObjectProblem[] {
   return [...table.virtualServices].flatMap((service) => {
-    const http = service.http.flatMap(({ action }) =>
-      action.kind === 'forward' ? [...action.destinations, ...action.mirrors] : [],
-    )
-    const others = [...service.tls, ...service.tcp].flatMap((rule) => rule.destinations)
-    return [...http, ...others].flatMap((destination): ObjectProblem[] => {
+    return destinationsOf(service).flatMap((destination): ObjectProblem[] => {
       const message = destinations.problemOf(destination, service.namespace)
       const object = `${service.namespace}/${service.name}`
       return message === undefined ? [] : [{ kind: 'VirtualService', object, severity: 'error', message }]
     })
   })
+}
+
+/** Every destination that some rule of a table names, with where it is looked up. */
+export function ownedDestinationsOf({ virtualServices }: Pick<RouteTable, 'virtualServices'>): OwnedDestination[] {
+  return [...virtualServices].flatMap((service) => {
+    return destinationsOf(service).map((destination) => ({ destination, namespace: service.namespace }))
+  })
+}
+
+function destinationsOf(service: VirtualService): Destination[] {
+  const http = service.http.flatMap(({ action }) =>
+    action.kind === 'forward' ? [...action.destinations, ...action.mirrors] : [],
+  )
+  return [...http, ...[...service.tls, ...service.tcp].flatMap((rule) => rule.destinations)]
 }
 
 /** One line about a problem, the same for the same problem. */

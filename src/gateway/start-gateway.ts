@@ -12,7 +12,7 @@ import type { ConnectionSurroundings } from './listeners/connection.ts'
 import type { ListenerStatus } from './listeners/gateway-listener.ts'
 import { listenAddressesOf, type NodeAddress } from './listeners/listen-addresses.ts'
 import { ListenerSet } from './listeners/listener-set.ts'
-import { objectProblems, terminationsOf, textOf } from './object-problems.ts'
+import { objectProblems, ownedDestinationsOf, terminationsOf, textOf } from './object-problems.ts'
 import { ObjectReports, type WriteObjectReport } from './object-reports.ts'
 import { buildRouteTable } from './routing/build-route-table.ts'
 import type { ObjectProblem, RouteTable } from './routing/route-table.ts'
@@ -132,6 +132,7 @@ class RunningGateway implements Gateway {
       this.#table = buildRouteTable({ gateways: gateways.values(), virtualServices: virtualServices.values(), labels })
       this.#listen()
       this.#terminator.keepOnly(terminationsOf(this.#table))
+      this.#destinations.keepOnly(ownedDestinationsOf(this.#table))
     }
     this.#destinations.prune()
     const wanted = this.#destinations.backendIds()

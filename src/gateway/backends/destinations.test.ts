@@ -132,6 +132,21 @@ suite('a destination', () => {
     assert.match(destinations.problemOf({ host: 'web', port: 9 }, 'shop') ?? '', /has no TCP port 9/)
   })
 
+  test('is forgotten when no rule leads to it any more, and what it held on to with it', () => {
+    const { destinations, backendsOf } = createFixture([sampleService('web')], [sampleSlice('web', '10.0.0.2')], [rule])
+    const [whole, subset] = [{ host: 'web' }, { host: 'web', subset: 'v2' }]
+    const groupOf = (destination: Parameters<Destinations['resolve']>[0], isHttp = true) =>
+      destinations.resolve(destination, 'shop', isHttp)
+    const kept = [groupOf(whole), groupOf(whole, false)]
+    const left = groupOf(subset)
+    destinations.keepOnly([{ destination: { host: 'web' }, namespace: 'shop' }])
+    assert.deepEqual([groupOf({ host: 'web' }), groupOf({ host: 'web' }, false)], kept)
+    assert.notEqual(groupOf({ ...subset }), left)
+    destinations.keepOnly([{ destination: whole, namespace: 'other' }])
+    assert.equal(destinations.backendIds().size, 0)
+    assert.deepEqual(backendsOf(whole), ['10.0.0.2'])
+  })
+
   test('is forgotten with its Service', () => {
     const { catalog, destinations, backendsOf } = createFixture(
       [sampleService('web')],

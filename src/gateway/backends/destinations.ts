@@ -40,6 +40,12 @@ export interface NoGroup {
   readonly problem: string
 }
 
+/** A destination and the namespace of the VirtualService that names it. */
+export interface OwnedDestination {
+  readonly destination: Destination
+  readonly namespace: string
+}
+
 /** What destinations are resolved with. */
 export interface DestinationsOptions {
   readonly current: () => Snapshot
@@ -79,7 +85,7 @@ export class Destinations {
   }
 
   #resolve(destination: Destination, namespace: string, isHttp: boolean): GroupState | NoGroup {
-    const id = `${namespace}|${destination.host}|${destination.port ?? ''}|${destination.subset ?? ''}|${isHttp}`
+    const id = groupIdOf(destination, namespace, isHttp)
     const known = this.#groups.get(id)
     const snapshot = this.#options.current()
     if (known?.snapshot === snapshot) return known
@@ -104,6 +110,15 @@ export class Destinations {
   /** Every backend that some group may use now. */
   backendIds(): ReadonlySet<string> {
     return new Set([...this.#groups.values()].flatMap(({ backends }) => backends.map(backendIdOf)))
+  }
+
+  /** Forgets groups that no rule leads to any more: each holds on to the snapshot that it was used with last. */
+  keepOnly(wanted: Iterable<OwnedDestination>): void {
+    const ids = new Set<string>()
+    for (const { destination, namespace } of wanted) {
+      for (const isHttp of [true, false]) ids.add(groupIdOf(destination, namespace, isHttp))
+    }
+    for (const id of this.#groups.keys()) if (!ids.has(id)) this.#groups.delete(id)
   }
 
   /** Forgets groups whose Service is gone. */
@@ -180,6 +195,10 @@ export class Destinations {
     const { nodeName } = this.#options
     return { nodeName, zone: snapshot.nodes.get(nodeName)?.labels['topology.kubernetes.io/zone'] }
   }
+}
+
+function groupIdOf({ host, port, subset }: Destination, namespace: string, isHttp: boolean): string {
+  return `${namespace}|${host}|${port ?? ''}|${subset ?? ''}|${isHttp}`
 }
 
 interface FoundPort {
