@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
 import type { GatewayServer } from '../../model/index.ts'
 import { createDirectDialer, startTcpListener } from '../../net/index.ts'
 import { silentLogger } from '../../observability/index.ts'
@@ -17,7 +18,7 @@ const direct = createDirectDialer()
 const never = new AbortController().signal
 const get = 'GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n'
 
-function createSet(resources: AsyncDisposableStack): ListenerSet {
+function createSet(resources: AsyncDisposableStack, drainTimeoutMs = 2000): ListenerSet {
   const catalog = sampleCatalog([], [])
   const ring = { partitionCount: 100, replicationFactor: 10, load: 1.25 }
   const current = () => catalog.current
@@ -34,9 +35,7 @@ function createSet(resources: AsyncDisposableStack): ListenerSet {
     onStreamDone: () => {},
     onRefused: () => {},
   }
-  return resources.use(
-    new ListenerSet({ surroundings, maxConnections: 10, drainTimeoutMs: 2000, logger: silentLogger }),
-  )
+  return resources.use(new ListenerSet({ surroundings, maxConnections: 10, drainTimeoutMs, logger: silentLogger }))
 }
 
 /** Plans of servers that answer with a text themselves. */
@@ -154,5 +153,41 @@ suite('the listeners of a gateway', () => {
     await assert.rejects(askAt(port), /ECONNREFUSED/)
     set.set(plansOf('hi', { port: other }), ['127.0.0.1'])
     await assert.rejects(askAt(other), /ECONNREFUSED/)
+  })
+
+  test('cut what one that was taken away still carries when they end, instead of waiting for it', async () => {
+    await using resources = new AsyncDisposableStack()
+    const set = createSet(resources, 3_600_000)
+    const port = await freePort()
+    set.set(plansOf('hi', { port }), ['127.0.0.1'])
+    await until(() => allListen(set))
+    const busy = await direct.dial({ protocol: 'tcp', address: '127.0.0.1', port }, never)
+    let answer = ''
+    let isCut = false
+    busy
+      .on('error', () => {})
+      .on('close', () => {
+        isCut = true
+      })
+    busy.on('data', (chunk) => {
+      answer += chunk
+    })
+    busy.write('POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhal')
+    await until(() => answer.endsWith('hi'))
+    set.set([], [])
+    let isDrained = false
+    const impatient = new AbortController()
+    const draining = set.drain(impatient.signal).then(() => {
+      isDrained = true
+    })
+    await turn()
+    assert.deepEqual([isDrained, isCut], [false, false])
+    impatient.abort()
+    await draining
+    let hasEnded = false
+    void set[Symbol.asyncDispose]().then(() => {
+      hasEnded = true
+    })
+    await until(() => hasEnded && isCut)
   })
 })

@@ -1,4 +1,5 @@
 import type { Logger } from '../../observability/index.ts'
+import { abortable, TimeLimit } from '../../runtime/index.ts'
 import type { ListenerPlan } from '../routing/route-table.ts'
 import type { ConnectionSurroundings } from './connection.ts'
 import { GatewayListener, type ListenerPlans, type ListenerStatus } from './gateway-listener.ts'
@@ -18,6 +19,7 @@ export class ListenerSet implements AsyncDisposable {
   readonly #options: ListenerSetOptions
   readonly #listeners = new Map<string, GatewayListener>()
   readonly #leaving = new Set<Promise<void>>()
+  readonly #stopped = new AbortController()
   #isDraining = false
 
   constructor(options: ListenerSetOptions) {
@@ -52,22 +54,28 @@ export class ListenerSet implements AsyncDisposable {
   /** Ends everything in order; resolves when nothing is left or the signal aborts. */
   async drain(signal: AbortSignal): Promise<void> {
     this.#isDraining = true
+    const leaving = abortable(Promise.all(this.#leaving), signal).catch(() => {})
     await Promise.all([...this.#listeners.values()].map((listener) => listener.drain(signal)))
+    await leaving
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isDraining = true
+    this.#stopped.abort()
     await Promise.all([...this.#listeners.values()].map((listener) => listener[Symbol.asyncDispose]()))
     await Promise.all(this.#leaving)
   }
 
   /** The port is free at once; what is under way may finish. */
   #retire(listener: GatewayListener): void {
-    const leaving = listener
-      .drain(AbortSignal.timeout(this.#options.drainTimeoutMs))
-      .then(() => listener[Symbol.asyncDispose]())
-      .finally(() => this.#leaving.delete(leaving))
+    const leaving = this.#drainAndEnd(listener).finally(() => this.#leaving.delete(leaving))
     this.#leaving.add(leaving)
+  }
+
+  async #drainAndEnd(listener: GatewayListener): Promise<void> {
+    using limit = new TimeLimit(this.#options.drainTimeoutMs, this.#stopped.signal)
+    await listener.drain(limit.signal)
+    await listener[Symbol.asyncDispose]()
   }
 }
 
