@@ -11,6 +11,7 @@ import type { Field } from './field.ts'
 import { parseDurationMs } from './go-duration.ts'
 import { parseStringMatch } from './http-match.ts'
 import type { Notes } from './notes.ts'
+import { headerValue } from './wire-text.ts'
 
 /** `headers` of a rule or destination. */
 export function parseHeaderChanges(field: Field, notes: Notes): HeaderChanges {
@@ -24,8 +25,8 @@ export function parseHeaderChanges(field: Field, notes: Notes): HeaderChanges {
 function parseOperations(field: Field, notes: Notes): HeaderOperations {
   notes.checkKeys(field, ['set', 'add', 'remove'])
   return {
-    set: parseHeaders(field.at('set')),
-    add: parseHeaders(field.at('add')),
+    set: parseHeaders(field.at('set'), notes),
+    add: parseHeaders(field.at('add'), notes),
     remove: field
       .at('remove')
       .items()
@@ -33,13 +34,27 @@ function parseOperations(field: Field, notes: Notes): HeaderOperations {
   }
 }
 
-function parseHeaders(field: Field): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(field.textMap()).map(([name, value]) => {
-      if (/[\0\r\n]/.test(value)) throw field.at(name).error('must not hold line ends')
-      return [headerName(field.at(name), name), value]
-    }),
-  )
+/** They tell where a message ends, or are about one connection: the gateway's, whatever a rule wants. */
+const framingNames: ReadonlySet<string> = new Set([
+  'connection',
+  'content-length',
+  'keep-alive',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+])
+
+function parseHeaders(field: Field, notes: Notes): Record<string, string> {
+  const headers: Record<string, string> = {}
+  for (const key of field.keys()) {
+    const item = field.at(key)
+    const name = headerName(item, key)
+    if (framingNames.has(name)) notes.ignore(item, 'has no effect; it is about one connection')
+    else headers[name] = headerValue(item)
+  }
+  return headers
 }
 
 /** `:authority` and `host` both mean whom the request is for; other names with a colon are not for rules to touch. */
@@ -196,5 +211,5 @@ export function parseCors(field: Field, notes: Notes): CorsPolicy | undefined {
 }
 
 function textsOf(field: Field): string[] {
-  return field.items().map((item) => item.text())
+  return field.items().map(headerValue)
 }

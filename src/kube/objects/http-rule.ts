@@ -14,6 +14,7 @@ import { parseDurationMs } from './go-duration.ts'
 import { parseHttpMatch } from './http-match.ts'
 import { parseCors, parseFault, parseHeaderChanges, parsePercent, parseRetries } from './http-policies.ts'
 import type { Notes } from './notes.ts'
+import { urlText } from './wire-text.ts'
 
 const ruleKeys = [
   'name',
@@ -131,10 +132,10 @@ function parseRewrite(field: Field, notes: Notes): Rewrite | undefined {
   notes.checkKeys(field, ['uri', 'authority', 'uriRegexRewrite'])
   const regex = field.at('uriRegexRewrite')
   const uri = field.at('uri')
-  const authority = field.at('authority').text()
+  const authority = urlText(field.at('authority'))
   if (!uri.isAbsent && !regex.isAbsent) throw regex.error('must not be there together with uri')
   return {
-    ...(uri.isAbsent ? {} : { uri: uri.text() }),
+    ...(uri.isAbsent ? {} : { uri: urlText(uri) }),
     ...(authority === '' ? {} : { authority }),
     ...(regex.isAbsent ? {} : { uriRegex: { match: regex.at('match').text(), rewrite: regex.at('rewrite').text() } }),
   }
@@ -153,7 +154,7 @@ function parseRedirect(field: Field, notes: Notes): RedirectAction {
     throw derive.error('must be FROM_PROTOCOL_DEFAULT or FROM_REQUEST_PORT')
   }
   const texts = ['scheme', 'authority', 'uri'].flatMap((key) => {
-    const text = field.at(key).text()
+    const text = urlText(field.at(key))
     return text === '' ? [] : [[key, text] as const]
   })
   return {

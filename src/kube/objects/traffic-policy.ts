@@ -2,6 +2,7 @@ import type { BalancingPolicy, HashKey, HashRing, OutlierDetection, TrafficPolic
 import { type Field, ObjectParseError } from './field.ts'
 import { parseDurationMs } from './go-duration.ts'
 import { type Note, usable } from './note.ts'
+import { tokenText, urlText } from './wire-text.ts'
 
 /** What a `trafficPolicy` says; what is not done here, or cannot be read, is noted and left out. */
 export function parseTrafficPolicy(policy: Field, note: Note, alsoKnown: readonly string[] = []): TrafficPolicy {
@@ -82,12 +83,19 @@ function parseHashKeys(hash: Field, note: Note): HashKey[] {
 
 function parseCookie(cookie: Field, note: Note): HashKey | undefined {
   if (cookie.isAbsent) return undefined
-  const name = cookie.at('name').text()
+  const name = tokenText(cookie.at('name'))
   if (name === '') throw cookie.at('name').error('is missing')
   noteOthers(cookie, ['name', 'path', 'ttl'], note)
-  const path = usable(() => cookie.at('path').text(), note)
+  const path = usable(() => cookiePath(cookie.at('path')), note)
   const ttlMs = usable(() => parseDurationMs(cookie.at('ttl')), note)
   return { kind: 'http-cookie', name, ...(path && { path }), ...(ttlMs !== undefined && { ttlMs }) }
+}
+
+/** A semicolon would end it. */
+function cookiePath(field: Field): string {
+  const path = urlText(field)
+  if (path.includes(';')) throw field.error('must not hold a semicolon')
+  return path
 }
 
 function parseRing(hash: Field): HashRing {

@@ -136,6 +136,11 @@ test('a rule that cannot be followed answers with the reason instead of being pa
       /value: must be a number from 0 to 100/,
     ],
     [{ route, headers: { request: { set: { 'a b': 'x' } } } }, /must be named by a header/],
+    [{ route, headers: { response: { add: { x: 'a\r\nb: c' } } } }, /add\.x: must not hold line ends/],
+    [{ route, rewrite: { uri: '/a\r\nx: y' } }, /rewrite.uri: must be percent-encoded/],
+    [{ route, rewrite: { authority: 'a b' } }, /rewrite.authority: must be percent-encoded/],
+    [{ redirect: { uri: '/a\r\nset-cookie: x' } }, /redirect.uri: must be percent-encoded/],
+    [{ route, corsPolicy: { allowMethods: ['GET\r\nx: y'] } }, /allowMethods\[0\]: must not hold line ends/],
     [{ route, headers: { response: { add: { a: 'x\r\ny' } } } }, /must not hold line ends/],
   ]
   for (const [rule, problem] of cases) {
@@ -265,6 +270,14 @@ test('zero turns a timeout off, and retries without conditions are the usual one
       statuses: [503],
     },
   })
+})
+
+test('headers that frame a message are not for rules to write, and it is said', () => {
+  const set = { 'Content-Length': '5', 'transfer-encoding': 'chunked', Connection: 'close', 'x-a': '1' }
+  const { ignored, problems, rule } = wordsOf({ route, headers: { request: { set }, response: { add: set } } })
+  assert.deepEqual([rule?.headers.request.set, rule?.headers.response.add], [{ 'x-a': '1' }, { 'x-a': '1' }])
+  assert.match(ignored, /request\.set\.Content-Length: has no effect; it is about one connection/)
+  assert.equal(problems.length, 0)
 })
 
 test('a fault without a share does nothing, and says so', () => {
