@@ -4,7 +4,9 @@ import { silentLogger } from '../observability/index.ts'
 import { aborted } from '../runtime/index.ts'
 import { createBusyMeter, lastResortCollection, startMemoryTrim } from './trim-memory.ts'
 
-/** Runs a trim whose waits pass at once; `busy` is what it finds at each look, the first of which begins to measure. */
+const freeMs = 30_000
+
+/** Runs a trim whose waits pass at once, but for that for what the C library keeps; `busy` is what it finds at each look, the first of which begins to measure. */
 async function stepsWith(busy: readonly number[], heldBytes = 90e6): Promise<readonly string[]> {
   const steps: string[] = []
   const parts = [...busy]
@@ -15,6 +17,7 @@ async function stepsWith(busy: readonly number[], heldBytes = 90e6): Promise<rea
         if (parts.length === 0) resolve()
         return steps.push('released')
       },
+      trimFreeMemory: () => assert.fail('too soon'),
     },
     collect: () => void steps.push('collected'),
     busyPart: () => {
@@ -23,7 +26,11 @@ async function stepsWith(busy: readonly number[], heldBytes = 90e6): Promise<rea
       return part
     },
     heldBytes: () => heldBytes,
-    wait: async (durationMs) => void steps.push(`waited ${durationMs}`),
+    async wait(durationMs, signal) {
+      if (durationMs === freeMs) await aborted(signal)
+      signal.throwIfAborted()
+      steps.push(`waited ${durationMs}`)
+    },
     logger: silentLogger,
   })
   await done
@@ -47,11 +54,38 @@ test('a busy process is left alone until it is idle', async () => {
   assert.equal(steps.filter((step) => step === 'collected').length, 1)
 })
 
+test('what is kept free is given back twice a minute, also by a process that is never idle', async () => {
+  const { promise: done, resolve } = Promise.withResolvers<void>()
+  let waits = 0
+  let trims = 0
+  const trim = startMemoryTrim({
+    native: {
+      releaseMemory: () => assert.fail('not idle'),
+      trimFreeMemory() {
+        trims += 1
+        assert.equal(trims, waits)
+        if (trims === 5) resolve()
+      },
+    },
+    collect: () => assert.fail('not idle'),
+    busyPart: () => 1,
+    heldBytes: () => 90e6,
+    async wait(durationMs, signal) {
+      if (durationMs === freeMs) waits += 1
+      await new Promise(setImmediate)
+      signal.throwIfAborted()
+    },
+    logger: silentLogger,
+  })
+  await done
+  await trim[Symbol.asyncDispose]()
+})
+
 test('a process that ends before is not trimmed', async () => {
   const { promise: waiting, resolve } = Promise.withResolvers<void>()
   const steps: string[] = []
   const trim = startMemoryTrim({
-    native: { releaseMemory: () => steps.push('released') },
+    native: { releaseMemory: () => steps.push('released'), trimFreeMemory: () => void steps.push('trimmed') },
     collect: () => void steps.push('collected'),
     busyPart: () => 0,
     heldBytes: () => 180e6,

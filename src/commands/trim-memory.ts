@@ -5,7 +5,7 @@ import { sleep } from '../runtime/index.ts'
 
 /** What giving memory back needs. */
 export interface MemoryTrimOptions {
-  readonly native: Pick<NativeFunctions, 'releaseMemory'> | undefined
+  readonly native: Pick<NativeFunctions, 'releaseMemory' | 'trimFreeMemory'> | undefined
   readonly logger: Logger
   /** Collects all garbage, also what V8 would rather keep; absent where V8 does not offer it. */
   readonly collect: (() => void) | undefined
@@ -26,12 +26,14 @@ const settleMs = 10_000
 const lookMs = 5_000
 /** Timers and a probe now and then are less than this. */
 const idlePart = 0.05
+const freeMs = 30_000
 
 /**
  * Gives back, once, the memory that only the start needed: its garbage, and the pages of code that ran once. That is a
  * third of what an idle agent holds. It stops the process for a tenth of a second, so it waits for quiet after the
  * start; and it is not repeated, because whatever runs later is what is needed. Only a start that took much gives back
- * at once as well: other processes of a small machine start now too.
+ * at once as well: other processes of a small machine start now too. What the C library keeps free, mostly room of buffers
+ * that a burst has filled, is given back all the time, which takes a millisecond.
  */
 export function startMemoryTrim(options: MemoryTrimOptions): AsyncDisposable {
   const { logger, wait = sleep } = options
@@ -45,7 +47,15 @@ export function startMemoryTrim(options: MemoryTrimOptions): AsyncDisposable {
     while (options.busyPart() > idlePart)
     trim(options)
   })
+  tasks.run('free memory', (signal) => trimFreeMemory(options, signal))
   return tasks
+}
+
+async function trimFreeMemory({ native, wait = sleep }: MemoryTrimOptions, signal: AbortSignal): Promise<void> {
+  while (native !== undefined) {
+    await wait(freeMs, signal)
+    native.trimFreeMemory()
+  }
 }
 
 function trim({ native, collect, logger }: MemoryTrimOptions): void {

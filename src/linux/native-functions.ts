@@ -9,6 +9,8 @@ export interface NativeFunctions {
    * in the kernel's page cache, from where those that are used again come back within microseconds.
    */
   releaseMemory(): number
+  /** Gives back to the kernel what the C library keeps free: a millisecond, ten when tens of megabytes were. */
+  trimFreeMemory(): void
   /** Sends a line to the service manager's socket, `@NAME` for an abstract one; 0, or the `errno` of what failed. */
   sdNotify(socket: string, state: string): number
   /** The user ID that listens on an abstract stream socket; -1 when nobody does or it cannot be told. */
@@ -42,6 +44,12 @@ export function parseNativeFunctions(exports: unknown): NativeFunctions {
 }
 
 function isNativeFunctions(exports: unknown): exports is NativeFunctions {
-  const names: readonly (keyof NativeFunctions)[] = ['releaseMemory', 'sdNotify', 'ownerOf', 'changeNetfilter']
+  const names: readonly (keyof NativeFunctions)[] = [
+    'releaseMemory',
+    'trimFreeMemory',
+    'sdNotify',
+    'ownerOf',
+    'changeNetfilter',
+  ]
   return names.every((name) => typeof Reflect.get(Object(exports), name) === 'function')
 }

@@ -79,6 +79,30 @@ test('a process that has given its memory back holds less and goes on', () => {
   assert.equal(result.digest, '802dff1634cd317b8159aaf430d0bc8acd1c4ed962c63dc55c72c5a68b3523c8')
 })
 
+test('what a burst of buffers leaves free behind one that stays is given back', () => {
+  const script = `
+    const { readFileSync } = require('node:fs')
+    const held = () => Number(/RssAnon:\\s+(\\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1])
+    const { trimFreeMemory } = require(${JSON.stringify(addonOf(hostArchitecture))})
+    const { allocUnsafeSlow } = Buffer
+    // The second one waits until the first has freed what it found.
+    const collect = () => [gc(), gc()]
+    // The C library takes no pages of their own for sizes of which one was freed.
+    allocUnsafeSlow(1e6)
+    collect()
+    let burst = Array.from({ length: 640 }, () => allocUnsafeSlow(62 * 1024).fill(1))
+    const last = allocUnsafeSlow(62 * 1024).fill(1)
+    burst = undefined
+    collect()
+    const before = held()
+    trimFreeMemory()
+    console.log(JSON.stringify({ before, after: held(), last: last.length }))`
+  const { before, after } = JSON.parse(
+    execFileSync(process.execPath, ['--expose-gc', '-e', script], { encoding: 'utf8' }),
+  )
+  assert.ok(before - after > 20_000, `${before} kB before, ${after} kB after`)
+})
+
 test('the addon needs no newer C library than Node does', () => {
   for (const architecture of architectures) {
     const versions = readFileSync(addonOf(architecture), 'latin1').match(/GLIBC_[\d.]+/g) ?? []

@@ -113,6 +113,14 @@ static napi_value release_memory(napi_env env, napi_callback_info info) {
   return number_of(env, released);
 }
 
+/* trimFreeMemory(): in all arenas, and also what is free in their middle. */
+static napi_value trim_free_memory(napi_env env, napi_callback_info info) {
+  (void)env;
+  (void)info;
+  malloc_trim(0);
+  return NULL;
+}
+
 /* sdNotify(socket, state) -> 0 or errno */
 static napi_value sd_notify(napi_env env, napi_callback_info info) {
   napi_value args[2];
@@ -246,6 +254,7 @@ static void add(napi_env env, napi_value exports, const char *name, napi_callbac
 
 NAPI_MODULE_INIT() {
   add(env, exports, "releaseMemory", release_memory);
+  add(env, exports, "trimFreeMemory", trim_free_memory);
   add(env, exports, "sdNotify", sd_notify);
   add(env, exports, "ownerOf", owner_of);
   add(env, exports, "changeNetfilter", change_netfilter);
