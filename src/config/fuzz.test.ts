@@ -1,6 +1,7 @@
 /** Whatever is in a file, the answer is a configuration or a `ConfigError` with complete problems, and soon. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { repeatableRandom } from '../runtime/repeatable-random.fixture.ts'
 import { roles } from './documents.ts'
 import { parseConfig } from './load-config.ts'
 import { ConfigError } from './problem.ts'
@@ -8,15 +9,10 @@ import { renderDefaultConfig } from './samples.ts'
 
 const env = { NODE_NAME: 'edge-a1' }
 
-/** A small generator of repeatable random numbers in 0..limit-1 (mulberry32). */
+/** Repeatable random numbers in 0..limit-1. */
 function createRandom(seed: number): (limit: number) => number {
-  let state = seed
-  return (limit) => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % limit
-  }
+  const random = repeatableRandom(seed)
+  return (limit) => Math.floor(random() * limit)
 }
 
 /** Parses; fails unless the outcome is one of the two that are allowed. True when the document is refused. */

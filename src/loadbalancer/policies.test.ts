@@ -1,25 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Backend, BalancingPolicy, HashKey } from '../model/index.ts'
+import { repeatableRandom } from '../runtime/repeatable-random.fixture.ts'
 import { type Balancer, type BalancerPolicy, createBalancer } from './balancer.ts'
 import type { Client } from './choose.ts'
 
 const ten = Array.from({ length: 10 }, (_, index) => ({ nodeName: 'edge', address: `10.244.0.${index}`, port: 80 }))
 
-/** A generator of numbers from 0 to 1 that gives the same ones in every run (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
-
 function createFixture(policy: BalancerPolicy, backends: readonly Backend[] = ten, seed = 1) {
   const clock = { nowMs: 0 }
-  const balancer = createBalancer(policy, { random: seeded(seed), nowMs: () => clock.nowMs })
+  const balancer = createBalancer(policy, { random: repeatableRandom(seed), nowMs: () => clock.nowMs })
   balancer.setBackends(backends, [])
   return { clock, balancer }
 }

@@ -12,6 +12,7 @@ import { tableName } from '../../src/proxy/index.ts'
 import { createComparison, wholeTableOf } from '../../src/proxy/kernel/nft-table.ts'
 import { type Ruleset, rulesetOf } from '../../src/proxy/kernel/render-ruleset.ts'
 import type { Choice, RuledExternalAccess, RuledServicePort, Slot } from '../../src/proxy/kernel/ruled-service-port.ts'
+import { repeatableRandom } from '../../src/runtime/repeatable-random.fixture.ts'
 import { requireIsolation } from '../lab/isolation.ts'
 import { loadBuiltNative } from './support/native.ts'
 
@@ -220,7 +221,7 @@ suite('what the kernel refuses', isIdle, () => {
 
 /** Rulesets that use every kind of container, each a change of the one before. */
 function someRulesets(count: number): Ruleset[] {
-  const random = randomNumbers(7)
+  const random = repeatableRandom(7)
   const upTo = (most: number) => Math.floor(random() * most)
   const slots = (): Slot[] =>
     Array.from({ length: upTo(5) }, () => ({ address: `10.244.1.${2 + upTo(40)}`, port: 8080 }))
@@ -267,15 +268,4 @@ function someRulesets(count: number): Ruleset[] {
       switchedNetworks: ['10.244.1.0/24'],
     })
   })
-}
-
-/** The same numbers for the same seed (mulberry32). */
-function randomNumbers(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
 }

@@ -3,23 +3,13 @@ import process from 'node:process'
 import { test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { createMemoryStreamPair } from '../../net/index.ts'
+import { repeatableRandom } from '../../runtime/repeatable-random.fixture.ts'
 import type { Exchange } from './exchange.ts'
 import { HeaderFields } from './header-fields.ts'
 import { Http1ServerConnection } from './http1-server.ts'
 
 /** More by hand: EDGEMESH_FUZZ_COUNT=1000000 node --test src/gateway/http/fuzz.test.ts */
 const rounds = Number(process.env['EDGEMESH_FUZZ_COUNT'] ?? 3000)
-
-/** A generator of numbers that is the same in every run (mulberry32). */
-function createRandom(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296
-  }
-}
 
 const requests = [
   'GET /a HTTP/1.1\r\nHost: a\r\n\r\n',
@@ -192,7 +182,7 @@ function comparable(reading: Reading): string {
 }
 
 test(`no request is found that a strict reader would not find, in ${rounds} damaged connections`, async () => {
-  const random = createRandom(20_261_122)
+  const random = repeatableRandom(20_261_122)
   let found = 0
   for (let round = 0; round < rounds; round++) {
     let bytes = Array.from({ length: 1 + Math.floor(random() * 3) }, () => {

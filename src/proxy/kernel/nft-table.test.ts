@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
+import { repeatableRandom } from '../../runtime/repeatable-random.fixture.ts'
 import { createFakeNft, type FakeNft } from './fake-nft.fixture.ts'
 import { createComparison, renderTable, replacementOf, wholeTableOf } from './nft-table.ts'
 import { type Ruleset, type RulesetInput, rulesetOf } from './render-ruleset.ts'
@@ -170,7 +171,7 @@ suite('a change', () => {
   })
 
   test('leads to the same table as installing all of it, whatever changed before', () => {
-    const random = randomNumbers(42)
+    const random = repeatableRandom(42)
     const some = () => Array.from({ length: Math.floor(random() * 5) }, () => 2 + Math.floor(random() * 20))
     let entries: Record<string, RuledServicePort> = {}
     let last = rulesetWith(entries)
@@ -194,14 +195,3 @@ suite('a change', () => {
     assert.deepEqual(sorted(nft), stateAfter(renderTable(last)))
   })
 })
-
-/** The same numbers for the same seed (mulberry32). */
-function randomNumbers(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}

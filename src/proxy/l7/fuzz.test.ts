@@ -8,6 +8,7 @@ import process from 'node:process'
 import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type ByteStream, createMemoryStreamPair } from '../../net/index.ts'
+import { repeatableRandom } from '../../runtime/repeatable-random.fixture.ts'
 import { answer } from './decision.ts'
 import { endToEndHeaders } from './headers.ts'
 import { createHttpProxy } from './http-proxy.ts'
@@ -17,18 +18,7 @@ import { requestKeyOf } from './request-key.ts'
 const inputs = Number(process.env['EDGEMESH_FUZZ_COUNT'] ?? 1_000)
 const never = new AbortController().signal
 
-/** A generator of numbers from 0 to 1 that gives the same ones in every run (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
-
-const random = seeded(20_261_122)
+const random = repeatableRandom(20_261_122)
 const below = (limit: number) => Math.floor(random() * limit)
 const oneOf = <T>(choices: readonly T[]): T => choices[below(choices.length)] as T
 

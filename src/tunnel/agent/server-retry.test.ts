@@ -1,22 +1,12 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { backoffDelayMs } from '../../runtime/index.ts'
+import { repeatableRandom } from '../../runtime/repeatable-random.fixture.ts'
 import { serverRetryPolicy } from './server-retry.ts'
-
-/** The same numbers in each run, evenly spread over 0..1 (mulberry32). */
-function createRandom(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
 
 /** When each of the agents first dials a server that was lost at 0 and is back after `awayMs`; all dials before. */
 function dialsOf(nodes: number, awayMs: number) {
-  const random = createRandom(nodes + awayMs)
+  const random = repeatableRandom(nodes + awayMs)
   const late: number[] = []
   let inVain = 0
   for (let node = 0; node < nodes; node++) {
