@@ -1,5 +1,5 @@
 import { type ClientRequest, request as httpRequest, type IncomingMessage, type ServerResponse } from 'node:http'
-import { resetStream } from '../../net/index.ts'
+import { ignoreError, resetStream } from '../../net/index.ts'
 import type { HttpForward } from './decision.ts'
 import { endToEndHeaders, fieldsOf, hasHeader } from './headers.ts'
 import type { HttpUpstream } from './upstream-pool.ts'
@@ -41,30 +41,53 @@ export function exchange(
     const outgoing = openRequest(incoming, upstream, forward, requestHeaders(incoming, forward))
     const onClientGone = () => {
       if (response.writableFinished) return
+      outgoing.off('error', onFailure)
+      outgoing.on('error', ignoreError)
       outgoing.destroy(new Error('the client went away'))
+      clearTimeout(timer)
       resolve()
     }
     const timer = startTimer(forward.timeoutMs, () => outgoing.destroy(new UpstreamTimeoutError('no response in time')))
-    outgoing.on('error', (error) => {
+    const fail = (error: Error) => {
       clearTimeout(timer)
-      // Once the response has begun, copying it deals with its end.
-      if (response.headersSent) return
       response.off('close', onClientGone)
       upstream.lost()
-      if (error instanceof UpstreamTimeoutError) reject(error)
-      else reject(new UpstreamFailedError(upstream.isReused, { cause: error }))
-    })
+      reject(error)
+    }
+    const onFailure = (error: Error) => {
+      // Once the response has begun, copying it deals with its end.
+      if (response.headersSent) return
+      fail(error instanceof UpstreamTimeoutError ? error : new UpstreamFailedError(upstream.isReused, { cause: error }))
+    }
+    outgoing.on('error', onFailure)
     response.once('close', onClientGone)
     outgoing.on('continue', () => response.writeContinue())
+    refuseUpgrade(outgoing)
     outgoing.once('response', (answer) => {
       clearTimeout(timer)
-      copyResponse(answer, response, forward)
+      try {
+        copyResponse(answer, response, forward)
+      } catch (error) {
+        outgoing.destroy()
+        // Node has kept what it would not write.
+        response.statusMessage = ''
+        fail(new UpstreamFailedError(false, { cause: error }))
+        return
+      }
       response.once('finish', () => {
         stopUnwantedBody(incoming, outgoing)
         resolve()
       })
     })
     sendBody(incoming, outgoing)
+  })
+}
+
+/** Node would drop the connection without a word when a backend changes the protocol of a request that did not ask. */
+function refuseUpgrade(outgoing: ClientRequest): void {
+  outgoing.once('upgrade', (_answer, socket) => {
+    socket.destroy()
+    outgoing.emit('error', new Error('it changed the protocol unasked'))
   })
 }
 
@@ -133,7 +156,10 @@ function sendBody(incoming: IncomingMessage, outgoing: ClientRequest): void {
   })
 }
 
-/** Copies head, body and trailers; a response that the backend breaks off resets the client. */
+/**
+ * Copies head, body and trailers; a response that the backend breaks off resets the client. Throws, with nothing sent,
+ * at a head that is read here but may not be written: a status below 100, or control characters in the reason.
+ */
 export function copyResponse(answer: IncomingMessage, response: ServerResponse, forward: HttpForward): void {
   const status = answer.statusCode ?? 502
   const kept = endToEndHeaders(answer.rawHeaders)

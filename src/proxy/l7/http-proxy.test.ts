@@ -484,6 +484,52 @@ test('the decision may answer itself, and change path and fields both ways', asy
   assert.match(answered, /^HTTP\/1.1 404 Not Found\r\n[\s\S]*X-Why: gone\r\n[\s\S]*\r\n\r\nnot here\n$/)
 })
 
+/** Heads that Node's parser takes and that Node itself would not write. */
+const oddHeads = {
+  'a status below 100': 'HTTP/1.1 099 Odd\r\nContent-Length: 0\r\n\r\n',
+  'a reason with a control character': 'HTTP/1.1 200 O\x01K\r\nContent-Length: 0\r\n\r\n',
+  'another protocol, unasked': 'HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n',
+}
+
+for (const [what, head] of Object.entries(oddHeads)) {
+  test(`a backend that answers with ${what} costs its clients that answer alone`, async () => {
+    await using resources = new AsyncDisposableStack()
+    const fixture = await createFixture(resources)
+    await fixture.listen('odd', (socket) => socket.once('data', () => socket.write(head)))
+    await fixture.serve('web', sayName('web'))
+    const client = await fixture.connect()
+    client.write(get('/odd'))
+    assert.match(await readUntil(client, /answered\n/), /^HTTP\/1\.1 502 /)
+    client.write(get('/web'))
+    assert.match(await readUntil(client, /<.*>/), /<web \/web>/)
+    if (head.includes('Upgrade')) return
+    const upgrade = get('/odd', 'Connection: Upgrade\r\nUpgrade: websocket\r\n')
+    assert.match(await talk(fixture, upgrade), /^HTTP\/1\.1 502 /)
+  })
+}
+
+test('a client that goes away takes no idle connection of others with it', async () => {
+  await using resources = new AsyncDisposableStack()
+  const fixture = await createFixture(resources)
+  const sockets = new Set<unknown>()
+  const asked = Promise.withResolvers<void>()
+  await fixture.serve('web', (request, response) => {
+    if (request.url === '/web/never') return asked.resolve()
+    sockets.add(request.socket)
+    response.end(`<${request.url}>`)
+  })
+  const [stays, leaves] = [await fixture.connect(), await fixture.connect()]
+  leaves.write(get('/web/never'))
+  await asked.promise
+  stays.write(get('/web/1'))
+  await readUntil(stays, /<.*>/)
+  leaves.destroy()
+  await until(() => fixture.openConnections() === 1)
+  stays.write(get('/web/2'))
+  await readUntil(stays, /<.*>/)
+  assert.equal(sockets.size, 1)
+})
+
 test('after an early response a client may finish its body, and the connection goes on', async () => {
   await using resources = new AsyncDisposableStack()
   const fixture = await createFixture(resources)

@@ -28,14 +28,21 @@ export function exchangeUpgrade(
       resolve()
     }
     client.once('close', onClientGone)
-    outgoing.once('error', (error) => reject(new UpstreamFailedError(upstream.isReused, { cause: error })))
+    outgoing.on('error', (error) => reject(new UpstreamFailedError(upstream.isReused, { cause: error })))
     outgoing.once('upgrade', (answer, stream, rest) => {
       client.off('close', onClientGone)
       client.write(renderSwitch(answer, forward))
       void join(client, head, stream, rest).then(resolve)
     })
     outgoing.once('response', (answer) => {
-      copyResponse(answer, lastResponse(incoming), forward)
+      const response = lastResponse(incoming)
+      try {
+        copyResponse(answer, response, forward)
+      } catch (error) {
+        response.detachSocket(client)
+        outgoing.destroy()
+        reject(new UpstreamFailedError(false, { cause: error }))
+      }
     })
     outgoing.end()
   })

@@ -82,3 +82,13 @@ test('only so many are kept for one backend, and none after disposal', async () 
   late.keep()
   assert.ok([...all, late].every(({ stream }) => stream.destroyed))
 })
+
+test('a connection that is used again and again gathers no listeners', async () => {
+  const { open, pool } = createFixture()
+  const { stream, keep } = await open()
+  keep()
+  const kept = stream.listenerCount('error')
+  for (let use = 0; use < 20; use++) (await open()).keep()
+  assert.equal(stream.listenerCount('error'), kept)
+  pool[Symbol.dispose]()
+})

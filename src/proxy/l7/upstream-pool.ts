@@ -64,6 +64,8 @@ export function createUpstreamPool(dialer: Dialer): UpstreamPool {
           return kept
         }
         const stream = await dialer.dial(target, signal)
+        // For its life, whoever has it: once for each request they would never end.
+        stream.on('error', ignoreError)
         keys.set(stream, key)
         return stream
       },
@@ -98,7 +100,6 @@ function watched(stream: ByteStream, remove: () => void): Idle {
     clearTimeout(timer)
     for (const event of ['data', 'end', 'error', 'close']) stream.off(event, onGone)
   }
-  stream.on('error', ignoreError)
   for (const event of ['data', 'end', 'error', 'close']) stream.on(event, onGone)
   return { stream, drop }
 }
