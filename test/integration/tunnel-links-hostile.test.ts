@@ -10,126 +10,29 @@ import { connect, type Socket } from 'node:net'
 import process from 'node:process'
 import { test } from 'node:test'
 import type { TLSSocket } from 'node:tls'
-import { generateKeyPair } from '@libp2p/crypto/keys'
-import { peerIdFromPrivateKey } from '@libp2p/peer-id'
-import { type ByteStream, connectTcp, startTcpListener } from '../../src/net/index.ts'
-import { createMetrics, type LogFields, type Logger, silentLogger } from '../../src/observability/index.ts'
-import { TaskGroup } from '../../src/runtime/index.ts'
-import type { IncomingFlow } from '../../src/tunnel/flows/incoming-flow.ts'
-import { KeyRing } from '../../src/tunnel/identity/key-ring.ts'
+import { type ByteStream, connectTcp } from '../../src/net/index.ts'
 import { encodeOffset, FrameBatch, frameType, maxPayloadBytes } from '../../src/tunnel/links/frame.ts'
 import { greet } from '../../src/tunnel/links/handshake.ts'
-import {
-  type Hello,
-  type LinkCredentials,
-  linkVersions,
-  maxHelloBytes,
-  type VersionRange,
-} from '../../src/tunnel/links/hello.ts'
-import { handshakeLimits, LinkTable } from '../../src/tunnel/links/link-table.ts'
+import { type Hello, linkVersions, maxHelloBytes } from '../../src/tunnel/links/hello.ts'
+import { handshakeLimits } from '../../src/tunnel/links/link-table.ts'
 import { createLinkTls } from '../../src/tunnel/links/tls.ts'
 import { WindowBudget } from '../../src/tunnel/links/window-budget.ts'
+import { createLinkCredentials, type LinkEnd, type LinkEndOptions, openFlow, startLinkEnd } from './link-end.ts'
 import { eventually } from './tunnel-mesh.ts'
 
 const secret = randomBytes(32)
 const megabyte = 1024 * 1024
 const signal = AbortSignal.timeout(120_000)
 
-interface End extends AsyncDisposable {
-  readonly table: LinkTable
-  readonly credentials: LinkCredentials
-  readonly port: number
-  /** Flows that peers asked for, in order. */
-  readonly incoming: IncomingFlow[]
-  readonly log: string[]
-  /** Why links have ended. */
-  readonly ends: string[]
+/** An end of a mesh with a key. */
+async function startEnd(name: string, options: LinkEndOptions = {}): Promise<LinkEnd> {
+  return await startLinkEnd(name, { preSharedKey: secret, ...options })
 }
 
-interface EndOptions {
-  readonly versions?: VersionRange
-  readonly capabilities?: readonly string[]
-  readonly preSharedKey?: Uint8Array
-  readonly previousKey?: Uint8Array
-  readonly budget?: WindowBudget
-  readonly owners?: Readonly<Record<string, string>>
-  readonly resumeMs?: number
-}
-
-async function createCredentials(key: Uint8Array = secret, previous?: Uint8Array): Promise<LinkCredentials> {
-  const privateKey = await generateKeyPair('Ed25519')
-  return {
-    identity: { privateKey, peerId: peerIdFromPrivateKey(privateKey).toString() },
-    keyRing: KeyRing.of(key, previous),
-  }
-}
-
-async function startEnd(name: string, options: EndOptions = {}): Promise<End> {
-  const stack = new AsyncDisposableStack()
-  const credentials = await createCredentials(options.preSharedKey, options.previousKey)
-  const incoming: IncomingFlow[] = []
-  const log: string[] = []
-  const ends: string[] = []
-  const tasks = stack.use(new TaskGroup(() => {}))
-  const table = stack.use(
-    new LinkTable({
-      credentials,
-      self: { name, role: 'agent', sequence: 1 },
-      tasks,
-      nameConflictOf: (claimed, peerId) =>
-        (options.owners?.[claimed] ?? peerId) === peerId
-          ? undefined
-          : `the name ${claimed} belongs to another identity`,
-      onIncoming: (flow) => void incoming.push(flow),
-      onWant() {},
-      onChange() {},
-      onStranded() {},
-      resumeMs: 30_000,
-      logger: recording(log, ends),
-      metrics: createMetrics(),
-      ...options,
-    }),
-  )
-  const listener = stack.use(
-    await startTcpListener({
-      host: '127.0.0.1',
-      port: 0,
-      onConnection: (socket) => table.accept({ socket, path: 'direct' }),
-    }),
-  )
-  const { port } = listener
-  return { table, credentials, port, incoming, log, ends, [Symbol.asyncDispose]: () => stack.disposeAsync() }
-}
-
-function recording(lines: string[], ends: string[]): Logger {
-  const noteIn = (list: string[]) => (fields: LogFields, text: string) =>
-    void list.push(`${text}: ${String((fields.error as Error | undefined)?.message ?? '')}; ${fields.remedy ?? ''}`)
-  const logger: Logger = {
-    ...silentLogger,
-    debug: noteIn(ends),
-    warn: noteIn(lines),
-    error: noteIn(lines),
-    child: () => logger,
-  }
-  return logger
-}
-
-async function join(from: End, to: End, localAddress = '127.0.0.1'): Promise<void> {
+async function join(from: LinkEnd, to: LinkEnd, localAddress = '127.0.0.1'): Promise<void> {
   const socket = connect({ port: to.port, host: '127.0.0.1', localAddress })
   await once(socket, 'connect')
   await from.table.dial({ socket, path: 'direct' }, to.credentials.identity.peerId, 'shared', signal)
-}
-
-/** Opens a flow from one end and accepts it at the other. */
-async function openFlow(from: End, to: End): Promise<[ByteStream, ByteStream]> {
-  const request = { protocol: 'tcp', nodeName: 'x', address: '10.1.1.1', port: 80 } as const
-  const before = to.incoming.length
-  const opening = from.table.peer(to.credentials.identity.peerId)?.open(request, signal)
-  await eventually('the flow arrives', () => to.incoming.length > before)
-  const accepted = await to.incoming.at(-1)?.accept(signal)
-  const opened = await opening
-  assert.ok(opened && accepted)
-  return [opened, accepted]
 }
 
 /** A member of the mesh that sends whatever it likes. */
@@ -147,8 +50,8 @@ class Attacker {
     })
   }
 
-  static async join(victim: End, claims: Partial<Hello> = {}): Promise<Attacker> {
-    const credentials = await createCredentials()
+  static async join(victim: LinkEnd, claims: Partial<Hello> = {}): Promise<Attacker> {
+    const credentials = await createLinkCredentials(secret)
     const { peerId } = credentials.identity
     const victimId = victim.credentials.identity.peerId
     const raw = await connectTcp('127.0.0.1', victim.port, signal)
@@ -171,7 +74,7 @@ class Attacker {
     for (const part of batch.take()) this.socket.write(part)
   }
 
-  async open(victim: End): Promise<{ readonly id: number; readonly stream: ByteStream }> {
+  async open(victim: LinkEnd): Promise<{ readonly id: number; readonly stream: ByteStream }> {
     const id = this.#nextId
     this.#nextId += 2
     const before = victim.incoming.length

@@ -10,78 +10,15 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { finished } from 'node:stream/promises'
 import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
-import { generateKeyPair } from '@libp2p/crypto/keys'
-import { peerIdFromPrivateKey } from '@libp2p/peer-id'
-import {
-  type ByteStream,
-  connectTcp,
-  type DatagramChannel,
-  resetStream,
-  startTcpListener,
-} from '../../src/net/index.ts'
-import { createMetrics, type Metrics, silentLogger } from '../../src/observability/index.ts'
-import { TaskGroup } from '../../src/runtime/index.ts'
-import type { IncomingFlow } from '../../src/tunnel/flows/incoming-flow.ts'
-import type { LinkCredentials, LinkKind } from '../../src/tunnel/links/hello.ts'
+import { type ByteStream, connectTcp, type DatagramChannel, resetStream } from '../../src/net/index.ts'
+import type { LinkKind } from '../../src/tunnel/links/hello.ts'
 import type { Link } from '../../src/tunnel/links/link.ts'
-import { LinkTable } from '../../src/tunnel/links/link-table.ts'
 import { WindowBudget, windowLimits } from '../../src/tunnel/links/window-budget.ts'
+import { type LinkEnd, type LinkEndOptions, openFlow, startLinkEnd } from './link-end.ts'
 import { eventually } from './tunnel-mesh.ts'
 
 const megabyte = 1024 * 1024
 const signal = AbortSignal.timeout(240_000)
-
-interface End extends AsyncDisposable {
-  readonly table: LinkTable
-  readonly peerId: string
-  readonly port: number
-  readonly metrics: Metrics
-  readonly incoming: IncomingFlow[]
-  readonly wanted: LinkKind[]
-}
-
-interface EndOptions {
-  readonly capabilities?: readonly string[]
-  readonly resumeMs?: number
-  readonly budget?: WindowBudget
-}
-
-async function startEnd(name: string, options: EndOptions = {}): Promise<End> {
-  const stack = new AsyncDisposableStack()
-  const privateKey = await generateKeyPair('Ed25519')
-  const identity = { privateKey, peerId: peerIdFromPrivateKey(privateKey).toString() }
-  const credentials: LinkCredentials = { identity, keyRing: undefined }
-  const incoming: IncomingFlow[] = []
-  const wanted: LinkKind[] = []
-  const metrics = createMetrics()
-  const tasks = stack.use(new TaskGroup(() => {}))
-  const table = stack.use(
-    new LinkTable({
-      credentials,
-      self: { name, role: 'agent', sequence: 1 },
-      tasks,
-      nameConflictOf: () => undefined,
-      onIncoming: (flow) => void incoming.push(flow),
-      onWant: (_, kind) => void wanted.push(kind),
-      onChange() {},
-      onStranded() {},
-      resumeMs: 60_000,
-      logger: silentLogger,
-      metrics,
-      ...options,
-    }),
-  )
-  const listener = stack.use(
-    await startTcpListener({
-      host: '127.0.0.1',
-      port: 0,
-      onConnection: (socket) => table.accept({ socket, path: 'direct' }),
-    }),
-  )
-  const { port } = listener
-  const { peerId } = identity
-  return { table, peerId, port, metrics, incoming, wanted, [Symbol.asyncDispose]: () => stack.disposeAsync() }
-}
 
 /** Carries connections to a port until it is cut; while it is held nothing arrives, in either direction. */
 class Wire implements AsyncDisposable {
@@ -144,35 +81,24 @@ class Wire implements AsyncDisposable {
   }
 }
 
-function linksOf(from: End, to: End): Link[] {
+function linksOf(from: LinkEnd, to: LinkEnd): Link[] {
   return [...(from.table.peer(to.peerId)?.links ?? [])]
 }
 
-async function join(from: End, to: End, wire: Wire, kind: LinkKind = 'shared'): Promise<void> {
+async function join(from: LinkEnd, to: LinkEnd, wire: Wire, kind: LinkKind = 'shared'): Promise<void> {
   const socket = await connectTcp('127.0.0.1', wire.port, signal)
   await from.table.dial({ socket, path: 'direct' }, to.peerId, kind, signal)
 }
 
-async function openFlow(from: End, to: End): Promise<[ByteStream, ByteStream]> {
-  const before = to.incoming.length
-  const request = { protocol: 'tcp', nodeName: 'x', address: '10.1.1.1', port: 80 } as const
-  const opening = from.table.peer(to.peerId)?.open(request, signal)
-  await eventually('the flow arrives', () => to.incoming.length > before)
-  const accepted = await to.incoming.at(-1)?.accept(signal)
-  const opened = await opening
-  assert.ok(opened && accepted)
-  return [opened, accepted]
-}
-
-async function createPair(left: EndOptions = {}, right: EndOptions = left) {
+async function createPair(left: LinkEndOptions = {}, right: LinkEndOptions = left) {
   const stack = new AsyncDisposableStack()
-  const ends = [stack.use(await startEnd('left', left)), stack.use(await startEnd('right', right))] as const
+  const ends = [stack.use(await startLinkEnd('left', left)), stack.use(await startLinkEnd('right', right))] as const
   const wire = stack.use(await Wire.to(ends[1].port))
   await join(ends[0], ends[1], wire)
   return { left: ends[0], right: ends[1], wire, [Symbol.asyncDispose]: () => stack.disposeAsync() }
 }
 
-async function resumedFlows(end: End): Promise<number> {
+async function resumedFlows(end: LinkEnd): Promise<number> {
   return Number(/^edgemesh_tunnel_resumed_flows_total (\d+)/m.exec(await end.metrics.render())?.[1])
 }
 
