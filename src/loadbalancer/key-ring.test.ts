@@ -86,3 +86,11 @@ test('entries of a Maglev table are shared equally', () => {
   for (const owner of table) counts[owner] = (counts[owner] ?? 0) + 1
   for (const count of counts) assert.ok(count === 144 || count === 145, String(counts))
 })
+
+test('a Maglev table gets a size that its members can fill, whatever size is asked for', () => {
+  const members = membersOf(1)
+  for (const tableSize of [1, 4, 9, 100, 65_536]) {
+    const ring = createKeyRing(members, { kind: 'maglev', tableSize }, usualRing)
+    assert.equal(new Set(ring.walk('10.0.0.1')).size, members.length, `tableSize ${tableSize}`)
+  }
+})

@@ -102,8 +102,21 @@ function firstAtOrAfter(hashes: Uint32Array, hash: number): number {
 
 const usualMaglevSize = 65_537
 
-function maglevRing(members: readonly string[], size: number): KeyRing {
+/** The first prime from what is asked for, as in a table of another size members would find no free entry for ever. */
+function maglevRing(members: readonly string[], wanted: number): KeyRing {
+  const size = primeFrom(Math.max(wanted, members.length + 1))
   return tableRing(fillMaglevTable(members, size), (key) => hashText(key) % size)
+}
+
+function primeFrom(least: number): number {
+  let candidate = least
+  while (!isPrime(candidate)) candidate += 1
+  return candidate
+}
+
+function isPrime(number: number): boolean {
+  for (let divisor = 2; divisor * divisor <= number; divisor++) if (number % divisor === 0) return false
+  return number > 1
 }
 
 /** A key belongs to the entry that is found for it; the entries after that one come next. */
