@@ -73,6 +73,26 @@ suite('a list', () => {
     assert.deepEqual(fixture.takeCalls(), ['put a', 'put b'])
   })
 
+  test('that is given up leaves nothing behind that is gone when the next one comes', () => {
+    const fixture = createFeed('services')
+    listServices(fixture, service('a'))
+    fixture.feed.startList(parseServices).add(service('b'))
+    fixture.takeCalls()
+    listServices(fixture, service('a'))
+    assert.deepEqual([fixture.takeCalls(), fixture.feed.size], [['put a', 'remove shop/b'], 1])
+  })
+
+  test('that is given up does not forget what else its objects were', () => {
+    const fixture = createFeed('endpointSlices')
+    const first = fixture.feed.startList(parseEndpoints)
+    first.add(endpoints([['10.0.0.1'], ['10.0.0.2']]))
+    first.complete()
+    fixture.feed.startList(parseEndpoints).add(endpoints([['10.0.0.3']]))
+    fixture.takeCalls()
+    fixture.feed.remove(endpoints([]))
+    assert.deepEqual(fixture.takeCalls(), ['remove shop/web:0:IPv4', 'remove shop/web:1:IPv4'])
+  })
+
   test('of another resource takes the place of what the last one gave, object by object', () => {
     const fixture = createFeed('endpointSlices')
     const first = fixture.feed.startList(parseEndpoints)

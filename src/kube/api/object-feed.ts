@@ -72,10 +72,8 @@ export class ObjectFeed<K extends ObjectKind> {
         if (key === undefined) return
         const objects = this.#parse(parse, key, value)
         listed.set(key, deliveredAs(key, objects?.map(sinkKeyOf) ?? keysIn(this.#delivered, key)))
-        for (const object of objects ?? []) {
-          if (first === undefined) sink.put(kind, object)
-          else first.push(object)
-        }
+        if (first !== undefined) first.push(...(objects ?? []))
+        else this.#putListed(key, objects ?? [])
       },
       complete: () => {
         if (first === undefined) this.#removeAllBut(listed)
@@ -109,6 +107,15 @@ export class ObjectFeed<K extends ObjectKind> {
     this.#delivered.delete(key)
     this.#malformed.delete(key)
     this.#notes.delete(key)
+  }
+
+  /** What the sink has is noted at once: a list that is never complete must not leave objects that nobody removes. */
+  #putListed(key: string, objects: readonly KubeObjects[K][]): void {
+    for (const object of objects) this.#options.sink.put(this.#options.kind, object)
+    if (objects.length === 0) return
+    const before = keysIn(this.#delivered, key)
+    const after = objects.map(sinkKeyOf)
+    this.#delivered.set(key, deliveredAs(key, [...after, ...before.filter((known) => !after.includes(known))]))
   }
 
   #removeAllBut(listed: Delivered): void {
