@@ -206,3 +206,17 @@ test('what cannot be put in force is logged, and the next change is tried', asyn
   await writeFile(watched.file, render(['192.0.2.3']))
   await watched.until(() => watched.applied.length === 1)
 })
+
+test('what cannot be put in force now is logged once and tried again until it can', async () => {
+  let attempts = 0
+  const fail = () => {
+    attempts += 1
+    if (attempts < 4) throw new Error('too many open files')
+  }
+  await using watched = await watchFile(render(['192.0.2.1']), { fail, pollMs: 5 })
+  await writeFile(watched.file, render(['192.0.2.2']))
+  await watched.until(() => watched.lines.length === 2)
+  assert.deepEqual(watched.applied, [['192.0.2.2']])
+  assert.match(watched.lines[0] ?? '', /^the changed configuration cannot be put in force; what is in force stays: /)
+  assert.equal(watched.lines[1], 'configuration reloaded: modules.edgeTunnel.servers')
+})

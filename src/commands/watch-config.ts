@@ -10,7 +10,7 @@ import {
   type Role,
   renderProblem,
 } from '../config/index.ts'
-import { createLoggedTasks, type Logger } from '../observability/index.ts'
+import { createLoggedTasks, describeError, type Logger } from '../observability/index.ts'
 import { FolderWatch, fileVersionOf, folderIdentityOf, sleep } from '../runtime/index.ts'
 
 /** Who belongs to the mesh, and what a relay gives them: takes effect without a restart in every role with a tunnel. */
@@ -76,6 +76,8 @@ class ConfigReload<R extends Role> {
   /** What was said last of the file, and of keys that wait for a restart. */
   #problems = ''
   #waiting = ''
+  /** Why the file is not in force although it is valid. */
+  #failure = ''
 
   constructor(options: ConfigWatchOptions<R>) {
     this.#options = options
@@ -84,8 +86,8 @@ class ConfigReload<R extends Role> {
 
   async look(signal: AbortSignal): Promise<void> {
     const version = await this.#settledVersion(signal)
-    // A problem may lie in another file, such as the pre-shared key.
-    if (version === this.#version && this.#problems === '') return
+    // A problem may lie in another file, such as the pre-shared key, and a failure in want of files or memory.
+    if (version === this.#version && this.#problems === '' && this.#failure === '') return
     this.#version = version
     const opened = this.#open()
     if (opened !== undefined) await this.#accept(opened)
@@ -141,15 +143,23 @@ class ConfigReload<R extends Role> {
   }
 
   async #apply(opened: LoadedConfig<R>, keys: readonly string[]): Promise<void> {
-    if (keys.length === 0) return
+    if (keys.length === 0) {
+      this.#failure = ''
+      return
+    }
     const { logger, onChange } = this.#options
     const reason = keys.join(', ')
     try {
       await onChange(opened.config)
     } catch (error) {
-      logger.error({ reason, error }, 'the changed configuration cannot be put in force; what is in force stays')
+      const failure = `${reason}: ${describeError(error)}`
+      if (failure !== this.#failure) {
+        logger.error({ reason, error }, 'the changed configuration cannot be put in force; what is in force stays')
+      }
+      this.#failure = failure
       return
     }
+    this.#failure = ''
     this.#inForce = opened.config
     logger.info({ reason }, 'configuration reloaded')
     const changed = opened.notices.filter((notice) => keys.some((key) => notice.includes(`: ${key}: `)))
