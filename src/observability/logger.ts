@@ -15,9 +15,19 @@ export interface Logger {
   child(fields: LogFields): Logger
 }
 
+const standardError = 2
+/** What waits while the disk is full; further lines are lost. */
+const mostWaiting = 65_536
+
 /** JSON lines on standard error, written at once so that none is lost when the process ends. */
-export function createLogger(level: LogLevel, nodeName: string = hostname()): Logger {
-  const sink = pino.destination({ dest: 2, sync: true })
+export function createLogger(
+  level: LogLevel,
+  nodeName: string = hostname(),
+  fileDescriptor: number = standardError,
+): Logger {
+  const sink = pino.destination({ dest: fileDescriptor, sync: true, maxLength: mostWaiting })
+  // Nowhere to tell it, and no reason to stop working; what waits is written with the next line.
+  sink.on('error', () => {})
   const options = {
     level,
     base: { node: nodeName },
