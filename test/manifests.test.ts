@@ -160,6 +160,12 @@ for (const [role, kind, unit] of [
       assert.equal(pod().hostPID, undefined)
     })
 
+    test('shares no folder of the systemd unit that goes when a unit of another role stops', () => {
+      const text = readFileSync(new URL(`../systemd/${unit}`, import.meta.url), 'utf8')
+      const folder = /^RuntimeDirectory=(.*)$/m.exec(text)?.[1]
+      assert.equal(`/run/${folder}`, configOf(role).runtimeDir)
+    })
+
     test('runs a command of the executable', () => {
       assert.deepEqual(container().command, ['/usr/local/bin/edgemesh', role])
       assert.equal(container().livenessProbe, undefined)
