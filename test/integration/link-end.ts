@@ -18,6 +18,10 @@ import { LinkTable } from '../../src/tunnel/links/link-table.ts'
 import type { WindowBudget } from '../../src/tunnel/links/window-budget.ts'
 import { eventually } from './tunnel-mesh.ts'
 
+/** What comes from here has come through a relay. */
+export const relayAddress = '127.0.0.9'
+export const relayedPath = 'relayed via the relay'
+
 /** What a test does with an end. */
 export interface LinkEnd extends AsyncDisposable {
   readonly table: LinkTable
@@ -84,7 +88,8 @@ export async function startLinkEnd(name: string, options: LinkEndOptions = {}): 
     await startTcpListener({
       host: '127.0.0.1',
       port: 0,
-      onConnection: (socket) => table.accept({ socket, path: 'direct' }),
+      onConnection: (socket) =>
+        table.accept({ socket, path: socket.remoteAddress === relayAddress ? relayedPath : 'direct' }),
     }),
   )
   const { peerId } = credentials.identity

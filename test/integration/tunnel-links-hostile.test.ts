@@ -17,7 +17,15 @@ import { type Hello, linkVersions, maxHelloBytes } from '../../src/tunnel/links/
 import { handshakeLimits } from '../../src/tunnel/links/link-table.ts'
 import { createLinkTls } from '../../src/tunnel/links/tls.ts'
 import { WindowBudget } from '../../src/tunnel/links/window-budget.ts'
-import { createLinkCredentials, type LinkEnd, type LinkEndOptions, openFlow, startLinkEnd } from './link-end.ts'
+import {
+  createLinkCredentials,
+  type LinkEnd,
+  type LinkEndOptions,
+  openFlow,
+  relayAddress,
+  relayedPath,
+  startLinkEnd,
+} from './link-end.ts'
 import { eventually } from './tunnel-mesh.ts'
 
 const secret = randomBytes(32)
@@ -29,10 +37,10 @@ async function startEnd(name: string, options: LinkEndOptions = {}): Promise<Lin
   return await startLinkEnd(name, { preSharedKey: secret, ...options })
 }
 
-async function join(from: LinkEnd, to: LinkEnd, localAddress = '127.0.0.1'): Promise<void> {
+async function join(from: LinkEnd, to: LinkEnd, localAddress = '127.0.0.1', path = 'direct'): Promise<void> {
   const socket = connect({ port: to.port, host: '127.0.0.1', localAddress })
   await once(socket, 'connect')
-  await from.table.dial({ socket, path: 'direct' }, to.credentials.identity.peerId, 'shared', signal)
+  await from.table.dial({ socket, path }, to.credentials.identity.peerId, 'shared', signal)
 }
 
 /** A member of the mesh that sends whatever it likes. */
@@ -279,6 +287,17 @@ test('a peer gets so many links and no more', async () => {
   await using friend = await startEnd('friend')
   for (let count = 0; count < 6; count++) await join(friend, victim)
   await assert.rejects(join(friend, victim), /there are 6 shared links already/)
+})
+
+test('however many relayed links a peer has, a direct one is welcome', async () => {
+  await using victim = await startEnd('victim')
+  await using friend = await startEnd('friend')
+  const joinRelayed = () => join(friend, victim, relayAddress, relayedPath)
+  for (let count = 0; count < 6; count++) await joinRelayed()
+  await assert.rejects(joinRelayed(), /there are 6 shared links already/)
+  for (const end of [friend, victim]) assert.equal([...end.table.all][0]?.best()?.isDirect, false)
+  await join(friend, victim)
+  for (const end of [friend, victim]) assert.equal([...end.table.all][0]?.best()?.isDirect, true)
 })
 
 test('a name that belongs to another identity is refused, also with the pre-shared key', async () => {

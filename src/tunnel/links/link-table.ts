@@ -16,7 +16,7 @@ import {
   linkVersions,
   type VersionRange,
 } from './hello.ts'
-import { Link, type LinkOrigin } from './link.ts'
+import { isDirectPath, Link, type LinkOrigin } from './link.ts'
 import { LinkKeeper } from './link-keeper.ts'
 import { PeerLinks } from './peer-links.ts'
 import { createLinkTls, type LinkTls } from './tls.ts'
@@ -67,7 +67,7 @@ const handshakeTimeoutMs = 5000
  */
 export const handshakeLimits: FlowLimits = { total: 256, perPeer: 128 }
 
-/** Links of one peer, of each kind; both ends may have made some. */
+/** Links of one peer, of each kind, direct ones and relayed ones each; both ends may have made some. */
 const maxLinks: Readonly<Record<LinkKind, number>> = { shared: 6, bulk: 8, datagram: 2 }
 
 /** Links that are silent for this long make room for new ones when there are too many: the peer knows first that they are dead. */
@@ -126,7 +126,7 @@ export class LinkTable implements AsyncDisposable {
       using limit = new TimeLimit(handshakeTimeoutMs, signal)
       const tls = await this.#tls.secure(socket, 'client', limit.signal)
       secured = tls
-      const agreed = await greet(tls, peerId, this.#handshakeOptions(kind), limit.signal)
+      const agreed = await greet(tls, peerId, this.#handshakeOptions(kind, path), limit.signal)
       return this.#add(tls, { kind, agreed, path, reset: () => resetUnder(tls, socket) })
     } catch (error) {
       this.#noteFailure('client', peerId, path, error)
@@ -151,7 +151,7 @@ export class LinkTable implements AsyncDisposable {
         using limit = new TimeLimit(handshakeTimeoutMs, stopping)
         const tls = await this.#tls.secure(socket, 'server', limit.signal)
         secured = tls
-        const agreed = await welcome(tls, this.#handshakeOptions('shared'), limit.signal)
+        const agreed = await welcome(tls, this.#handshakeOptions('shared', path), limit.signal)
         this.#add(tls, { kind: agreed.hello.kind, agreed, path, reset: () => resetUnder(tls, socket) })
       } catch (error) {
         this.#noteFailure('server', from, path, error)
@@ -168,14 +168,14 @@ export class LinkTable implements AsyncDisposable {
     for (const peer of [...this.#peers.values()]) peer.close(new Error('the node stops'), true)
   }
 
-  #handshakeOptions(kind: LinkKind): HandshakeOptions {
+  #handshakeOptions(kind: LinkKind, path: string): HandshakeOptions {
     const { credentials, self, versions = linkVersions } = this.#options
     const { peerId } = credentials.identity
     return {
       credentials,
       versions,
       hello: { versions, capabilities: this.#capabilities, ...self, peerId, session: this.#session, kind },
-      refusalOf: (hello) => this.#refusalOf(hello),
+      refusalOf: (hello) => this.#refusalOf(hello, path),
     }
   }
 
@@ -184,11 +184,11 @@ export class LinkTable implements AsyncDisposable {
     return capabilities.filter((capability) => capability !== 'resume' || resumeMs > 0)
   }
 
-  #refusalOf({ name, peerId, kind, session }: Hello): string | undefined {
+  #refusalOf({ name, peerId, kind, session }: Hello, path: string): string | undefined {
     const conflict = this.#options.nameConflictOf(name, peerId)
     if (conflict !== undefined) return conflict
     const known = this.#peers.get(peerId)
-    const links = known?.session === session ? [...known.links].filter((link) => link.kind === kind) : []
+    const links = known?.session === session ? [...known.links].filter(isLike({ kind, path })) : []
     const isFull = links.length >= maxLinks[kind] && !makeRoom(links)
     return isFull ? `there are ${links.length} ${kind} links already` : undefined
   }
@@ -255,6 +255,11 @@ export class LinkTable implements AsyncDisposable {
     const text = error.isKeyMismatch ? 'link refused: pre-shared key mismatch' : 'link refused'
     logger.warn({ peer, path, error, ...remedy }, text)
   }
+}
+
+/** A direct link is never one too many because of relayed ones: it takes their place. */
+function isLike({ kind, path }: Pick<Link, 'kind' | 'path'>): (link: Link) => boolean {
+  return (link) => link.kind === kind && link.isDirect === isDirectPath(path)
 }
 
 /** Ends the link that is silent for longest, if it may be dead. */

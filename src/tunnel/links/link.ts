@@ -37,6 +37,11 @@ export interface LinkOrigin {
   reset?(): void
 }
 
+/** Whether what travels this way, as logs call it, goes through no relay. */
+export function isDirectPath(path: string): boolean {
+  return !path.startsWith('relayed')
+}
+
 /** Every sender gets this much before the next one has its turn. */
 const quantumBytes = 64 * 1024
 
@@ -94,7 +99,7 @@ export class Link implements FrameSink {
   constructor(socket: TLSSocket, origin: LinkOrigin, owner: LinkOwner) {
     this.kind = origin.kind
     this.path = origin.path
-    this.isDirect = !origin.path.startsWith('relayed')
+    this.isDirect = isDirectPath(origin.path)
     this.agreed = origin.agreed
     this.#socket = socket
     this.#owner = owner
