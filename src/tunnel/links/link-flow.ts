@@ -53,6 +53,9 @@ export class LinkFlow extends Duplex implements Sender, Holder, Lender, BufferRe
   readonly returnsBuffers = true
   readonly #owner: FlowOwner
   #link: Link
+  /** The link to move to once something was sent since the last move, and the offset of that. */
+  #next: Link | undefined
+  #movedAt: number | undefined
   #creditLimit = firstCreditBytes
   readonly #queue: SendQueue
   #finished: (() => void) | undefined
@@ -124,8 +127,17 @@ export class LinkFlow extends Duplex implements Sender, Holder, Lender, BufferRe
   /** Sends everything from here on over another link. */
   moveTo(link: Link): void {
     if (this.#link === link || this.destroyed || this.#isHalted) return
+    // Nothing comes after the end, and a MOVE could overtake it.
+    if (this.#hasSentEnd && !this.#isEndDue) return
+    const { offset } = this.#queue
+    // Moves may overtake each other on their links, and only their offsets tell which one was the first.
+    this.#next = offset === this.#movedAt ? link : undefined
+    if (this.#next !== undefined) return
+    this.#movedAt = offset
     this.#switchTo(link)
-    link.control(frameType.move, this.id, encodeOffset(this.#queue.offset, this.#replay && this.#sendEpoch))
+    link.control(frameType.move, this.id, encodeOffset(offset, this.#replay && this.#sendEpoch))
+    // What was told on the link before may be lost with it.
+    if (this.#granted > firstCreditBytes) this.#grant()
     link.ready(this)
   }
 
@@ -135,7 +147,8 @@ export class LinkFlow extends Duplex implements Sender, Holder, Lender, BufferRe
     const room = this.#queue.fill(batch, quantumBytes, this.#creditLimit)
     if (this.#queue.hasRepeats) return true
     this.#fillEnd(batch)
-    if (this.sentBytes >= longBytes && this.#link.kind === 'shared') this.#owner.onLong(this)
+    if (this.#next?.isOpen) this.moveTo(this.#next)
+    else if (this.sentBytes >= longBytes && link.kind === 'shared') this.#owner.onLong(this)
     const hasMoved = this.#link !== link
     return !hasMoved && room < quantumBytes && this.#canSend
   }
@@ -151,7 +164,7 @@ export class LinkFlow extends Duplex implements Sender, Holder, Lender, BufferRe
     if (this.destroyed) return
     this.halt()
     this.#switchTo(link)
-    link.control(frameType.resume, this.id, encodeOffset(this.#received, this.#path.restart()))
+    link.control(frameType.resume, this.id, encodeOffset(this.#received, this.#path.restart(link)))
     if (this.#granted > firstCreditBytes) this.#grant()
   }
 
@@ -169,6 +182,8 @@ export class LinkFlow extends Duplex implements Sender, Holder, Lender, BufferRe
       return
     }
     this.#sendEpoch = epoch
+    this.#movedAt = undefined
+    this.#next = undefined
     this.#isHalted = false
     this.#switchTo(link)
     this.#queue.repeat(again)
@@ -206,7 +221,7 @@ export class LinkFlow extends Duplex implements Sender, Holder, Lender, BufferRe
 
   onFin(link: Link): void {
     // It may come again after a lost link.
-    if (this.#path.isStale(link) || this.#isRemoteDone) return
+    if (this.#isRemoteDone || this.#path.isStale(link)) return
     for (const piece of this.#path.arrive(link, null, this.#received)) this.#take(piece)
   }
 

@@ -83,6 +83,43 @@ test('the bytes of the first link are told from those after coming back by what 
   assert.equal(receiver.text, 'abcdef')
 })
 
+test('moves that overtake each other are taken in the order of their offsets', () => {
+  const receiver = createReceiver()
+  receiver.move(receiver.third, 4)
+  receiver.data(receiver.third, 'ef')
+  receiver.data(receiver.first, 'ab')
+  receiver.move(receiver.second, 2)
+  receiver.data(receiver.second, 'cd')
+  receiver.data(receiver.third, 'gh')
+  assert.equal(receiver.text, 'abcdefgh')
+})
+
+for (const [what, sent] of [
+  ['before anything was sent', ''],
+  ['after some bytes', 'cd'],
+] as const) {
+  test(`a sender that begins anew and moves ${what} is understood when the move comes first`, () => {
+    const receiver = createReceiver()
+    receiver.data(receiver.first, 'ab')
+    receiver.path.restart(receiver.second)
+    receiver.move(receiver.third, 2 + sent.length)
+    receiver.data(receiver.third, 'ef')
+    assert.ok(receiver.path.isWaiting)
+    receiver.move(receiver.second, 2)
+    if (sent !== '') receiver.data(receiver.second, sent)
+    receiver.data(receiver.third, 'gh')
+    assert.equal(receiver.text, `ab${sent}efgh`)
+    assert.deepEqual([receiver.first.flows, receiver.second.flows, receiver.third.flows], [0, 0, 1])
+  })
+}
+
+test('a sender that begins anew elsewhere than where our bytes end is refused', () => {
+  const receiver = createReceiver()
+  receiver.data(receiver.first, 'ab')
+  receiver.path.restart(receiver.second)
+  assert.throws(() => receiver.move(receiver.second, 3), { name: 'LinkProtocolError' })
+})
+
 test('links know how many flows come on them', () => {
   const { path, first, second, ...receiver } = createReceiver()
   assert.equal(first.flows, 1)

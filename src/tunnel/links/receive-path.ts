@@ -25,6 +25,8 @@ const maxArrivals = 4
 export class ReceivePath {
   /** Absent while the sender is asked to begin anew. */
   #link: Link | undefined
+  /** Where the sender was asked to; its answer comes there before all moves from there on. */
+  #asked: Link | undefined
   /** How often it began anew. */
   #epoch = 0
   #arrivals: Arrival[] = []
@@ -66,9 +68,10 @@ export class ReceivePath {
     return true
   }
 
-  /** Skips everything until the sender has moved to where our bytes end; gives the number that it must answer. */
-  restart(): number {
+  /** Skips everything until the sender, asked on this link, has moved to where our bytes end; gives the number that it must answer. */
+  restart(asked: Link): number {
     this.#release()
+    this.#asked = asked
     this.#epoch += 1
     return this.#epoch
   }
@@ -86,20 +89,24 @@ export class ReceivePath {
     return [piece, ...this.#next(received + (piece?.length ?? 0))]
   }
 
-  /** Notes that the bytes from an offset come on another link, and gives those that are next in order. */
+  /**
+   * Notes that the bytes from an offset come on another link, and gives those that are next in order. Moves to different links
+   * may overtake each other.
+   */
   move(link: Link, offset: number, received: number): Piece[] {
     if (offset < received || this.#arrivals.length >= maxArrivals) {
       throw new LinkProtocolError(`a flow cannot move at ${offset}`)
     }
     if (this.#isClosed) return []
     link.flows += 1
-    if (this.#link === undefined) {
+    if (this.#link === undefined && link === this.#asked) {
       if (offset !== received) throw new LinkProtocolError(`a flow cannot go on at ${offset}`)
       this.#link = link
-      return []
+    } else {
+      const before = this.#arrivals.filter((arrival) => arrival.offset <= offset).length
+      this.#arrivals.splice(before, 0, { link, offset, queue: [] })
     }
-    this.#arrivals.push({ link, offset, queue: [] })
-    return this.#next(received)
+    return this.#link === undefined ? [] : this.#next(received)
   }
 
   /** Lets go of the links. */
@@ -113,6 +120,7 @@ export class ReceivePath {
     if (this.#link !== undefined) this.#link.flows -= 1
     for (const { link } of this.#arrivals) link.flows -= 1
     this.#link = undefined
+    this.#asked = undefined
     this.#arrivals = []
     this.#queuedBytes = 0
   }
