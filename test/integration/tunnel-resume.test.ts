@@ -10,7 +10,7 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { finished } from 'node:stream/promises'
 import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
-import { type ByteStream, connectTcp, type DatagramChannel, resetStream } from '../../src/net/index.ts'
+import { type ByteStream, connectTcp, resetStream } from '../../src/net/index.ts'
 import type { LinkKind } from '../../src/tunnel/links/hello.ts'
 import type { Link } from '../../src/tunnel/links/link.ts'
 import { WindowBudget, windowLimits } from '../../src/tunnel/links/window-budget.ts'
@@ -335,9 +335,8 @@ test('what is kept for sending again is bounded, let go when it has arrived, and
   await finished(keptThere)
 })
 
-test('datagrams find their way again after a lost link', async () => {
-  await using pair = await createPair()
-  const { left, right, wire } = pair
+/** A channel for datagrams to an echo, and a way to use it. */
+async function openEcho(left: LinkEnd, right: LinkEnd) {
   const request = { protocol: 'udp', nodeName: 'x', address: '10.1.1.1', port: 53 } as const
   const opening = left.table.peer(right.peerId)?.openDatagrams(request, signal)
   await eventually('it arrives', () => right.incoming.length > 0)
@@ -345,22 +344,49 @@ test('datagrams find their way again after a lost link', async () => {
   const here = await opening
   assert.ok(here && there)
   there.onMessage((message) => there.send(message))
-  const answers = async (channel: DatagramChannel, text: string) => {
-    let answer = ''
-    channel.onMessage((message) => {
-      answer = message.toString()
-    })
-    channel.send(Buffer.from(text))
-    await eventually(text, () => answer === text)
+  let answer = ''
+  here.onMessage((message) => {
+    answer = message.toString()
+  })
+  const answers = async (text: string) => {
+    await eventually(
+      text,
+      () => {
+        if (answer !== text) here.send(Buffer.from(text))
+        return answer === text
+      },
+      30_000,
+    )
   }
-  await answers(here, 'first')
+  return { here, there, answers }
+}
+
+test('datagrams find their way again after a lost link', async () => {
+  await using pair = await createPair()
+  const { left, right, wire } = pair
+  const { here, there, answers } = await openEcho(left, right)
+  await answers('first')
   wire.cut()
   await eventually('both ends know', () =>
     [left, right].every(({ table }) => [...table.all].every((peer) => peer.isStranded)),
   )
   here.send(Buffer.from('nobody gets this'))
   await join(left, right, wire)
-  await answers(here, 'second')
+  await answers('second')
   here[Symbol.dispose]()
   await there.closed
+})
+
+test('datagrams leave a link of their own that has fallen silent, and want another one once it is lost', async () => {
+  await using pair = await createPair()
+  const { left, right } = pair
+  const { answers } = await openEcho(left, right)
+  await using own = await Wire.to(right.port)
+  await join(left, right, own, 'datagram')
+  await answers('first')
+  own.hold()
+  await answers('second')
+  for (const { wanted } of [left, right]) wanted.splice(0)
+  own.cut()
+  await eventually('both want one', () => [left, right].every(({ wanted }) => wanted.includes('datagram')), 30_000)
 })

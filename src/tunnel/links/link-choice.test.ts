@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { bestLink, type ChosenLink, datagramLinkOf, usableLinks } from './link-choice.ts'
+import { bestLink, type ChosenDatagramLink, type ChosenLink, datagramLinkOf, usableLinks } from './link-choice.ts'
 
-const linkOf = (kind: ChosenLink['kind'], more: Partial<ChosenLink> = {}): ChosenLink => ({
+const linkOf = (kind: ChosenLink['kind'], more: Partial<ChosenDatagramLink> = {}): ChosenDatagramLink => ({
   kind,
   isOpen: true,
   isDirect: false,
   path: 'relayed via one',
   flows: 0,
+  lastHeardMs: 0,
+  probedSinceMs: undefined,
   ...more,
 })
 const never = () => false
@@ -63,8 +65,17 @@ test('datagrams take their own link, and none rather than a relayed one while ot
   const relayed = linkOf('datagram')
   const direct = linkOf('datagram', { isDirect: true })
   const shared = linkOf('shared', { isDirect: true })
-  assert.equal(datagramLinkOf([linkOf('shared'), relayed]), relayed)
-  assert.equal(datagramLinkOf([relayed, shared]), undefined)
-  assert.equal(datagramLinkOf([relayed, shared, direct]), direct)
-  assert.equal(datagramLinkOf([linkOf('datagram', { isOpen: false })]), undefined)
+  assert.equal(datagramLinkOf([linkOf('shared'), relayed], 0), relayed)
+  assert.equal(datagramLinkOf([relayed, shared], 0), undefined)
+  assert.equal(datagramLinkOf([relayed, shared, direct], 0), direct)
+  assert.equal(datagramLinkOf([linkOf('datagram', { isOpen: false })], 0), undefined)
+})
+
+test('datagrams take the newest link, since those before may be dead, and none that says nothing when it is asked', () => {
+  const old = linkOf('datagram', { isDirect: true, lastHeardMs: 1_000 })
+  const asked = linkOf('datagram', { isDirect: true, lastHeardMs: 1_000, probedSinceMs: 5_000 })
+  assert.equal(datagramLinkOf([old, asked], 7_000), asked)
+  assert.equal(datagramLinkOf([old, asked], 7_001), old)
+  assert.equal(datagramLinkOf([{ ...asked, lastHeardMs: 6_000 }], 8_000)?.lastHeardMs, 6_000)
+  assert.equal(datagramLinkOf([asked], 7_001), undefined)
 })

@@ -58,15 +58,30 @@ function isNearer(leftMs: number, rightMs: number): boolean {
   return rightMs - leftMs > Math.max(nearerMs, nearerShare * rightMs)
 }
 
-/** The link for datagrams; none rather than a relayed one while others go directly. */
-export function datagramLinkOf<T extends ChosenLink>(links: Iterable<T>): T | undefined {
+/** What the choice of the link for datagrams looks at. */
+export type ChosenDatagramLink = ChosenLink & Pick<Link, 'lastHeardMs' | 'probedSinceMs'>
+
+/** A link that says nothing for this long after it was asked for a sign of life may be dead. */
+const doubtMs = 2000
+
+/**
+ * The link for datagrams, the newest one that speaks: those before may be dead already. None rather than a relayed one while
+ * others go directly.
+ */
+export function datagramLinkOf<T extends ChosenDatagramLink>(links: Iterable<T>, nowMs: number): T | undefined {
   let relayed: T | undefined
+  let direct: T | undefined
   let hasDirect = false
   for (const link of links) {
     if (!link.isOpen) continue
-    if (link.kind === 'datagram' && link.isDirect) return link
-    if (link.kind === 'datagram') relayed = link
     hasDirect ||= link.kind === 'shared' && link.isDirect
+    if (link.kind !== 'datagram' || isSilent(link, nowMs)) continue
+    if (link.isDirect) direct = link
+    else relayed = link
   }
-  return hasDirect ? undefined : relayed
+  return direct ?? (hasDirect ? undefined : relayed)
+}
+
+function isSilent({ lastHeardMs, probedSinceMs }: ChosenDatagramLink, nowMs: number): boolean {
+  return probedSinceMs !== undefined && nowMs - Math.max(probedSinceMs, lastHeardMs) > doubtMs
 }

@@ -29,6 +29,7 @@ function createKept(t: TestContext, kind: LinkKind = 'shared') {
     lastHeardMs: startMs,
     idleSinceMs: startMs,
     lastDataMs: 0,
+    lastDatagramMs: 0,
     bytesWritten: 0,
     probedSinceMs: undefined as number | undefined,
     reassure() {
@@ -138,6 +139,25 @@ test('while somebody waits for an answer, it is asked after 1 s and given up aft
   assert.deepEqual([state.probes > 0, state.closed], [true, ''])
   pass(1)
   assert.equal(state.abandoned, 'nothing was heard for 4 s')
+})
+
+test('a link with datagrams on it is kept, asked a second after one that nothing came after, and given up after 12', (t) => {
+  const { state, link, pass, nowMs } = createKept(t, 'datagram')
+  const exchange = () => {
+    link.lastDatagramMs = nowMs()
+    link.lastHeardMs = nowMs()
+    pass(1)
+  }
+  for (let second = 0; second < 100; second++) exchange()
+  assert.deepEqual([state.isRetired, state.probes], [false, 0])
+  for (let second = 1; second < 11; second++) {
+    link.lastDatagramMs = nowMs() + 1
+    pass(1)
+    assert.equal(state.probes, second)
+  }
+  assert.equal(state.abandoned, '')
+  pass(1)
+  assert.equal(state.abandoned, 'nothing was heard for 12 s')
 })
 
 test('whatever comes is a sign of life', (t) => {

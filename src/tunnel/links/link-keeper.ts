@@ -47,7 +47,7 @@ export class LinkKeeper implements Disposable {
 
   #look(peer: PeerLinks, link: Link, nowMs: number): void {
     const isWaiting = peer.isWaitingOn(link)
-    if (link.flows > 0 || isWaiting) {
+    if (link.flows > 0 || isWaiting || hasDatagrams(link, nowMs)) {
       link.idleSinceMs = nowMs
       this.#reassure(link, nowMs)
       this.#probe(link, nowMs, isWaiting)
@@ -70,6 +70,16 @@ export class LinkKeeper implements Disposable {
     const silentMs = nowMs - Math.max(link.lastHeardMs, this.#awakeSinceMs)
     const limitMs = isWaiting ? waitingDeadMs : deadAfterMs
     if (silentMs >= limitMs) link.abandon(new Error(`nothing was heard for ${limitMs / 1000} s`))
-    else if (silentMs >= (isWaiting ? waitingProbeMs : probeAfterMs)) link.probe()
+    else if (silentMs >= (isWaiting || isUnanswered(link) ? waitingProbeMs : probeAfterMs)) link.probe()
   }
+}
+
+/** Datagrams travel on it, whose flows belong to other links. */
+function hasDatagrams({ kind, lastDatagramMs }: Link, nowMs: number): boolean {
+  return kind === 'datagram' && nowMs - lastDatagramMs < probeAfterMs
+}
+
+/** A datagram is the last that has crossed it; nobody else would miss those that do not arrive. */
+function isUnanswered({ lastDatagramMs, lastHeardMs }: Link): boolean {
+  return lastDatagramMs > lastHeardMs
 }

@@ -74,6 +74,8 @@ export class Link implements FrameSink {
   lastHeardMs = performance.now()
   /** When bytes of flows came for the last time. */
   lastDataMs = 0
+  /** When a datagram came or went for the last time. */
+  lastDatagramMs = 0
   /** The last measured round trip. */
   roundTripMs: number | undefined
   /** Flows that send on this link. */
@@ -159,6 +161,7 @@ export class Link implements FrameSink {
   /** Sends a datagram, or drops the oldest ones when too many wait. */
   datagram(flow: number, message: Uint8Array): void {
     if (this.#isClosed) return
+    this.lastDatagramMs = performance.now()
     this.#datagrams.push([flow, message])
     this.#datagramBytes += message.length
     while (this.#datagramBytes > maxDatagramBytes) this.#datagramBytes -= this.#datagrams.shift()?.[1].length ?? 0

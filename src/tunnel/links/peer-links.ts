@@ -67,7 +67,7 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     [frameType.credit]: (_, id, payload) => this.#stream(id)?.onCredit(...decodeOffsets(payload)),
     [frameType.move]: (link, id, payload) => this.#stream(id)?.onMove(link, ...decodeOffsets(payload)),
     [frameType.resume]: (link, id, payload) => this.#onResume(link, id, ...decodeOffsets(payload)),
-    [frameType.datagram]: (_, id, payload) => this.#datagrams(id)?.onDatagram(payload),
+    [frameType.datagram]: (link, id, payload) => this.#onDatagram(link, id, payload),
   }
   readonly #incomingOwner: IncomingOwner = {
     leave: (id) => void this.#incoming.delete(id),
@@ -147,7 +147,7 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
   }
 
   datagramLink(): Link | undefined {
-    return datagramLinkOf(this.links)
+    return datagramLinkOf(this.links, performance.now())
   }
 
   /**
@@ -227,6 +227,7 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
       else this.#lost.add(flow, lost, performance.now(), this.best())
     }
     this.#options.onLost(link, error)
+    if (link.kind === 'datagram') this.#wantDatagramLink()
   }
 
   onLong(flow: LinkFlow): void {
@@ -265,8 +266,13 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
       if (flow instanceof LinkFlow) flow.moveTo(link)
       else if (link.has('resume')) flow.resumeOn(link)
     }
-    const hasDatagrams = [...this.#flows.values()].some((flow) => flow instanceof LinkDatagrams)
-    if (hasDatagrams && this.datagramLink() === undefined) this.#options.onWant('datagram')
+    this.#wantDatagramLink()
+  }
+
+  /** Datagrams that travel on other links would do better on their own one. */
+  #wantDatagramLink(): void {
+    if (this.#isClosed || this.datagramLink() !== undefined || this.best() === undefined) return
+    if ([...this.#flows.values()].some((flow) => flow instanceof LinkDatagrams)) this.#options.onWant('datagram')
   }
 
   async #open(request: OpenRequest, signal: AbortSignal, link = this.best()): Promise<LinkFlow | LinkDatagrams> {
@@ -306,6 +312,13 @@ export class PeerLinks implements LinkOwner, FlowOwner, DatagramOwner {
     const flow = new LinkDatagrams(id, link, this)
     this.#flows.set(id, flow)
     return flow
+  }
+
+  #onDatagram(link: Link, id: number, payload: Buffer): void {
+    link.lastDatagramMs = link.lastHeardMs
+    // A peer that does not use the link for them may know that it is dead.
+    if (link.kind !== 'datagram') this.datagramLink()?.probe()
+    this.#datagrams(id)?.onDatagram(payload)
   }
 
   #onOk(link: Link, id: number): void {
