@@ -15,6 +15,7 @@ import {
 import { TimeLimit } from '../../runtime/index.ts'
 import type { KeyRing } from '../identity/key-ring.ts'
 import { type CreatedNode, createNode, type DialChoice, type NodeOptions } from './create-node.ts'
+import { errorOfLibrary } from './library-error.ts'
 import { type PeerConnection, peerConnectionOf } from './peer-connection.ts'
 import { isHandshakeFailure } from './private-network.ts'
 import { socketAddressOf } from './server-address.ts'
@@ -274,8 +275,12 @@ function dial(
   { signal, ...choice }: DialOptions,
 ): Promise<PeerConnection> {
   return untilSettled(signal, async (dialing) => {
-    const connection = await internals.transportManager.dial(multiaddr(multiaddress), { signal: dialing, ...choice })
-    return peerConnectionOf(connection)
+    try {
+      const connection = await internals.transportManager.dial(multiaddr(multiaddress), { signal: dialing, ...choice })
+      return peerConnectionOf(connection)
+    } catch (error) {
+      throw errorOfLibrary(error)
+    }
   })
 }
 

@@ -3,6 +3,7 @@ import type { TcpEnds } from '../../linux/index.ts'
 import type { ByteStream, TcpSocket } from '../../net/index.ts'
 import { abortable } from '../../runtime/index.ts'
 import { directoryProtocol } from '../directory/messages.ts'
+import { errorOfLibrary } from './library-error.ts'
 import { StreamDuplex } from './stream-duplex.ts'
 
 /** A stream to a peer and the protocol that was agreed on. */
@@ -132,7 +133,11 @@ function createPeerConnection(connection: Connection): HostConnection {
     noteAsked,
     async openStream(protocols, signal) {
       noteSent()
-      return carry(await connection.newStream(protocols, { signal, runOnLimitedConnection: true }))
+      try {
+        return carry(await connection.newStream(protocols, { signal, runOnLimitedConnection: true }))
+      } catch (error) {
+        throw errorOfLibrary(error)
+      }
     },
     whenClosed: () => whenClosed(connection),
     probe: (signal) => whileOpen(connection, probe(connection, signal)),
