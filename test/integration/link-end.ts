@@ -5,6 +5,7 @@ import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { type ByteStream, startTcpListener } from '../../src/net/index.ts'
 import {
   createMetrics,
+  describeError,
   type LogFields,
   type Logger,
   type Metrics,
@@ -111,7 +112,7 @@ export async function openFlow(from: LinkEnd, to: LinkEnd): Promise<[ByteStream,
 
 function recording(lines: string[], ends: string[]): Logger {
   const noteIn = (list: string[]) => (fields: LogFields, text: string) =>
-    void list.push(`${text}: ${String((fields.error as Error | undefined)?.message ?? '')}; ${fields.remedy ?? ''}`)
+    void list.push(`${text}: ${describeError(fields.error ?? '')}; ${fields.remedy ?? ''}`)
   const logger: Logger = {
     ...silentLogger,
     debug: noteIn(ends),

@@ -287,6 +287,16 @@ test('a peer gets so many links and no more', async () => {
   await using friend = await startEnd('friend')
   for (let count = 0; count < 6; count++) await join(friend, victim)
   await assert.rejects(join(friend, victim), /there are 6 shared links already/)
+  await eventually('both know', () => [victim, friend].every(({ ends }) => ends.join().includes('6 shared links')))
+  assert.deepEqual([victim.log, friend.log], [[], []], 'nobody is to blame')
+})
+
+test('a connection that is closed before it says anything is no reason to warn', async () => {
+  await using victim = await startEnd('victim')
+  const tls = await createLinkTls().secure(await connectTcp('127.0.0.1', victim.port, signal), 'client', signal)
+  tls.end()
+  await eventually('it is noticed', () => victim.ends.some((line) => line.startsWith('no link')))
+  assert.deepEqual(victim.log, [])
 })
 
 test('however many relayed links a peer has, a direct one is welcome', async () => {

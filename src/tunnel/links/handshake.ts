@@ -101,12 +101,12 @@ async function readFirstFrame(
   signal: AbortSignal,
 ): Promise<{ readonly type: number; readonly payload: Buffer }> {
   const head = await readBytes(socket, headBytes, signal)
-  if (head === undefined) throw new HelloError('the other end closed the link without a HELLO')
+  if (head === undefined) throw new Error('the other end closed the link without a HELLO')
   const word = head.readUInt32BE(4)
   const length = word & 0xffffff
   if (length === 0 || length > maxHelloBytes) throw new HelloError(`a HELLO of ${length} bytes cannot be`)
   const payload = await readBytes(socket, length, signal)
-  if (payload === undefined) throw new HelloError('the HELLO is cut off')
+  if (payload === undefined) throw new Error('the HELLO is cut off')
   return { type: word >>> 24, payload }
 }
 

@@ -190,7 +190,7 @@ export class LinkTable implements AsyncDisposable {
     const known = this.#peers.get(peerId)
     const links = known?.session === session ? [...known.links].filter(isLike({ kind, path })) : []
     const isFull = links.length >= maxLinks[kind] && !makeRoom(links)
-    return isFull ? `there are ${links.length} ${kind} links already` : undefined
+    return isFull ? fullText(links.length, kind) : undefined
   }
 
   #add(secured: TLSSocket, origin: LinkOrigin): Link {
@@ -243,7 +243,7 @@ export class LinkTable implements AsyncDisposable {
   #noteFailure(end: 'client' | 'server', peer: string, path: string, error: unknown): void {
     this.#failed.add(1, { end })
     const { logger } = this.#options
-    if (!(error instanceof HelloError)) {
+    if (!(error instanceof HelloError) || isFullness(error)) {
       logger.debug({ peer, path, error: describeError(error) }, 'no link')
       return
     }
@@ -255,6 +255,15 @@ export class LinkTable implements AsyncDisposable {
     const text = error.isKeyMismatch ? 'link refused: pre-shared key mismatch' : 'link refused'
     logger.warn({ peer, path, error, ...remedy }, text)
   }
+}
+
+function fullText(count: number, kind: LinkKind): string {
+  return `there are ${count} ${kind} links already`
+}
+
+/** Both ends have made links at the same time, or one of them does not know yet that it has lost some. */
+function isFullness({ message }: HelloError): boolean {
+  return /^there are \d+ \w+ links already$/.test(message)
 }
 
 /** A direct link is never one too many because of relayed ones: it takes their place. */
