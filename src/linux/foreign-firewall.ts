@@ -140,7 +140,7 @@ function createIptablesInUse(): (chains: readonly Chain[] | undefined, signal: A
   let found: Iptables[] | undefined
   return async (chains, signal) => {
     const inUse = {
-      legacy: await isLegacyInUse('filter'),
+      legacy: isLegacyInUse('filter'),
       // Without nft it is iptables itself that has to say.
       nft: chains === undefined || chains.some(isOfIptables),
     }

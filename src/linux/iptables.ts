@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
 import { runCommand } from './command.ts'
 import { CommandFailedError, MissingCommandError, NotPermittedError, RulesetRejectedError } from './errors.ts'
 
@@ -100,7 +100,7 @@ function createIptables(name: string, kind: IptablesKind, version: string): Ipta
     kind,
     version,
     async list(table, signal) {
-      if (kind === 'legacy' && !(await isLegacyInUse(table))) return []
+      if (kind === 'legacy' && !isLegacyInUse(table)) return []
       return await read(['-t', table, '-S'], signal)
     },
     async rulesOf(chains, signal) {
@@ -127,9 +127,9 @@ function createIptables(name: string, kind: IptablesKind, version: string): Ipta
 }
 
 /** Whether the kernel holds this one of its old tables: looking into another one would make it. */
-export async function isLegacyInUse(table: IptablesTable): Promise<boolean> {
+export function isLegacyInUse(table: IptablesTable): boolean {
   try {
-    return linesIn(await readFile('/proc/net/ip_tables_names', 'utf8')).includes(table)
+    return linesIn(readFileSync('/proc/net/ip_tables_names', 'utf8')).includes(table)
   } catch {
     // The file exists only while the kernel's old tables are loaded.
     return false

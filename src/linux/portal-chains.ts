@@ -11,7 +11,7 @@ const portalChain = /^KUBE-(PORTALS|NODEPORT)-(CONTAINER|HOST)$/
  */
 export async function sweepPortalChains(bridgeAddress: string, signal: AbortSignal): Promise<string[]> {
   const swept: string[] = []
-  const mayBe = { legacy: await isLegacyInUse('nat'), nft: await hasPortals(signal) }
+  const mayBe = { legacy: isLegacyInUse('nat'), nft: await hasPortals(signal) }
   if (!mayBe.legacy && !mayBe.nft) return swept
   for (const iptables of await findIptables(signal)) {
     if (!mayBe[iptables.kind]) continue

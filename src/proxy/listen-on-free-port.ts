@@ -16,7 +16,7 @@ export async function listenOnFreePort(options: ServiceProxyOptions, dialer: Dia
   const limits = { balancing, dialTimeoutMs, udpIdleTimeoutMs }
   const start = options.startUserspaceProxy ?? startUserspaceProxy
   let failure: unknown
-  for (const port of listenPortCandidates(config.listenPort, await readEphemeralPorts())) {
+  for (const port of listenPortCandidates(config.listenPort, readEphemeralPorts())) {
     try {
       return await start({ host: '0.0.0.0', port, ...ways, ...limits, logger, metrics })
     } catch (error) {
@@ -31,7 +31,7 @@ export async function listenOnFreePort(options: ServiceProxyOptions, dialer: Dia
 export async function listenOnOneMore(userspace: UserspaceProxy, configured: number, logger: Logger): Promise<boolean> {
   const used = userspace.ports
   if (used.length >= mostPorts) return false
-  for (const port of morePortCandidates(configured, { used, ephemeral: await readEphemeralPorts() })) {
+  for (const port of morePortCandidates(configured, { used, ephemeral: readEphemeralPorts() })) {
     try {
       await userspace.listenAlso(port)
       const address = `0.0.0.0:${port}`

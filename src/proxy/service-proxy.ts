@@ -360,7 +360,7 @@ class RunningServiceProxy implements ServiceProxy {
   async #readFacts(signal: AbortSignal): Promise<KnownNetwork> {
     const { kernel, common, nodeName, catalog } = this.#options
     const internalIPs = catalog.current.nodes.get(nodeName)?.internalIPs ?? []
-    const bridgeNetfilter = await readBridgeNetfilter()
+    const bridgeNetfilter = readBridgeNetfilter()
     const basis = `${this.#networkChanges} ${bridgeNetfilter} ${internalIPs.join()}`
     if (this.#facts?.basis === basis) return this.#facts
     await kernel.network.ensureDevice(deviceOf(this.#options), signal)
