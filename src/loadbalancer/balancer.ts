@@ -33,6 +33,8 @@ export interface Balancer {
   setPolicy(policy: BalancerPolicy): void
   /** Replaces the backends; those known before (same node, address and port) keep their turn and their failures. */
   setBackends(preferred: readonly Backend[], others: readonly Backend[]): void
+  /** Whether it is one of the backends. */
+  has(backend: Backend): boolean
   /**
    * The backends in the order to try them, each once: the client's own while affinity lasts, preferred ones, then
    * others, then those that failed a short while ago. Each step is decided when it is asked for, so a retry knows what
@@ -79,6 +81,10 @@ class LazyBalancer implements Balancer {
     this.#preferred = preferred
     this.#others = others
     this.#inUse?.setBackends(preferred, others)
+  }
+
+  has(backend: Backend): boolean {
+    return this.#used().has(backend)
   }
 
   attempts(client?: Client): IterableIterator<Backend> {
@@ -153,6 +159,10 @@ class PolicyBalancer implements Balancer {
     for (const backend of preferred) this.#keep(next, backend, true)
     this.#byId = next
     this.#all = [...next.values()]
+  }
+
+  has(backend: Backend): boolean {
+    return this.#byId.has(backendIdOf(backend))
   }
 
   *attempts(client: Client = {}): IterableIterator<Backend> {

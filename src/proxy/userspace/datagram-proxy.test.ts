@@ -302,3 +302,73 @@ test('a socket that cannot be bound is told of, and bound once it can be', async
   const { ask } = await client()
   assert.equal(await ask('a'), 'web:a')
 })
+
+test('a socket that could not be bound is tried again by itself, and told of once', async () => {
+  await using resources = new AsyncDisposableStack()
+  const { proxy, errors, backend, client, port } = await createFixture(resources, { idleTimeoutMs: 40 })
+  const web = await backend('web')
+  const inTheWay = await openDatagramSocket({ address, port, onMessage() {}, onError() {} })
+  await proxy.setRoutes(placed(port, [[address, routeTo([web])]]))
+  await delay(250)
+  await inTheWay[Symbol.asyncDispose]()
+  const { answers, send } = await client()
+  await until(() => {
+    send('hello')
+    return answers.length > 0
+  })
+  assert.equal(answers[0], 'web:hello')
+  assert.equal(errors.length, 1)
+})
+
+test('a client whose backend is none of the Service any more gets another one, also when it waits for no answer', async () => {
+  await using resources = new AsyncDisposableStack()
+  const { proxy, backend, client, port } = await createFixture(resources)
+  const [gone, stays] = [await backend('gone'), await backend('stays')]
+  const [moving, staying] = [routeTo([gone]), routeTo([stays], 'shop/other:53/udp')]
+  const routes = [
+    [address, moving],
+    ['127.0.0.3', staying],
+  ] as const
+  await proxy.setRoutes(placed(port, routes))
+  const { send, ask } = await client()
+  send('first')
+  await until(() => gone.seen.length === 1)
+  await ask('kept', '127.0.0.3')
+  moving.balancer.setBackends([stays], [])
+  await proxy.setRoutes(placed(port, routes))
+  assert.equal(proxy.sessions, 1)
+  send('second')
+  await until(() => stays.seen.some(({ message }) => message === 'second'))
+  await ask('still', '127.0.0.3')
+  const ports = stays.seen.filter(({ message }) => message !== 'second').map((datagram) => datagram.port)
+  assert.equal(new Set(ports).size, 1)
+})
+
+test('datagrams that wait for a backend take no more room than the longest one', async () => {
+  await using resources = new AsyncDisposableStack()
+  const dialled = Promise.withResolvers<void>()
+  const arrived: number[] = []
+  const channel: DatagramChannel = {
+    closed: new Promise(() => {}),
+    send: (message) => void arrived.push(message.length),
+    onMessage() {},
+    [Symbol.dispose]() {},
+  }
+  const dialer: DatagramDialer = { dialDatagrams: () => dialled.promise.then(() => channel) }
+  let heard = 0
+  const nowMs = () => {
+    heard += 1
+    return 0
+  }
+  const { proxy, client, port } = await createFixture(resources, { dialer, nowMs })
+  await proxy.setRoutes(placed(port, [[address, routeTo([{ address: '127.0.0.1', port: 53 }])]]))
+  const { send } = await client()
+  for (const length of [60_000, 1, 20_000]) {
+    const before = heard
+    send('x'.repeat(length))
+    await until(() => heard > before)
+  }
+  dialled.resolve()
+  await until(() => arrived.length > 1)
+  assert.deepEqual(arrived, [60_000, 1])
+})

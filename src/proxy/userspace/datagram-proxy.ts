@@ -22,7 +22,7 @@ export interface DatagramProxy extends AsyncDisposable {
   readonly sessions: number
   /**
    * Makes the sockets equal to the routes, keyed by the names of their places; resolves when they are bound. A socket
-   * that cannot be bound is told of and tried again with the next call.
+   * that cannot be bound is told of once and tried again every few seconds. Sessions end whose backend has left.
    */
   setRoutes(routes: ReadonlyMap<string, DatagramRoute>): Promise<void>
 }
@@ -53,11 +53,14 @@ class RunningDatagramProxy implements DatagramProxy {
   /** All sessions; those that were quiet longest come first. */
   readonly #byUse = new Set<Entry>()
   readonly #sweep: NodeJS.Timeout
+  #wanted: ReadonlyMap<string, DatagramRoute> = new Map()
+  /** Names of wanted places without a socket. */
+  readonly #unbound = new Set<string>()
   #changing: Promise<void> = Promise.resolve()
 
   constructor(options: DatagramProxyOptions) {
     this.#options = options
-    this.#sweep = setInterval(() => this.#endIdle(), Math.max(100, options.idleTimeoutMs / 4))
+    this.#sweep = setInterval(() => this.#look(), Math.max(100, options.idleTimeoutMs / 4))
     this.#sweep.unref()
   }
 
@@ -66,8 +69,11 @@ class RunningDatagramProxy implements DatagramProxy {
   }
 
   setRoutes(routes: ReadonlyMap<string, DatagramRoute>): Promise<void> {
-    this.#changing = this.#changing.then(() => this.#converge(routes))
-    return this.#changing
+    this.#wanted = routes
+    const turn = this.#changing.then(() => this.#converge(routes))
+    // What one change comes to is no matter of the next one.
+    this.#changing = turn.catch(() => {})
+    return turn
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -78,6 +84,8 @@ class RunningDatagramProxy implements DatagramProxy {
   async #converge(routes: ReadonlyMap<string, DatagramRoute>): Promise<void> {
     const gone = [...this.#ports].filter(([key, { route }]) => routes.get(key)?.route.id !== route.id)
     await Promise.all(gone.map(([key, port]) => this.#close(key, port)))
+    for (const key of this.#unbound) if (!routes.has(key)) this.#unbound.delete(key)
+    for (const entry of this.#byUse) if (entry.session.isStranded) this.#drop(entry)
     const missing = [...routes].filter(([key]) => !this.#ports.has(key))
     await Promise.all(missing.map(([key, route]) => this.#open(key, route)))
   }
@@ -98,7 +106,11 @@ class RunningDatagramProxy implements DatagramProxy {
         onError: (error) => logger.debug({ servicePort: route.id, error }, 'a UDP socket reported an error'),
       })
       this.#ports.set(key, opened)
+      this.#unbound.delete(key)
     } catch (error) {
+      const isKnown = this.#unbound.has(key)
+      this.#unbound.add(key)
+      if (isKnown) return
       logger.error({ servicePort: route.id, address: key, error }, 'cannot take datagrams for a ServicePort')
     }
   }
@@ -145,6 +157,11 @@ class RunningDatagramProxy implements DatagramProxy {
     // A new session of the same client may be there already.
     if (port.sessions.get(key) === entry) port.sessions.delete(key)
     session[Symbol.dispose]()
+  }
+
+  #look(): void {
+    this.#endIdle()
+    if (this.#unbound.size > 0) void this.setRoutes(this.#wanted).catch(() => {})
   }
 
   #endIdle(): void {

@@ -21,6 +21,8 @@ export interface DatagramSessionOptions {
 const maxDialAttempts = 4
 /** Datagrams that are sent again when the backend turns out not to listen, and for how long after the first one. */
 const mostRepeated = 16
+/** The longest datagram there is, for each of thousands of sessions. */
+const mostRepeatedBytes = 65_536
 const repeatWithinMs = 2_000
 
 /**
@@ -32,6 +34,9 @@ export class DatagramSession implements Disposable {
   readonly #ending = new AbortController()
   readonly #startedMs: number
   #repeatable: Buffer[] = []
+  #repeatableBytes = 0
+  /** Who is dialled, or was. */
+  #backend: Backend | undefined
   #isAnswered = false
   #channel: DatagramChannel | undefined
 
@@ -47,6 +52,11 @@ export class DatagramSession implements Disposable {
     this.#channel?.send(message)
   }
 
+  /** The backend is none of the ServicePort's any more: whoever sends without waiting for answers would never notice. */
+  get isStranded(): boolean {
+    return this.#backend !== undefined && !this.#options.route.balancer.has(this.#backend)
+  }
+
   [Symbol.dispose](): void {
     this.#ending.abort(new Error('the session is over'))
     this.#channel?.[Symbol.dispose]()
@@ -56,6 +66,7 @@ export class DatagramSession implements Disposable {
     const { route, client, onEnd } = this.#options
     let left = maxDialAttempts
     for (const backend of route.balancer.attempts({ address: client.address })) {
+      this.#backend = backend
       const channel = await this.#dial(backend)
       const isOver = channel !== undefined && (await this.#carry(channel, backend))
       left -= 1
@@ -86,7 +97,7 @@ export class DatagramSession implements Disposable {
       // Only an answer proves anything: a datagram can be sent where nobody listens.
       if (!this.#isAnswered) route.balancer.dialSucceeded(backend, { address: client.address })
       this.#isAnswered = true
-      this.#repeatable = []
+      this.#forget()
       onAnswer(message)
     })
     this.#channel = channel
@@ -108,7 +119,15 @@ export class DatagramSession implements Disposable {
   #remember(message: Buffer): void {
     if (this.#isAnswered) return
     // What is older than this nobody waits for any more.
-    if (this.#options.nowMs() - this.#startedMs > repeatWithinMs) this.#repeatable = []
-    else if (this.#repeatable.length < mostRepeated) this.#repeatable.push(message)
+    if (this.#options.nowMs() - this.#startedMs > repeatWithinMs) this.#forget()
+    else if (this.#repeatable.length < mostRepeated && this.#repeatableBytes + message.length <= mostRepeatedBytes) {
+      this.#repeatable.push(message)
+      this.#repeatableBytes += message.length
+    }
+  }
+
+  #forget(): void {
+    this.#repeatable = []
+    this.#repeatableBytes = 0
   }
 }
