@@ -41,6 +41,7 @@ export interface BufferReturner {
   readonly returnsBuffers: true
 }
 
+/** True for a stream to which buffers of the pool are worth giving. */
 export function isBufferReturner(stream: object): stream is BufferReturner {
   return 'returnsBuffers' in stream && stream.returnsBuffers === true
 }

@@ -1,4 +1,4 @@
-import { isIP } from 'node:net'
+import { assertDialable } from './assert-dialable.ts'
 import { createUdpSocket } from './datagram.ts'
 import { type DatagramChannel, type DatagramDialer, DialError, type DialTarget } from './dialer.ts'
 import { dialErrorOf } from './direct-dialer.ts'
@@ -8,7 +8,7 @@ export function createDirectDatagramDialer(): DatagramDialer {
   return {
     async dialDatagrams(target, signal) {
       signal.throwIfAborted()
-      refuseUndialable(target)
+      assertDialable(target, 'udp')
       return await openChannel(target)
     },
   }
@@ -25,14 +25,6 @@ export function createNodeAwareDatagramDialer(
       const isRemote = target.nodeName !== undefined && target.nodeName !== localNode
       return (isRemote ? remote : direct).dialDatagrams(target, signal)
     },
-  }
-}
-
-function refuseUndialable({ protocol, address, port }: DialTarget): void {
-  if (protocol !== 'udp') throw new DialError('forbidden', `connect ${protocol} ${address}:${port}: not datagrams`)
-  if (isIP(address) === 0) throw new DialError('forbidden', `connect ${address}:${port}: not an IP address`)
-  if (!Number.isInteger(port) || port < 1 || port > 65_535) {
-    throw new DialError('forbidden', `connect ${address}:${port}: not a port`)
   }
 }
 

@@ -2,7 +2,7 @@ import { type Server, Socket } from 'node:net'
 import type { SocketAddress } from './datagram.ts'
 import { DialError } from './dialer.ts'
 import { keepAliveDelayMs } from './direct-dialer.ts'
-import { ignoreError } from './reset-stream.ts'
+import { whenConnected } from './when-connected.ts'
 
 /**
  * What `node:net` has inside and does not document: a TCP handle can be bound with the flag that lets it share the port
@@ -32,28 +32,15 @@ export type TcpServer = Server
  * although neither listener has accepted (RFC 9293 3.5, simultaneous open). Rejects with a `MetInTheMiddleError` when
  * the server gets the connection instead, which is as good.
  */
-export function dialFromListener(server: Server, target: SocketAddress, signal: AbortSignal): Promise<Socket> {
+export async function dialFromListener(server: Server, target: SocketAddress, signal: AbortSignal): Promise<Socket> {
   signal.throwIfAborted()
   const socket = new Socket({ ...boundTo(server), allowHalfOpen: true, manualStart: true } as object)
-  return new Promise((resolve, reject) => {
-    const settle = (outcome: () => void) => {
-      signal.removeEventListener('abort', onAbort)
-      outcome()
-    }
-    const onAbort = () => {
-      socket.destroy()
-      settle(() => reject(signal.reason))
-    }
-    signal.addEventListener('abort', onAbort, { once: true })
-    socket.once('error', (error) => settle(() => reject(explain(error, target))))
-    // It may fail before its next owner listens, and that must not end the process.
-    socket.on('error', ignoreError)
-    socket.connect({ host: target.address, port: target.port, family: 4 }, () => {
-      socket.setNoDelay(true)
-      socket.setKeepAlive(true, keepAliveDelayMs)
-      settle(() => resolve(socket))
-    })
-  })
+  const connected = whenConnected(socket, signal, { errorOf: (error) => explain(error, target) })
+  socket.connect({ host: target.address, port: target.port, family: 4 })
+  await connected
+  socket.setNoDelay(true)
+  socket.setKeepAlive(true, keepAliveDelayMs)
+  return socket
 }
 
 function boundTo(server: Server): { readonly handle: TcpHandle } {

@@ -1,7 +1,9 @@
-import { connect, isIP } from 'node:net'
+import { connect } from 'node:net'
+import { assertDialable } from './assert-dialable.ts'
 import { type ByteStream, DialError, type Dialer, type DialFailure, type DialTarget } from './dialer.ts'
 import { isSelfConnection } from './self-connection.ts'
 import { createSpareSources, type SpareSources } from './spare-sources.ts'
+import { whenConnected } from './when-connected.ts'
 
 /** An idle connection is probed after this long, so that peers that vanished without a word are noticed. */
 export const keepAliveDelayMs = 60_000
@@ -25,7 +27,7 @@ export function createDirectDialer(options: { readonly localAddress?: string } =
   return {
     async dial(target, signal) {
       signal.throwIfAborted()
-      refuseUndialable(target)
+      assertDialable(target, 'tcp')
       const { localAddress } = options
       // Only what is on this very node can be reached from any of its addresses.
       if (localAddress !== undefined || target.nodeName === undefined)
@@ -65,46 +67,22 @@ export function createNodeAwareDialer(localNode: string, direct: Dialer, remote:
   }
 }
 
-/** Targets also arrive from peers, so what `connect` would throw on or look up in DNS is refused here. */
-function refuseUndialable({ protocol, address, port }: DialTarget): void {
-  if (protocol !== 'tcp') throw new DialError('forbidden', `connect ${protocol} ${address}:${port}: not a byte stream`)
-  if (isIP(address) === 0) throw new DialError('forbidden', `connect ${address}:${port}: not an IP address`)
-  if (!Number.isInteger(port) || port < 1 || port > 65_535) {
-    throw new DialError('forbidden', `connect ${address}:${port}: not a port`)
-  }
-}
-
 function connectTo(target: DialTarget, localAddress: string | undefined, signal: AbortSignal): Promise<ByteStream> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({
-      host: target.address,
-      port: target.port,
-      ...(localAddress === undefined ? {} : { localAddress }),
-      allowHalfOpen: true,
-      noDelay: true,
-      keepAlive: true,
-      keepAliveInitialDelay: keepAliveDelayMs,
-    })
-    const settle = (outcome: () => void) => {
-      signal.removeEventListener('abort', onAbort)
-      outcome()
-    }
-    const onAbort = () => {
-      socket.destroy()
-      settle(() => reject(signal.reason))
-    }
-    signal.addEventListener('abort', onAbort, { once: true })
-    socket.once('connect', () => {
-      if (!isSelfConnection(socket, target.port)) {
-        settle(() => resolve(socket))
-        return
-      }
-      socket.resetAndDestroy()
-      const message = `connect ECONNREFUSED ${target.address}:${target.port} (it would reach itself)`
-      settle(() => reject(new DialError('refused', message)))
-    })
-    // Stays for the socket's life: it may fail before its next owner listens, and that must not end the process.
-    socket.on('error', (error) => settle(() => reject(dialErrorOf(error))))
+  const socket = connect({
+    host: target.address,
+    port: target.port,
+    ...(localAddress === undefined ? {} : { localAddress }),
+    allowHalfOpen: true,
+    noDelay: true,
+    keepAlive: true,
+    keepAliveInitialDelay: keepAliveDelayMs,
+  })
+  return whenConnected(socket, signal, {
+    errorOf: dialErrorOf,
+    refusalOf() {
+      if (!isSelfConnection(socket, target.port)) return undefined
+      return new DialError('refused', `connect ECONNREFUSED ${target.address}:${target.port} (it would reach itself)`)
+    },
   })
 }
 

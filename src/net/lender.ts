@@ -15,6 +15,7 @@ export interface Lender {
   lendTo(borrower: Borrower): () => void
 }
 
+/** True for a stream whose bytes can be borrowed. */
 export function isLender(stream: object): stream is Lender {
   return 'lendTo' in stream && typeof stream.lendTo === 'function'
 }
