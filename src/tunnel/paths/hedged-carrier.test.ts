@@ -102,6 +102,15 @@ suite('a flow', () => {
     assert.equal(await opening, stream)
   })
 
+  test('is opened on another way also when the peer was heard once more, and then fell silent', async () => {
+    const { carrier, other, seen } = createHedge()
+    other.answer(otherStream)
+    const opening = carrier.open(request, never)
+    seen.heardMs = performance.now()
+    assert.equal(await opening, otherStream)
+    assert.deepEqual([seen.probes, seen.silences], [1, 1])
+  })
+
   test('may still be answered on the first way', async () => {
     const { carrier, primary, other, seen } = createHedge()
     const opening = carrier.open(request, never)

@@ -55,7 +55,8 @@ class Hedge<T> {
   readonly #primary: Carrier
   readonly #options: HedgeOptions
   readonly #opening: Opening<T>
-  readonly #startedMs = performance.now()
+  /** What is heard from now on is a sign of life; begins anew with each one. */
+  #sinceMs = performance.now()
   readonly #outcome = Promise.withResolvers<T>()
   readonly #attempts = new AbortController()
   #parent: AbortSignal | undefined
@@ -89,9 +90,15 @@ class Hedge<T> {
     this.#timer = setTimeout(this.#onSecondHalf, this.#options.afterMs() / 2)
   }
 
-  /** A peer that has lost this way may have to find its relay again first. */
   readonly #onSecondHalf = (): void => {
-    if (this.#isPrimaryOver || !this.#isSilent) return
+    if (this.#isPrimaryOver) return
+    if (!this.#isSilent) {
+      // It may have fallen silent right after: what was heard belongs to another flow.
+      this.#sinceMs = performance.now()
+      this.#timer = setTimeout(this.#onFirstHalf, this.#options.afterMs() / 2)
+      return
+    }
+    // A peer that has lost this way may have to find its relay again first.
     const again = () => {
       this.#timer = setTimeout(this.#onSecondHalf, this.#options.afterMs())
     }
@@ -103,7 +110,7 @@ class Hedge<T> {
   }
 
   get #isSilent(): boolean {
-    return this.#options.lastHeardMs() < this.#startedMs
+    return this.#options.lastHeardMs() < this.#sinceMs
   }
 
   async #attempt(opened: Promise<T>, onWon: () => void, onLost: () => void): Promise<void> {

@@ -68,7 +68,7 @@ export function judge(client: string, report: Report, timeline: Timeline): Viola
     case 'udp-gap': {
       const from = report.from ?? t
       const clear = timeline.longestClear([client, to], from, t, settleMs)
-      return clear <= settleMs
+      return clear <= goOnMs - settleMs
         ? undefined
         : bad(
             `no answers to datagrams (${report.isKept ? 'kept' : 'new'} socket) for ${t - from} ms, ${clear} ms clear`,
