@@ -3,25 +3,19 @@ import assert from 'node:assert/strict'
 import { readFile, writeFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parse, stringify } from 'yaml'
+import { repeatableRandom } from '../../../src/runtime/repeatable-random.fixture.ts'
 import { configFileOf } from '../../e2e/support/site.ts'
 import type { Host } from '../../lab/index.ts'
 import { type AgentNode, agentNodes, type ChaosSite, lanOf, type ServerNode, serverNodes } from './chaos-site.ts'
 import type { Timeline } from './chaos-timeline.ts'
 
-/** Random numbers that are the same for the same seed. */
+/** Draws what is the same for the same seed. */
 export class Dice {
-  #state: number
+  /** From 0 to less than 1. */
+  readonly roll: () => number
 
   constructor(seed: number) {
-    this.#state = seed | 0
-  }
-
-  /** From 0 to less than 1. */
-  roll(): number {
-    this.#state = (this.#state + 0x6d2b79f5) | 0
-    let value = Math.imul(this.#state ^ (this.#state >>> 15), 1 | this.#state)
-    value = (value + Math.imul(value ^ (value >>> 7), 61 | value)) ^ value
-    return ((value ^ (value >>> 14)) >>> 0) / 4_294_967_296
+    this.roll = repeatableRandom(seed)
   }
 
   between(least: number, most: number): number {
