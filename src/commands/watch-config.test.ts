@@ -182,7 +182,7 @@ test('who may be here changes while the process runs, also where a mapping gets 
   assert.deepEqual(watched.lines, [`configuration reloaded: ${keys.join(', ')}`])
 })
 
-test('a key that reloads but has no effect yet says so', async () => {
+test('a key that reloads but has no effect says so', async () => {
   await using watched = await watchFile(render(['192.0.2.1']))
   await writeFile(watched.file, render(['192.0.2.1'], ', rendezvous: elsewhere'))
   await watched.until(() => watched.lines.length === 2)

@@ -45,6 +45,9 @@ export function startPortMapping(options: PortMappingOptions): PortMapper {
   return mapper
 }
 
+/** Networks that a node was in: its mapping is still there when it comes back soon. */
+const maxKnown = 16
+
 /** The gateways of our subnets, unless an address of ours is public; the same objects each time, for what they remember. */
 export function routersOf(
   gateways: readonly string[],
@@ -61,6 +64,8 @@ export function routersOf(
       createInternetGateway(gateway, { ownAddress: own.address }),
     ]
     known.set(key, routers)
+    const [oldest] = known.keys()
+    if (known.size > maxKnown && oldest !== undefined) known.delete(oldest)
     return routers
   })
 }

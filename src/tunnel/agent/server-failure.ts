@@ -1,8 +1,8 @@
 import { ProxyError } from '../../net/index.ts'
 import { describeError } from '../../observability/index.ts'
 import { DirectoryRefusedError } from '../directory/directory-session.ts'
-import { preSharedKeyRemedy } from '../host/handshake-watch.ts'
 import type { ServerAddress } from '../host/server-address.ts'
+import { preSharedKeyRemedy } from '../identity/pre-shared-key.ts'
 
 /** The server at an address is not the one we know. */
 export class ServerIdentityError extends Error {

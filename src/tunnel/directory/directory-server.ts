@@ -21,6 +21,9 @@ export interface DirectoryServerOptions {
 
 const helloTimeoutMs = 10_000
 
+/** What an agent that is refused has to read why. */
+const refusalMs = 1000
+
 /** Hands out the signed records of the mesh and tells agents who is connected. One session per agent: a new one ends the old. */
 export class DirectoryServer implements Disposable {
   readonly #options: DirectoryServerOptions
@@ -107,7 +110,7 @@ export class DirectoryServer implements Disposable {
     if (refusal === undefined) return true
     await writeFrame(stream, { type: 'refused', reason: refusal } satisfies ServerMessage, signal)
     stream.end()
-    await sleep(1000, signal)
+    await sleep(refusalMs, signal)
     return false
   }
 

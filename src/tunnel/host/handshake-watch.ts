@@ -1,5 +1,6 @@
 import type { ConnectionGater, MultiaddrConnection } from '@libp2p/interface'
 import type { Logger } from '../../observability/index.ts'
+import { preSharedKeyRemedy } from '../identity/pre-shared-key.ts'
 import { addressOf } from './connection-limits.ts'
 
 /** We end a connection, and with it the handshakes of others that come over it. */
@@ -63,6 +64,3 @@ export function createHandshakeWatch(options: {
     )
   }
 }
-
-/** What to do about a mismatch, for the logs of both sides. */
-export const preSharedKeyRemedy = 'compare "sha256sum" of the pre-shared key file on both nodes'

@@ -1,5 +1,5 @@
 import type { ConnectionGater, PeerId } from '@libp2p/interface'
-import type { Logger } from '../../observability/index.ts'
+import { type Logger, Seldom } from '../../observability/index.ts'
 
 /** Who decides about peers, by their proven identities. */
 export interface PeerGateOptions {
@@ -12,7 +12,6 @@ export interface PeerGateOptions {
 
 /** One line per peer in this time: who is shut out does not stop trying. */
 const quietMs = 60_000
-const maxRemembered = 1000
 
 /**
  * Ends connections of peers that are shut out as soon as they have proven who they are, and says which connections are
@@ -23,7 +22,7 @@ export function createPeerGate(
   relaying: { readonly isOn: boolean },
   { isShutOut = () => false, mayRelay = () => true, logger }: PeerGateOptions,
 ): ConnectionGater {
-  const toldAt = new Map<string, number>()
+  const seldom = new Seldom(quietMs)
   return {
     ...watch,
     denyOutboundEncryptedConnection: (peer, connection) => refuses(peer, connection.remoteAddr.toString()),
@@ -39,11 +38,9 @@ export function createPeerGate(
   function refuses(peer: PeerId, address: string): boolean {
     const peerId = peer.toString()
     if (!isShutOut(peerId)) return false
-    const now = performance.now()
-    if (now - (toldAt.get(peerId) ?? Number.NEGATIVE_INFINITY) < quietMs) return true
-    if (toldAt.size >= maxRemembered) toldAt.clear()
-    toldAt.set(peerId, now)
-    logger.error({ peer: peerId, address, reason: 'it is listed in edgeTunnel.revoked' }, 'revoked node refused')
+    if (seldom.isDue(peerId)) {
+      logger.error({ peer: peerId, address, reason: 'it is listed in edgeTunnel.revoked' }, 'revoked node refused')
+    }
     return true
   }
 }

@@ -17,6 +17,9 @@ export class PreSharedKeyError extends Error {
   }
 }
 
+/** What to do about keys that differ, for the logs of both sides. */
+export const preSharedKeyRemedy = 'compare "sha256sum" of the pre-shared key file on both nodes'
+
 /** The 32 byte key of the private network from the file that all nodes of the mesh share. */
 export async function readPreSharedKey(file: string): Promise<Uint8Array> {
   const content = await readContent(file)

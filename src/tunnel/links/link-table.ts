@@ -1,11 +1,11 @@
 import type { TLSSocket } from 'node:tls'
 import type { TcpSocket } from '../../net/index.ts'
 import { resetStream } from '../../net/index.ts'
-import { type Counter, describeError, type Logger, type Metrics } from '../../observability/index.ts'
+import { type Counter, describeError, type Logger, type Metrics, Seldom } from '../../observability/index.ts'
 import { type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import { FlowCounter, type FlowLimits } from '../flows/flow-limits.ts'
 import type { IncomingFlow } from '../flows/incoming-flow.ts'
-import { preSharedKeyRemedy } from '../host/handshake-watch.ts'
+import { preSharedKeyRemedy } from '../identity/pre-shared-key.ts'
 import { greet, type HandshakeOptions, welcome } from './handshake.ts'
 import {
   type Hello,
@@ -61,6 +61,9 @@ export interface LinkSocket {
 
 const handshakeTimeoutMs = 5000
 
+/** What a peer that is refused has to read why. */
+const refusalMs = 1000
+
 /**
  * Handshakes that others have begun and that are under way, in total and from one address: each costs a signature and some
  * memory, and one host must not take the room of all. All that is relayed comes from the relay's address.
@@ -85,7 +88,7 @@ export class LinkTable implements AsyncDisposable {
   readonly #session = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString('hex')
   readonly #peers = new Map<string, PeerLinks>()
   readonly #budget: WindowBudget
-  readonly #lastLogged = new Map<string, number>()
+  readonly #seldom = new Seldom(quietMs)
   readonly #handshakes = new FlowCounter(handshakeLimits)
   readonly #failed: Counter
   readonly #resumed: Counter
@@ -156,7 +159,7 @@ export class LinkTable implements AsyncDisposable {
       } catch (error) {
         this.#noteFailure('server', from, path, error)
         // A refusal in words is still on its way.
-        if (error instanceof HelloError) setTimeout(() => socket.destroy(), 1000).unref()
+        if (error instanceof HelloError) setTimeout(() => socket.destroy(), refusalMs).unref()
         else resetUnder(secured, socket)
       }
     })
@@ -247,10 +250,7 @@ export class LinkTable implements AsyncDisposable {
       logger.debug({ peer, path, error: describeError(error) }, 'no link')
       return
     }
-    const now = performance.now()
-    if (now - (this.#lastLogged.get(peer) ?? Number.NEGATIVE_INFINITY) < quietMs) return
-    if (this.#lastLogged.size > 1000) this.#lastLogged.clear()
-    this.#lastLogged.set(peer, now)
+    if (!this.#seldom.isDue(peer)) return
     const remedy = error.isKeyMismatch ? { remedy: preSharedKeyRemedy } : {}
     const text = error.isKeyMismatch ? 'link refused: pre-shared key mismatch' : 'link refused'
     logger.warn({ peer, path, error, ...remedy }, text)

@@ -8,6 +8,7 @@ import {
   FrameReader,
   type FrameSink,
   frameType,
+  headBytes,
   LinkProtocolError,
 } from './frame.ts'
 import type { AgreedLink } from './handshake.ts'
@@ -150,7 +151,7 @@ export class Link implements FrameSink {
   control(type: number, flow: number, payload?: Uint8Array): void {
     if (this.#isClosed) return
     this.#control.push([type, flow, payload])
-    this.#controlBytes += 8 + (payload?.length ?? 0)
+    this.#controlBytes += headBytes + (payload?.length ?? 0)
     if (this.#controlBytes > maxControlBytes) {
       this.close(new LinkProtocolError('the peer makes us answer, but does not read'))
       return

@@ -103,6 +103,7 @@ export class PendingOpens {
   /** Gives up those that have waited too long. */
   tick(nowMs: number): void {
     for (const pending of [...this.#opens.values()]) {
+      // They are in the order of their age.
       if (nowMs - pending.sinceMs < answerTimeoutMs) return
       const { request } = pending
       const place = `${targetTextOf(request)} on ${request.nodeName}`

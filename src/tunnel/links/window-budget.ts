@@ -30,8 +30,10 @@ export const windowLimits: WindowLimits = {
   maxReplayBytes: 16 * megabyte,
 }
 
-/** Window of a new flow, and the most that one may grow to. */
+/** Window of a new flow. */
 export const firstWindowBytes = 256 * kilobyte
+
+/** The most that a window may grow to. */
 export const maxWindowBytes = 4 * megabyte
 
 /** The window under pressure, or of a flow among many: nearly all of those are idle. */

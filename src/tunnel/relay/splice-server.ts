@@ -1,5 +1,5 @@
 import type * as z from 'zod'
-import { splice, type TcpSocket } from '../../net/index.ts'
+import { keepAliveDelayMs, splice, type TcpSocket } from '../../net/index.ts'
 import { createLoggedTasks, describeError, type Logger, type Metrics } from '../../observability/index.ts'
 import { sleep, TimeLimit } from '../../runtime/index.ts'
 import { answerOnce, askOnce, readBytes } from '../frames.ts'
@@ -134,7 +134,7 @@ async function join(
   // Both ends must be able to say their last word.
   socket.allowHalfOpen = true
   socket.setNoDelay(true)
-  socket.setKeepAlive(true, 60_000)
+  socket.setKeepAlive(true, keepAliveDelayMs)
   socket.pause()
   const joined = book.redeem(token.toString('base64url'), socket)
   if (joined === undefined) return
