@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { suite, test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
 import { type ConnectionOptions, type TLSSocket, connect as tlsConnect, createServer as tlsServer } from 'node:tls'
 import type { Gateway as GatewayObject, Secret, VirtualService } from '../model/index.ts'
 import { type ByteStream, createDirectDialer, type Dialer, startTcpListener, type TcpSocket } from '../net/index.ts'
@@ -463,6 +464,31 @@ suite('TLS', () => {
       assert.equal(socket.alpnProtocol, chosen)
       socket.destroy()
     }
+  })
+
+  test('answers a client that has ended its own direction, as many do after their request', async () => {
+    await using resources = new AsyncDisposableStack()
+    const port = await freePort()
+    const asked = Promise.withResolvers<TcpSocket>()
+    await startSite(resources, {
+      gateways: [sampleGateway({ servers: [httpsOn(port)] })],
+      virtualServices: [sampleVirtualService({ http: [sampleRule('all')] })],
+      secrets: [secretOf('cert', createCertificate())],
+      onBackend: (stream) => stream.on('data', () => asked.resolve(stream)),
+    })
+    const plain = await direct.dial({ protocol: 'tcp', address: '127.0.0.1', port }, never)
+    const socket = tlsConnect({ socket: plain, rejectUnauthorized: false })
+    const { received, isClosed } = watch(socket)
+    await once(socket, 'secureConnect')
+    const finished = once(socket, 'finish')
+    socket.end(get)
+    const backend = await asked.promise
+    await finished
+    // What the gateway makes of the end of the client is done before the backend's answer can come.
+    for (let turns = 0; turns < 20; turns++) await turn()
+    backend.write('HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate')
+    await until(() => isClosed())
+    assert.match(received(), /^HTTP\/1\.1 200 OK[\s\S]*late$/)
   })
 
   test('passes by name to whoever has the certificate', async () => {
