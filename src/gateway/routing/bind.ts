@@ -1,7 +1,15 @@
-import { type Gateway, type GatewayServer, keyOf, type ObjectKey, type VirtualService } from '../../model/index.ts'
+import {
+  type Gateway,
+  type GatewayServer,
+  type HttpMatch,
+  keyOf,
+  type ObjectKey,
+  type VirtualService,
+} from '../../model/index.ts'
 import { covers, intersectHosts } from './host-pattern.ts'
 import { compileHttpMatch } from './http-matcher.ts'
 import type { ObjectProblem } from './route-table.ts'
+import { patternProblemOf } from './rule-patterns.ts'
 import { PatternError } from './string-matcher.ts'
 
 /** The VirtualServices of each Gateway, oldest first. */
@@ -111,17 +119,21 @@ function sniProblemsOf(service: VirtualService): ObjectProblem[] {
 }
 
 function patternProblemsOf(service: VirtualService): ObjectProblem[] {
-  return service.http.flatMap(({ match = [], name }) =>
-    match.flatMap((item) => {
-      try {
-        compileHttpMatch(item)
-        return []
-      } catch (error) {
-        if (!(error instanceof PatternError)) throw error
-        return [errorOf(service, `rule ${name}: ${error.message}`)]
-      }
-    }),
-  )
+  return service.http.flatMap((rule) => {
+    const inRule = patternProblemOf(rule)
+    const problems = [...(rule.match ?? []).flatMap(problemOfMatch), ...(inRule === undefined ? [] : [inRule])]
+    return problems.map((problem) => errorOf(service, `rule ${rule.name}: ${problem}`))
+  })
+}
+
+function problemOfMatch(match: HttpMatch): string[] {
+  try {
+    compileHttpMatch(match)
+    return []
+  } catch (error) {
+    if (!(error instanceof PatternError)) throw error
+    return [error.message]
+  }
 }
 
 function errorOf(service: VirtualService, message: string): ObjectProblem {

@@ -3,6 +3,7 @@ import { commonHosts, gatewayKeyOf } from './bind.ts'
 import { intersectHosts } from './host-pattern.ts'
 import { compileHttpMatch, type HttpMatcher } from './http-matcher.ts'
 import type { HttpRoute, SniRule, StreamRule } from './route-table.ts'
+import { followable } from './rule-patterns.ts'
 import { PatternError } from './string-matcher.ts'
 
 /** Where rules are asked. */
@@ -13,7 +14,8 @@ export interface Place {
 
 /** The http rules of an object that can ever hold at a place, in their order. */
 export function compileHttpRoutes(service: VirtualService, place: Place): HttpRoute[] {
-  return service.http.flatMap((rule): HttpRoute[] => {
+  return service.http.flatMap((written): HttpRoute[] => {
+    const rule = followable(written)
     const id = `${keyOf(service)}/${rule.name}`
     if (rule.match === undefined) return [{ id, virtualService: service, rule, matchers: undefined }]
     const matchers = rule.match.filter((match) => isAt(match, service, place)).flatMap(matcherOf)

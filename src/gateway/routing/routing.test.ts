@@ -300,6 +300,14 @@ suite('a match holds', () => {
   }
 })
 
+const sampleCors = {
+  methods: [],
+  headers: [],
+  exposeHeaders: [],
+  allowCredentials: false,
+  unmatchedPreflights: 'forward',
+} as const
+
 suite('a request takes', () => {
   const prefix = (value: string) => ({ uri: { kind: 'prefix', value } }) as const
 
@@ -398,6 +406,29 @@ suite('a request takes', () => {
       host?.rules.map(({ id }) => id),
       ['shop/web/r'],
     )
+  })
+
+  test('an error from a rule whose other patterns are none, instead of ending the gateway', () => {
+    const rewritten = (match: string, rewrite: string) => {
+      const action = {
+        kind: 'forward',
+        destinations: [],
+        mirrors: [],
+        rewrite: { uriRegex: { match, rewrite } },
+      } as const
+      return sampleRule('bad', prefix('/a'), { action })
+    }
+    const cors = { ...sampleCors, origins: [{ kind: 'regex', value: '(' }] } as const
+    for (const rule of [rewritten('(', '/'), sampleRule('bad', prefix('/a'), { cors })]) {
+      const table = build([sampleGateway()], [sampleVirtualService({ http: [rule] })])
+      const choice = chooseRoute(hostsOf(table.listeners[0]), requestOf('h/a'))
+      const chosen = choice.kind === 'route' ? choice.route.rule : undefined
+      assert.deepEqual([chosen?.action.kind, chosen?.cors, chosen?.name], ['broken', undefined, 'bad'])
+      assert.match(chosen?.action.kind === 'broken' ? chosen.action.reason : '', /^Cannot use the regex "\("/)
+      assert.match(table.problems.map(({ message }) => message).join(), /^rule bad: /)
+    }
+    const good = build([sampleGateway()], [sampleVirtualService({ http: [rewritten('/(a)', '/\\1')] })])
+    assert.equal(good.problems.length, 0)
   })
 
   test('no rule whose regex is none, while the others go on', () => {
