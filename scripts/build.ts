@@ -36,7 +36,7 @@ const dist = join(root, 'dist')
  * needed, makes it grow in smaller steps: an agent that has carried 5,000 connections holds 69 MB instead of 125.
  * Those steps are 8 MB for a heap as small as ours, and buffers count: under bulk the whole heap would be marked 15 times a
  * second, which is more than half of what a byte costs. So a step is as large as what is alive, some 20 MB.
- * Garbage is collected once by our own wish (src/commands/trim-memory.ts).
+ * Garbage is collected by our own wish after the start and after bursts (src/commands/trim-memory.ts).
  */
 const v8Options = [
   '--max-semi-space-size=2',

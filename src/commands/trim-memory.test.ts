@@ -5,8 +5,9 @@ import { aborted } from '../runtime/index.ts'
 import { createBusyMeter, lastResortCollection, startMemoryTrim } from './trim-memory.ts'
 
 const freeMs = 30_000
+const againMs = 600_000
 
-/** Runs a trim whose waits pass at once, but for that for what the C library keeps; `busy` is what it finds at each look, the first of which begins to measure. */
+/** Runs a trim whose waits pass at once, but for those after it; `busy` is what it finds at each look, the first of which begins to measure. */
 async function stepsWith(busy: readonly number[], heldBytes = 90e6): Promise<readonly string[]> {
   const steps: string[] = []
   const parts = [...busy]
@@ -27,7 +28,7 @@ async function stepsWith(busy: readonly number[], heldBytes = 90e6): Promise<rea
     },
     heldBytes: () => heldBytes,
     async wait(durationMs, signal) {
-      if (durationMs === freeMs) await aborted(signal)
+      if (durationMs === freeMs || durationMs === againMs) await aborted(signal)
       signal.throwIfAborted()
       steps.push(`waited ${durationMs}`)
     },
@@ -52,6 +53,28 @@ test('a busy process is left alone until it is idle', async () => {
   const steps = await stepsWith([1, 0.3, 0.06, 0.02])
   assert.deepEqual(steps.slice(-4), ['waited 5000', 'busy 0.02', 'collected', 'released'])
   assert.equal(steps.filter((step) => step === 'collected').length, 1)
+})
+
+test('memory is given back again in the quiet after a burst, at most every ten minutes', async () => {
+  const steps: string[] = []
+  const held = [90e6, 60e6, 99e6, 101e6, 58e6]
+  const { promise: done, resolve } = Promise.withResolvers<void>()
+  await using _trim = startMemoryTrim({
+    native: { releaseMemory: () => steps.push('released'), trimFreeMemory() {} },
+    collect: undefined,
+    busyPart: () => 0.01,
+    heldBytes: () => held.shift() ?? assert.fail('looked too often'),
+    async wait(durationMs, signal) {
+      if (durationMs === againMs && held.length === 0) resolve()
+      if (durationMs === freeMs || held.length === 0) await aborted(signal)
+      signal.throwIfAborted()
+      steps.push(`waited ${durationMs}`)
+    },
+    logger: silentLogger,
+  })
+  await done
+  const first = ['waited 500', 'waited 10000', 'waited 5000', 'released']
+  assert.deepEqual(steps, [...first, 'waited 600000', 'waited 600000', 'waited 5000', 'released'])
 })
 
 test('what is kept free is given back twice a minute, also by a process that is never idle', async () => {

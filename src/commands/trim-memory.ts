@@ -27,13 +27,16 @@ const lookMs = 5_000
 /** Timers and a probe now and then are less than this. */
 const idlePart = 0.05
 const freeMs = 30_000
+const againMs = 600_000
+/** A few clients make it half as much again, which they will need again; so much is what a burst leaves. */
+const grownTo = 5 / 3
 
 /**
- * Gives back, once, the memory that only the start needed: its garbage, and the pages of code that ran once. That is a
- * third of what an idle agent holds. It stops the process for a tenth of a second, so it waits for quiet after the
- * start; and it is not repeated, because whatever runs later is what is needed. Only a start that took much gives back
- * at once as well: other processes of a small machine start now too. What the C library keeps free, mostly room of buffers
- * that a burst has filled, is given back all the time, which takes a millisecond.
+ * Gives back the memory that only the start needed: its garbage, and the pages of code that ran once. That is a third of
+ * what an idle agent holds. It stops the process for a tenth of a second, so it waits for quiet after the start; and it is
+ * repeated only after bursts that took far more than what is left then. Only a start that took much gives back at once as
+ * well: other processes of a small machine start now too. What the C library keeps free, mostly room of buffers that a
+ * burst has filled, is given back all the time, which takes a millisecond.
  */
 export function startMemoryTrim(options: MemoryTrimOptions): AsyncDisposable {
   const { logger, wait = sleep } = options
@@ -42,10 +45,15 @@ export function startMemoryTrim(options: MemoryTrimOptions): AsyncDisposable {
     await wait(startedMs, signal)
     if (options.heldBytes() > muchBytes) trim(options)
     await wait(settleMs, signal)
-    options.busyPart()
-    do await wait(lookMs, signal)
-    while (options.busyPart() > idlePart)
-    trim(options)
+    for (;;) {
+      options.busyPart()
+      do await wait(lookMs, signal)
+      while (options.busyPart() > idlePart)
+      trim(options)
+      const limitBytes = options.heldBytes() * grownTo
+      do await wait(againMs, signal)
+      while (options.heldBytes() < limitBytes)
+    }
   })
   tasks.run('free memory', (signal) => trimFreeMemory(options, signal))
   return tasks
@@ -62,7 +70,7 @@ function trim({ native, collect, logger }: MemoryTrimOptions): void {
   const started = performance.now()
   collect?.()
   native?.releaseMemory()
-  logger.debug({ durationMs: Math.round(performance.now() - started) }, 'memory of the start given back')
+  logger.debug({ durationMs: Math.round(performance.now() - started) }, 'memory given back')
 }
 
 /** Collects as V8 does before it gives up for lack of memory; undefined unless V8 runs with `--expose-gc`. */
