@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, suite, test } from 'node:test'
 import { gunzipSync, gzipSync } from 'node:zlib'
 import { createCatalog, type ObjectLists, objectKinds, parseStoredObjects } from '../catalog/index.ts'
-import type { Service } from '../model/index.ts'
+import { sampleService } from '../catalog/samples.ts'
 import { type LogFields, type Logger, silentLogger } from '../observability/index.ts'
 import { type CatalogMemoryOptions, startCatalogMemory } from './catalog-memory.ts'
 
@@ -19,18 +19,7 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(folder, { recursive: true }))
 
-function serviceOf(name: string): Service {
-  return {
-    namespace: 'shop',
-    name,
-    labels: {},
-    type: 'ClusterIP',
-    clusterIPs: ['10.96.0.1'],
-    headless: false,
-    ports: [{ name: 'http', protocol: 'tcp', port: 80 }],
-    publishNotReadyAddresses: false,
-  }
-}
+const serviceOf = (name: string) => sampleService({ name })
 
 const listsOf = (...names: readonly string[]): ObjectLists => ({
   services: names.map(serviceOf),

@@ -1,18 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { sampleService } from '../catalog/samples.ts'
 import type { Backend, Service } from '../model/index.ts'
 import { eligibleBackends, type Here } from './eligible-backends.ts'
 
-const base: Service = {
-  namespace: 'shop',
-  name: 'web',
-  labels: {},
-  type: 'ClusterIP',
-  clusterIPs: ['10.96.0.10'],
-  headless: false,
-  ports: [{ name: '', protocol: 'tcp', port: 80 }],
-  publishNotReadyAddresses: false,
-}
+const base = sampleService()
 const here: Here = { nodeName: 'a1', zone: 'za' }
 
 function backend(nodeName: string, fields: Partial<Backend> = {}): Backend {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { sampleService } from '../catalog/samples.ts'
 import type { BalancingPolicy, DestinationRule, Service, ServicePort, TrafficPolicy } from '../model/index.ts'
 import { backendsInSubset, isHttpPort, resolvePolicy } from './resolve-policy.ts'
 
@@ -14,19 +15,7 @@ const byHeader: BalancingPolicy = {
 const ejection = { consecutiveErrors: 5, baseEjectionMs: 30_000, maxEjectionPercent: 10 }
 const http: ServicePort = { name: 'http-0', protocol: 'tcp', port: 80 }
 
-function service(fields: Partial<Service> = {}): Service {
-  return {
-    namespace: 'shop',
-    name: 'web',
-    labels: {},
-    type: 'ClusterIP',
-    clusterIPs: ['10.96.0.10'],
-    headless: false,
-    ports: [http],
-    publishNotReadyAddresses: false,
-    ...fields,
-  }
-}
+const service = (fields: Partial<Service> = {}) => sampleService({ ports: [http], ...fields })
 
 function rule(trafficPolicy: TrafficPolicy, fields: Partial<DestinationRule> = {}): DestinationRule {
   return {

@@ -8,7 +8,7 @@ import {
   resetStream,
   splice,
 } from '../../net/index.ts'
-import { type Counter, describeError, type Logger, type Metrics } from '../../observability/index.ts'
+import { type Counter, describeError, type Logger, type Metrics, Seldom } from '../../observability/index.ts'
 import { type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import { countDatagrams } from './counted-datagrams.ts'
 import type { CountedFlow, FlowCounter } from './flow-limits.ts'
@@ -60,7 +60,7 @@ export class FlowAcceptor {
   readonly #options: FlowAcceptorOptions
   readonly #refused: Counter
   readonly #accepted: Counter
-  readonly #lastLogged = new Map<string, number>()
+  readonly #seldom = new Seldom(quietMs)
 
   constructor(options: FlowAcceptorOptions) {
     this.#options = options
@@ -220,11 +220,7 @@ export class FlowAcceptor {
   }
 
   #logRefusal(peer: FlowPeer, reason: string, backend: string): void {
-    const key = `${peer.peerId}/${reason}`
-    const now = performance.now()
-    if (now - (this.#lastLogged.get(key) ?? Number.NEGATIVE_INFINITY) < quietMs) return
-    if (this.#lastLogged.size > 1000) this.#lastLogged.clear()
-    this.#lastLogged.set(key, now)
+    if (!this.#seldom.isDue(`${peer.peerId}/${reason}`)) return
     this.#options.logger.warn({ peer: peer.peerId, path: peer.path, reason, backend }, 'target refused')
   }
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type Catalog, createCatalog, type ObjectSink } from '../../catalog/index.ts'
+import { sampleEndpoint, sampleService, sampleSlice } from '../../catalog/samples.ts'
 import type { OpenRequest } from './open-message.ts'
 import { createTargetCheck, type Refusal } from './target-check.ts'
 
@@ -9,34 +10,13 @@ const never = new AbortController().signal
 function catalogWith(...addresses: string[]): Catalog & ObjectSink & Disposable {
   const catalog = createCatalog({ debounceMs: 1 })
   catalog.replace('nodes', [])
-  catalog.replace('services', [
-    {
-      namespace: 'shop',
-      name: 'web',
-      labels: {},
-      type: 'ClusterIP',
-      clusterIPs: ['10.96.0.10'],
-      headless: false,
-      ports: [{ name: '', protocol: 'tcp', port: 80 }],
-      publishNotReadyAddresses: false,
-    },
-  ])
+  catalog.replace('services', [sampleService()])
   catalog.replace('endpointSlices', [sliceOf(addresses)])
   return catalog
 }
 
 function sliceOf(addresses: readonly string[]) {
-  return {
-    namespace: 'shop',
-    name: 'web-1',
-    serviceName: 'web',
-    fromEndpoints: false,
-    addressType: 'IPv4' as const,
-    ports: [{ name: '', protocol: 'tcp' as const, port: 8080 }],
-    endpoints: addresses.map((address) => {
-      return { addresses: [address], ready: true, serving: true, terminating: false, nodeName: 'edge-b' }
-    }),
-  }
+  return sampleSlice({ endpoints: addresses.map((address) => sampleEndpoint(address, { nodeName: 'edge-b' })) })
 }
 
 async function check(catalog: Catalog, change: Partial<OpenRequest> = {}, holdMs = 1): Promise<Refusal | undefined> {
