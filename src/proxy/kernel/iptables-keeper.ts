@@ -1,11 +1,12 @@
 import { type Conntrack, type Iptables, iptablesTables, RulesetRejectedError } from '../../linux/index.ts'
 import type { Logger } from '../../observability/index.ts'
+import { createFlowAftercare } from './aftercare.ts'
 import type { IptablesFeatures } from './iptables-features.ts'
 import { createIptablesRendering } from './iptables-rules.ts'
 import { hooksOf, type IptablesRules, isFirst, renderInstallation, renderUpdate } from './iptables-text.ts'
 import type { RulesetInput } from './render-ruleset.ts'
 import type { Around, RulesetKeeper } from './ruleset-keeper.ts'
-import { createStaleFlowTest, mayHoldStaleFlows } from './stale-flows.ts'
+import type { FlowRules } from './stale-flows.ts'
 
 /** What the keeper needs. */
 export interface IptablesKeeperOptions {
@@ -29,6 +30,8 @@ interface Installed {
   readonly rules: IptablesRules
 }
 
+const flowRulesOf = ({ input }: Installed): FlowRules => ({ parts: input.servicePorts })
+
 /** Keeps our chains equal to what is wanted and before those of others; changes only the chains that differ. */
 export function createIptablesKeeper(options: IptablesKeeperOptions): RulesetKeeper {
   const { iptables, features, logger } = options
@@ -36,6 +39,9 @@ export function createIptablesKeeper(options: IptablesKeeperOptions): RulesetKee
   const watch = createPlaceWatch(options)
   /** Undefined while it is not known what the kernel holds. */
   let installed: Installed | undefined
+  /** What it held last, as far as flows tell. */
+  let served: FlowRules | undefined
+  const flows = createFlowAftercare<FlowRules>(options)
 
   const install = async (wanted: Installed, signal: AbortSignal): Promise<void> => {
     installed = undefined
@@ -58,16 +64,19 @@ export function createIptablesKeeper(options: IptablesKeeperOptions): RulesetKee
   }
 
   const bring = async (wanted: Installed, text: string | undefined, signal: AbortSignal): Promise<void> => {
-    const before = installed
     if (text === undefined) await install(wanted, signal)
     else await change(text, wanted, signal)
-    await forgetFlows(options, before?.input, wanted.input, signal)
+    const rules = flowRulesOf(wanted)
+    await flows.after(served, rules, signal)
+    served = rules
   }
 
   const repair = async (current: Installed, around: Around, signal: AbortSignal): Promise<void> => {
-    if (await watch.isInPlace(current.rules, signal)) return
+    if (await watch.isInPlace(current.rules, signal)) return await flows.again(flowRulesOf(current), signal)
     await around(() => install(current, signal))
     logger.warn({}, 'repaired the rules after somebody else changed them')
+    // What began in between knows nothing of our rules.
+    await flows.after(undefined, flowRulesOf(current), signal)
   }
 
   return {
@@ -80,23 +89,6 @@ export function createIptablesKeeper(options: IptablesKeeperOptions): RulesetKee
       if (text === '') installed = wanted
       else await around(() => bring(wanted, text, signal))
     },
-  }
-}
-
-async function forgetFlows(
-  { conntrack, logger }: IptablesKeeperOptions,
-  before: RulesetInput | undefined,
-  after: RulesetInput,
-  signal: AbortSignal,
-): Promise<void> {
-  const [old, wanted] = [before && { parts: before.servicePorts }, { parts: after.servicePorts }]
-  if (!mayHoldStaleFlows(old, wanted)) return
-  try {
-    const count = await conntrack.forgetFlows(createStaleFlowTest(old, wanted), signal)
-    if (count > 0) logger.debug({ count }, 'flows without a connection go where the new rules lead')
-  } catch (error) {
-    // The rules stand; flows that nobody uses end by themselves after half a minute, or two of TCP.
-    logger.warn({ error }, 'clients may wait for endpoints that are gone')
   }
 }
 

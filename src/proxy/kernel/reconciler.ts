@@ -91,7 +91,7 @@ function createKeeper(
   { logger, rules, nowMs = () => performance.now() }: ReconcilerOptions,
   onOwnChange: (before: number, after: number) => void,
 ): RulesetKeeper {
-  if (rules?.kind !== 'iptables') return createRulesetKeeper({ applier, conntrack, logger, onOwnChange })
+  if (rules?.kind !== 'iptables') return createRulesetKeeper({ applier, conntrack, logger, onOwnChange, nowMs })
   const { iptables, features } = rules
   const generation = (signal: AbortSignal) => applier.generation(signal)
   return createIptablesKeeper({ iptables, features, conntrack, logger, generation, nowMs })

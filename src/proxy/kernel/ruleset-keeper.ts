@@ -1,10 +1,10 @@
 import { type Conntrack, type RulesetApplier, RulesetRejectedError } from '../../linux/index.ts'
 import type { Logger } from '../../observability/index.ts'
 import { forgetStaleClients, mayHoldStaleClients } from './affinity.ts'
+import { createAftercare, createFlowAftercare } from './aftercare.ts'
 import { createComparison, replacementOf, type TableDifference, wholeTableOf } from './nft-table.ts'
 import { createRulesets, type Ruleset, type RulesetInput } from './render-ruleset.ts'
 import type { RuledServicePort } from './ruled-service-port.ts'
-import { createStaleFlowTest, mayHoldStaleFlows } from './stale-flows.ts'
 
 /** Runs a change of the ruleset, with what comes before and after it. */
 export type Around = (apply: () => Promise<void>) => Promise<void>
@@ -24,12 +24,16 @@ export interface RulesetKeeperOptions {
   readonly logger: Logger
   /** Told the generations between which nothing of nftables changed but elements and chains of ours. */
   readonly onOwnChange: (before: number, after: number) => void
+  /** A monotonic clock. */
+  readonly nowMs: () => number
 }
 
 /** Installs the whole table once and then changes what differs; installs it again when somebody else changed it. */
-export function createRulesetKeeper({ applier, conntrack, logger, onOwnChange }: RulesetKeeperOptions): RulesetKeeper {
+export function createRulesetKeeper(options: RulesetKeeperOptions): RulesetKeeper {
+  const { applier, logger, onOwnChange } = options
   /** Undefined while it is not known what the kernel holds. */
   let installed: Ruleset | undefined
+  const care = createCare(options)
   const renderedOf = createRendering()
   const differenceOf = createComparison<RuledServicePort>()
 
@@ -61,16 +65,6 @@ export function createRulesetKeeper({ applier, conntrack, logger, onOwnChange }:
     if (after === before + 1) onOwnChange(before, after)
   }
 
-  const forgetFlows = async (before: Ruleset | undefined, ruleset: Ruleset, signal: AbortSignal): Promise<void> => {
-    try {
-      const count = await conntrack.forgetFlows(createStaleFlowTest(before, ruleset), signal)
-      if (count > 0) logger.debug({ count }, 'flows without a connection go where the new rules lead')
-    } catch (error) {
-      // The rules stand; flows that nobody uses end by themselves after half a minute, or two of TCP.
-      logger.warn({ error }, 'clients may wait for endpoints that are gone')
-    }
-  }
-
   const bring = async (
     difference: TableDifference | undefined,
     ruleset: Ruleset,
@@ -79,8 +73,13 @@ export function createRulesetKeeper({ applier, conntrack, logger, onOwnChange }:
     const before = installed
     if (difference === undefined) await install(ruleset, signal)
     else await change(difference, ruleset, signal)
-    if (mayHoldStaleClients(before, ruleset)) await forgetStaleClients(applier, ruleset, signal)
-    if (mayHoldStaleFlows(before, ruleset)) await forgetFlows(before, ruleset, signal)
+    await care.changed(before, ruleset, signal)
+  }
+
+  const repair = async (ruleset: Ruleset, around: Around, signal: AbortSignal): Promise<void> => {
+    await around(() => install(ruleset, signal))
+    logger.warn({}, 'repaired the ruleset after somebody else changed it')
+    await care.repaired(ruleset, signal)
   }
 
   return {
@@ -88,14 +87,37 @@ export function createRulesetKeeper({ applier, conntrack, logger, onOwnChange }:
     async keep(rules, around, signal) {
       const ruleset = renderedOf(rules)
       if (installed === ruleset) {
-        if (await applier.isInstalled(signal)) return
-        await around(() => install(ruleset, signal))
-        logger.warn({}, 'repaired the ruleset after somebody else changed it')
-        return
+        if (!(await applier.isInstalled(signal))) return await repair(ruleset, around, signal)
+        return await care.again(ruleset, signal)
       }
       const difference = installed === undefined ? undefined : differenceOf(installed, ruleset)
       if (difference?.isEmpty === true) installed = ruleset
       else await around(() => bring(difference, ruleset, signal))
+    },
+  }
+}
+
+/** What clients of former rules need. */
+function createCare(options: RulesetKeeperOptions) {
+  /** What the kernel held last, as far as flows tell. */
+  let served: Ruleset | undefined
+  const flows = createFlowAftercare<Ruleset>(options)
+  const clients = createAftercare<Ruleset>({
+    ...options,
+    isNeeded: mayHoldStaleClients,
+    run: (_before, ruleset, signal) => forgetStaleClients(options.applier, ruleset, signal),
+  })
+  return {
+    async changed(before: Ruleset | undefined, ruleset: Ruleset, signal: AbortSignal): Promise<void> {
+      await clients.after(before, ruleset, signal)
+      await flows.after(served, ruleset, signal)
+      served = ruleset
+    },
+    /** What began while the table was gone knows nothing of our rules. */
+    repaired: (ruleset: Ruleset, signal: AbortSignal) => flows.after(undefined, ruleset, signal),
+    async again(ruleset: Ruleset, signal: AbortSignal): Promise<void> {
+      await clients.again(ruleset, signal)
+      await flows.again(ruleset, signal)
     },
   }
 }
