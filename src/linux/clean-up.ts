@@ -30,9 +30,11 @@ export async function cleanUp({ table, deviceName }: CleanUpOptions, signal: Abo
     }
   }
   await attempt(() => removeTable(table, signal))
-  for (const iptables of await findIptables(signal)) {
-    await attempt(async () => void (await removeOwnChains(iptables, signal)))
-  }
+  await attempt(async () => {
+    for (const iptables of await findIptables(signal)) {
+      await attempt(async () => void (await removeOwnChains(iptables, signal)))
+    }
+  })
   await attempt(() => createForeignFirewalls(table).removeAccepts(signal))
   await attempt(async () => {
     using network = await createNodeNetwork()

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { NetworkInterface } from '../linux/index.ts'
 import { type Backend, backendIdOf, type Protocol } from '../model/index.ts'
+import { silentLogger } from '../observability/index.ts'
 import { createDirectEvidence, directEndpointsAt, directEndpointsOf, hasLostInterface } from './direct-evidence.ts'
 import type { PlannedServicePort } from './service-plan.ts'
 
@@ -48,7 +49,7 @@ test('the endpoints that are seen to refuse are suspected where they are, and th
     addressesIn: async () => new Set<string>(),
   }
   const remote = { ...suspecting('remote'), contacted: () => {} }
-  const evidence = createDirectEvidence(sets, 'edge-a', { local: suspecting('local'), remote })
+  const evidence = createDirectEvidence(sets, 'edge-a', { local: suspecting('local'), remote, logger: silentLogger })
   const { signal } = new AbortController()
   const pod = { name: 'veth1', isUp: true, isLoopback: false, bridgeNetfilter: false, addresses: [] }
   const view = { interfaces: [pod], defaultRouteInterfaces: [], defaultGateways: [], routes: [] }
@@ -69,7 +70,11 @@ test('where packets were sent to is told, also before anything is served', async
   const ignoring = { suspect: () => {} }
   const remote = { ...ignoring, contacted: (addresses: ReadonlySet<string>) => void told.push([...addresses]) }
   const addressesIn = async (set: string) => new Set(set === 'contacted' ? ['10.244.2.2'] : [])
-  const evidence = createDirectEvidence({ endsIn: async () => [], addressesIn }, 'edge-a', { local: ignoring, remote })
+  const evidence = createDirectEvidence({ endsIn: async () => [], addressesIn }, 'edge-a', {
+    local: ignoring,
+    remote,
+    logger: silentLogger,
+  })
   const view = { interfaces: [], defaultRouteInterfaces: [], defaultGateways: [], routes: [] }
   await evidence.look(view, undefined, new AbortController().signal)
   assert.deepEqual(told, [['10.244.2.2']])
@@ -90,4 +95,21 @@ test('an interface that is gone or down may have taken a pod with it', () => {
   assert.equal(hasLostInterface(before, view(link('eth0'))), true)
   assert.equal(hasLostInterface(before, view(link('eth0'), link('veth1', false))), true)
   assert.equal(hasLostInterface(undefined, before), false)
+})
+
+test('sets that cannot be read keep nobody from looking at interfaces, and are told of once', async () => {
+  const told: string[] = []
+  const suspected: string[] = []
+  const logger = { ...silentLogger, warn: (_fields: object, message: string) => void told.push(message) }
+  const sets = { endsIn: () => Promise.reject(new Error('no answer')), addressesIn: async () => new Set<string>() }
+  const local = { suspect: (endpoint: Backend) => void suspected.push(backendIdOf(endpoint)) }
+  const evidence = createDirectEvidence(sets, 'edge-a', { local, remote: { ...local, contacted() {} }, logger })
+  const pod = { name: 'veth1', isUp: true, isLoopback: false, bridgeNetfilter: false, addresses: [] }
+  const view = { interfaces: [pod], defaultRouteInterfaces: [], defaultGateways: [], routes: [] }
+  const served = { plan: { servicePorts: [planned([here])] }, others: [] }
+  const { signal } = new AbortController()
+  await evidence.look(view, served, signal)
+  await evidence.look({ ...view, interfaces: [] }, served, signal)
+  assert.deepEqual(suspected, ['edge-a/10.244.1.2:8080'])
+  assert.equal(told.length, 1)
 })

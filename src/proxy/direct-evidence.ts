@@ -1,5 +1,6 @@
 import type { NetworkView, RefusingEnd, SetReader } from '../linux/index.ts'
 import { type Backend, backendIdOf } from '../model/index.ts'
+import type { Logger } from '../observability/index.ts'
 import { spreadsOf } from './addressed-entries.ts'
 import { lookups } from './kernel/ruled-service-port.ts'
 import type { PlannedServicePort } from './service-plan.ts'
@@ -27,18 +28,34 @@ interface RemoteJudge extends Suspecting {
   contacted(addresses: ReadonlySet<string>): void
 }
 
-/** `local` is told of endpoints on this node, `remote` of those on others. Without sets nothing but interfaces is seen. */
+/**
+ * `local` is told of endpoints on this node, `remote` of those on others. Without sets, and while they cannot be read,
+ * nothing but interfaces is seen.
+ */
 export function createDirectEvidence(
   sets: Pick<SetReader, 'endsIn' | 'addressesIn'> | undefined,
   nodeName: string,
-  { local, remote }: { readonly local: Suspecting; readonly remote: RemoteJudge },
+  { local, remote, logger }: { readonly local: Suspecting; readonly remote: RemoteJudge; readonly logger: Logger },
 ): DirectEvidence {
   let lastView: NetworkView | undefined
+  let isBlind = false
+  const read = async (signal: AbortSignal) => {
+    try {
+      const seen = await readSets(sets, signal)
+      isBlind = false
+      return seen
+    } catch (error) {
+      signal.throwIfAborted()
+      if (!isBlind) logger.warn({ error }, 'endpoints that refuse connections are not noticed for now')
+      isBlind = true
+      return nothing
+    }
+  }
   return {
     async look(view, served, signal) {
       const isLost = hasLostInterface(lastView, view)
       lastView = view
-      const { ends, contacted } = await readSets(sets, signal)
+      const { ends, contacted } = await read(signal)
       remote.contacted(contacted)
       if (served === undefined || (ends.length === 0 && !isLost)) return
       const planned = [...served.plan.servicePorts, ...served.others]
@@ -51,10 +68,15 @@ export function createDirectEvidence(
   }
 }
 
-const nowhere: ReadonlySet<string> = new Set()
+interface Seen {
+  readonly ends: readonly RefusingEnd[]
+  readonly contacted: ReadonlySet<string>
+}
+
+const nothing: Seen = { ends: [], contacted: new Set() }
 
 async function readSets(sets: Pick<SetReader, 'endsIn' | 'addressesIn'> | undefined, signal: AbortSignal) {
-  if (sets === undefined) return { ends: [], contacted: nowhere }
+  if (sets === undefined) return nothing
   const ends = await sets.endsIn(lookups.refusing, signal)
   return { ends, contacted: await sets.addressesIn(lookups.contacted, signal) }
 }

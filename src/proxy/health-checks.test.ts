@@ -52,6 +52,20 @@ test('a port that somebody else has is left to them, once, and the others are se
   assert.equal(messages.length, 1)
 })
 
+test('a port that was taken is served once it is free, and one that cannot be closed keeps no other from opening', async () => {
+  const taken = [32000]
+  const { checks, handlers } = setUp(taken)
+  checks.set([check(32000, 1), check(32001, 1)])
+  await until(() => handlers.size === 1)
+  taken.pop()
+  handlers.delete = () => {
+    throw new Error('not closed')
+  }
+  checks.set([check(32000, 1)])
+  checks.set([check(32000, 1), check(32002, 1)])
+  await until(() => handlers.has(32000) && handlers.has(32002))
+})
+
 async function until(check: () => boolean): Promise<void> {
   for (let turn = 0; turn < 100 && !check(); turn++) await Promise.resolve()
   assert.ok(check())

@@ -11,7 +11,7 @@ export interface HealthChecks extends AsyncDisposable {
 /** Replaced in tests. */
 export type ListenForChecks = typeof startHttpListener
 
-/** A port that somebody else has, usually kube-proxy, is left to them: they give the same answer. */
+/** A port that somebody else has, usually kube-proxy, is left to them as long as they have it: they give the same answer. */
 export function createHealthChecks(logger: Logger, listen: ListenForChecks = startHttpListener): HealthChecks {
   const tasks = createLoggedTasks(logger)
   let wanted = new Map<number, HealthCheck>()
@@ -22,7 +22,9 @@ export function createHealthChecks(logger: Logger, listen: ListenForChecks = sta
     try {
       return await listen({ host: '0.0.0.0', port, handler: () => answerOf(wanted.get(port)) })
     } catch (error) {
-      logger.info({ error, address: `0.0.0.0:${port}` }, 'a health check port is left to whoever has it')
+      // Told once; tried again with each change.
+      if (!open.has(port))
+        logger.info({ error, address: `0.0.0.0:${port}` }, 'a health check port is left to whoever has it')
       return undefined
     }
   }
@@ -32,13 +34,14 @@ export function createHealthChecks(logger: Logger, listen: ListenForChecks = sta
       open.delete(port)
       await listener?.[Symbol.asyncDispose]()
     }
-    for (const port of wanted.keys()) if (!open.has(port)) open.set(port, await openPort(port))
+    for (const port of wanted.keys()) if (open.get(port) === undefined) open.set(port, await openPort(port))
   }
   const set = (checks: readonly HealthCheck[]): void => {
     wanted = new Map(checks.map((check) => [check.port, check]))
     if (wanted.size === 0 && open.size === 0) return
-    working = working.then(converge)
-    const turn = working
+    const turn = working.then(converge)
+    // What one change comes to is no matter of the next one.
+    working = turn.catch(() => {})
     tasks.run('health checks', () => turn)
   }
   return {

@@ -120,7 +120,7 @@ class RunningServiceProxy implements ServiceProxy {
     this.#probe = probe
     this.#reachability = reachability
     const sets = rules.kind === 'nftables' ? kernel.sets : undefined
-    this.#directEvidence = createDirectEvidence(sets, options.nodeName, { local: probe, remote: reachability })
+    this.#directEvidence = createDirectEvidence(sets, options.nodeName, { local: probe, remote: reachability, logger })
     this.#askedServicePort = createAskedServicePort(options.nodeName)
     this.#reconciler = createKernelReconciler(kernel, common.bridgeDeviceName, { logger, rules })
     const carriesDatagrams = options.datagramDialer !== undefined

@@ -1,7 +1,7 @@
 import { type Backend, backendIdOf } from '../../model/index.ts'
 import { type ByteStream, DialError, type Dialer, type DialTarget, resetStream } from '../../net/index.ts'
 import { createLoggedTasks, type Logger } from '../../observability/index.ts'
-import { sleep, type TaskGroup } from '../../runtime/index.ts'
+import { sleep, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 
 /** What the probe needs. */
 export interface EndpointProbeOptions {
@@ -129,9 +129,9 @@ class RunningEndpointProbe implements EndpointProbe {
   }
 
   async #accepts({ nodeName, address, port }: Backend, signal: AbortSignal): Promise<boolean> {
-    const attempt = AbortSignal.any([signal, AbortSignal.timeout(attemptTimeoutMs)])
+    using attempt = new TimeLimit(attemptTimeoutMs, signal)
     try {
-      const stream = await this.#options.dialer.dial({ protocol: 'tcp', nodeName, address, port }, attempt)
+      const stream = await this.#options.dialer.dial({ protocol: 'tcp', nodeName, address, port }, attempt.signal)
       resetStream(stream, new Error('only asked whether it accepts'))
       return true
     } catch (error) {

@@ -1,6 +1,6 @@
 import { type Backend, backendIdOf } from '../../model/index.ts'
 import { createLoggedTasks, type Logger } from '../../observability/index.ts'
-import { backoffDelayMs, sleep, type TaskGroup } from '../../runtime/index.ts'
+import { backoffDelayMs, sleep, type TaskGroup, TimeLimit } from '../../runtime/index.ts'
 import type { AskedPlace } from './questioner.ts'
 import type { ReachedEndpoints } from './reached-endpoints.ts'
 
@@ -283,8 +283,8 @@ class RunningConfirmations implements Confirmations {
     const due = [...place.tcpPorts].filter((port) => (ports.get(port)?.dueMs ?? 0) <= nowMs())
     await Promise.all(
       due.map(async (port) => {
-        const attempt = AbortSignal.any([signal, AbortSignal.timeout(acceptTimeoutMs)])
-        const isOpen = await accepts(place.address, port, attempt)
+        using attempt = new TimeLimit(acceptTimeoutMs, signal)
+        const isOpen = await accepts(place.address, port, attempt.signal)
         signal.throwIfAborted()
         const failures = isOpen ? 0 : (ports.get(port)?.failures ?? 0) + 1
         const delayMs = isOpen ? Number.POSITIVE_INFINITY : backoffDelayMs(retry, failures, Math.random)
