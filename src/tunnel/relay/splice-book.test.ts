@@ -46,6 +46,18 @@ suite('tokens', () => {
     assert.ok(again.isDestroyed)
   })
 
+  test('that are withdrawn join nobody, take no room, and end the one that waits', () => {
+    const book = new SpliceBook(limits)
+    const tokens = issue(book)
+    const [early, late] = [createSocket(), createSocket()]
+    book.redeem(tokens.asker, early)
+    book.withdraw(tokens)
+    book.withdraw(tokens)
+    assert.equal(book.redeem(tokens.peer, late), undefined)
+    assert.deepEqual([book.count, early.isDestroyed, late.isDestroyed], [0, true, true])
+    for (let joined = 0; joined < limits.perNode; joined++) issue(book)
+  })
+
   test('that nobody has given out join nobody', () => {
     const socket = createSocket()
     assert.equal(new SpliceBook(limits).redeem('guess', socket), undefined)

@@ -109,7 +109,7 @@ export class SpliceBook {
         return `${node} has ${perNode} connections through the relay already`
     }
     const tokens = { asker: newToken(), peer: newToken() }
-    const timer = setTimeout(() => this.#expire(tokens), tokenLifetimeMs)
+    const timer = setTimeout(() => this.withdraw(tokens), tokenLifetimeMs)
     const waiting: Waiting = { pair: [asker, peer], tokens, timer, first: undefined }
     this.#waiting.set(tokens.asker, waiting)
     this.#waiting.set(tokens.peer, waiting)
@@ -140,6 +140,17 @@ export class SpliceBook {
     clearTimeout(waiting.timer)
     this.#account(pair).streams.add(socket).add(first.socket)
     return { pair, sockets: token === tokens.asker ? [socket, first.socket] : [first.socket, socket] }
+  }
+
+  /** Makes the tokens worth nothing, unless both are redeemed: their time is up, or the two are not joined after all. */
+  withdraw(tokens: SpliceTokens): void {
+    const waiting = this.#waiting.get(tokens.asker) ?? this.#waiting.get(tokens.peer)
+    this.#waiting.delete(tokens.asker)
+    this.#waiting.delete(tokens.peer)
+    if (waiting === undefined) return
+    clearTimeout(waiting.timer)
+    waiting.first?.socket.destroy()
+    this.#count(waiting.pair, -1)
   }
 
   /** Notes a connection that was joined without tokens. */
@@ -194,32 +205,16 @@ export class SpliceBook {
 
   /** Closes the ends that wait for their other end: nobody joins them any more. */
   abandon(): void {
-    for (const { tokens, timer } of [...this.#waiting.values()]) {
-      clearTimeout(timer)
-      this.#expire(tokens)
-    }
+    for (const { tokens } of [...this.#waiting.values()]) this.withdraw(tokens)
   }
 
   /** Closes all connections of the node. */
   cut(node: string): void {
-    for (const { pair, tokens, timer } of [...this.#waiting.values()]) {
-      if (!pair.includes(node)) continue
-      clearTimeout(timer)
-      this.#expire(tokens)
-    }
+    for (const { pair, tokens } of [...this.#waiting.values()]) if (pair.includes(node)) this.withdraw(tokens)
     for (const [key, { streams }] of this.#accounts) {
       if (!key.split(' ').includes(node)) continue
       for (const stream of streams) stream.destroy()
     }
-  }
-
-  #expire(tokens: SpliceTokens): void {
-    const waiting = this.#waiting.get(tokens.asker) ?? this.#waiting.get(tokens.peer)
-    this.#waiting.delete(tokens.asker)
-    this.#waiting.delete(tokens.peer)
-    if (waiting === undefined) return
-    waiting.first?.socket.destroy()
-    this.#count(waiting.pair, -1)
   }
 
   #count(pair: readonly [string, string], change: 1 | -1): void {

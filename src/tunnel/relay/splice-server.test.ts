@@ -48,6 +48,7 @@ async function startRelay(t: TestContext) {
   return {
     opened,
     offered,
+    splices,
     async ask(peer: string): Promise<unknown> {
       const [near, far] = createMemoryStreamPair()
       for (const stream of [near, far]) stream.on('error', () => {})
@@ -75,17 +76,19 @@ test('who asks for a peer gets a token when the peer takes the other one', async
 })
 
 test('a peer that is not there, or refuses, is said to be so', async (t) => {
-  const { ask, offered } = await startRelay(t)
+  const { ask, offered, splices } = await startRelay(t)
   assert.deepEqual(await ask('c'), { error: 'the peer is not connected to this relay' })
   const asking = ask('b')
   await settle()
   await writeFrame(offered[0] as ByteStream, { error: 'busy' }, never)
+  assert.equal(splices.count, 1)
   assert.deepEqual(await asking, { error: 'busy' })
+  assert.equal(splices.count, 0, 'it takes no room of either node any more')
 })
 
 test('a peer that does not answer in time keeps no stream', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })
-  const { ask, opened } = await startRelay(t)
+  const { ask, opened, splices } = await startRelay(t)
   const asking = ask('b')
   await settle()
   assert.deepEqual(
@@ -98,4 +101,5 @@ test('a peer that does not answer in time keeps no stream', async (t) => {
     opened.map(({ destroyed }) => destroyed),
     [true],
   )
+  assert.equal(splices.count, 0)
 })

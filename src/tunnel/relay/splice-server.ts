@@ -111,8 +111,11 @@ async function answerTo(
     const offer: z.infer<typeof offerSchema> = { from: from.peerId, token: tokens.peer }
     const stream = await connection.openStream(spliceOfferProtocol, signal)
     const answer = offerAnswerSchema.parse(await askOnce(stream, offer, spliceFrameLimitBytes, signal))
-    return 'error' in answer ? answer : { token: tokens.asker }
+    if (!('error' in answer)) return { token: tokens.asker }
+    book.withdraw(tokens)
+    return answer
   } catch (error) {
+    book.withdraw(tokens)
     const code = isUnsupported(error) ? 'unsupported' : undefined
     return { error: `the peer cannot be asked: ${describeError(error)}`, code }
   }
