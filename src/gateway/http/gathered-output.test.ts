@@ -60,6 +60,15 @@ test('a writer is asked to wait when more is held than the stream takes', async 
   assert.equal(near.writableNeedDrain, false)
 })
 
+test('a writer is not asked to wait for a stream that takes everything at once, because no drain would follow', async () => {
+  const { near, written, output } = createOutput(8)
+  Object.assign(near, { write: (text: string) => written.push(text) > 0 })
+  for (const text of ['1234', '5678', '9']) assert.equal(output.text(text), true)
+  assert.deepEqual(written, ['12345678'])
+  await turn()
+  assert.deepEqual(written, ['12345678', '9'])
+})
+
 test('the end comes behind what is held back, and nothing is written after it', async () => {
   const { far, written, output } = createOutput()
   output.text('last')

@@ -23,7 +23,9 @@ export class GatheredOutput {
     if (text === '') return true
     if (this.#text === '' && waiting.push(this) === 1) setImmediate(flushAll)
     this.#text += text
-    return this.#mayGoOn()
+    if (this.#text.length < this.#stream.writableHighWaterMark) return !this.#stream.writableNeedDrain
+    // Only the stream knows whether `drain` will follow: what the kernel takes at once needs none, however much it is.
+    return this.#writeHeld()
   }
 
   /** Writes a chunk between two texts; the chunk may be overwritten afterwards. False as above. */
@@ -40,9 +42,7 @@ export class GatheredOutput {
 
   /** Sends what is held back now, as before the end of the stream. */
   flush(): void {
-    const text = this.#text
-    this.#text = ''
-    if (text !== '' && this.#isOpen()) this.#stream.write(text, 'latin1')
+    if (this.#text !== '') this.#writeHeld()
   }
 
   /** Sends what is held back and ends our direction. */
@@ -51,12 +51,14 @@ export class GatheredOutput {
     this.#stream.end()
   }
 
-  #isOpen(): boolean {
-    return !(this.#stream.destroyed || this.#stream.writableEnded)
+  #writeHeld(): boolean {
+    const text = this.#text
+    this.#text = ''
+    return this.#isOpen() ? this.#stream.write(text, 'latin1') : true
   }
 
-  #mayGoOn(): boolean {
-    return this.#text.length < this.#stream.writableHighWaterMark && !this.#stream.writableNeedDrain
+  #isOpen(): boolean {
+    return !(this.#stream.destroyed || this.#stream.writableEnded)
   }
 }
 
