@@ -21,7 +21,10 @@ export interface Reading {
 export interface Metrics {
   counter(name: string, help: string, labelNames?: readonly string[]): Counter
   gauge(name: string, help: string, labelNames?: readonly string[]): Gauge
-  /** A gauge that is read whenever metrics are rendered; what is no longer read is gone. A second one replaces the first. */
+  /**
+   * Is read whenever metrics are rendered; what is no longer read is gone. A second one replaces the first. It is a gauge, or
+   * a counter where the name ends as those of counters do, in `_total`.
+   */
   observe(name: string, help: string, labelNames: readonly string[], read: () => readonly Reading[]): void
   render(): Promise<string>
 }
@@ -49,19 +52,39 @@ export function createMetrics(): Metrics {
     observe(name, help, labelNames, read) {
       const full = `edgemesh_${name}`
       registry.removeSingleMetric(full)
-      new client.Gauge({
+      observeAs(name.endsWith('_total') ? 'counter' : 'gauge', read, {
         name: full,
         help,
         labelNames: [...labelNames],
         registers: [registry],
-        collect() {
-          this.reset()
-          for (const { value, labels = {} } of read()) this.set(labels, value)
-        },
       })
     },
     render: () => registry.metrics(),
   }
+}
+
+function observeAs(
+  type: 'counter' | 'gauge',
+  read: () => readonly Reading[],
+  settings: client.MetricConfiguration<string>,
+): void {
+  if (type === 'counter') {
+    const counter = new client.Counter({
+      ...settings,
+      collect() {
+        counter.reset()
+        for (const { value, labels = {} } of read()) counter.inc(labels, value)
+      },
+    })
+    return
+  }
+  const gauge = new client.Gauge({
+    ...settings,
+    collect() {
+      gauge.reset()
+      for (const { value, labels = {} } of read()) gauge.set(labels, value)
+    },
+  })
 }
 
 function findOrMake<M extends client.Metric>(registry: client.Registry, name: string, make: (full: string) => M): M {

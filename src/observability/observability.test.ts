@@ -64,3 +64,12 @@ test('metrics tell what the process takes at the moment they are rendered', asyn
   assert.ok((await read('nodejs_heap_size_used_bytes')) > 1_000_000)
   assert.ok((await read('nodejs_external_memory_bytes')) > 0)
 })
+
+test('what is read is a counter where its name says so', async () => {
+  const metrics = createMetrics()
+  let requests = 2
+  metrics.observe('requests_total', 'Requests', ['code'], () => [{ value: requests, labels: { code: '2' } }])
+  assert.match(await metrics.render(), /TYPE edgemesh_requests_total counter\nedgemesh_requests_total\{code="2"\} 2/)
+  requests = 5
+  assert.match(await metrics.render(), /edgemesh_requests_total\{code="2"\} 5/)
+})

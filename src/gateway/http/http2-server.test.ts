@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, type OutgoingHttpHeaders } from 'node:http2'
+import { type AddressInfo, connect as connectTcp, createServer, type Socket } from 'node:net'
 import { suite, test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
 import { createMemoryStreamPair } from '../../net/index.ts'
 import type { Exchange, ExchangeListener } from './exchange.ts'
 import { HeaderFields } from './header-fields.ts'
@@ -45,6 +47,37 @@ function serve(onExchange: (exchange: Exchange) => void = answerOk, bodyTimeoutM
     },
   }
 }
+
+test('a connection is over when its client has ended it, and none of its requests is unanswered', async () => {
+  const served = Promise.withResolvers<Socket>()
+  const exchanges: Exchange[] = []
+  await using resources = new AsyncDisposableStack()
+  const server = resources.use(createServer({ allowHalfOpen: true }, served.resolve).listen(0, '127.0.0.1'))
+  await once(server, 'listening')
+  const client = connectTcp({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', allowHalfOpen: true })
+  const session = connect('http://a.test', { createConnection: () => client })
+  const socket = await served.promise
+  resources.defer(() => void [socket, client].map((end) => end.destroy()))
+  new Http2ServerConnection(socket, {
+    client: { address: '192.0.2.1', port: 1, localAddress: '10.0.0.1', localPort: 80, isTls: false },
+    maxHeadBytes: 16_384,
+    idleTimeoutMs: 60_000,
+    bodyTimeoutMs: 60_000,
+    onExchange: (exchange) => void exchanges.push(exchange),
+  })
+  const [first, second] = [session.request({ ':path': '/1' }), session.request({ ':path': '/2' })]
+  await once(session, 'remoteSettings')
+  while (exchanges.length < 2) await turn()
+  const [one, two] = exchanges
+  if (one !== undefined) answerOk(one)
+  assert.equal((await answerOf(first)).body, 'ok')
+  client.end()
+  await turn()
+  assert.equal(socket.destroyed, false)
+  if (two !== undefined) answerOk(two)
+  assert.equal((await answerOf(second)).body, 'ok')
+  await once(socket, 'close')
+})
 
 function answerOk(exchange: Exchange): void {
   exchange.respond(200, 'OK', HeaderFields.of({ 'x-target': exchange.request.target, connection: 'close' }), 2)

@@ -42,6 +42,8 @@ export class Http2ServerConnection {
     })
     this.#session.setLocalWindowSize(4_194_304)
     this.#session.on('error', () => {})
+    // Its direction alone; what it has asked is still answered.
+    stream.once('end', () => this.#session.close())
     this.#session.setTimeout(idleTimeoutMs, () => this.#session.close())
     this.#session.on('stream', (request: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number) => {
       request.on('error', () => {})
