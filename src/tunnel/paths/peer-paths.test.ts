@@ -17,6 +17,8 @@ interface LinkPlay {
   readonly hopesMs?: readonly number[]
   /** The link that stands after so many wants. */
   linkAfter?: number
+  /** What that is; default: a direct one. */
+  readonly link?: Partial<Link>
 }
 
 /** Paths to `edge-b`, to which one connection stands. */
@@ -38,7 +40,8 @@ function createPaths(play: LinkPlay = {}, address = '/ip4/192.0.2.1/tcp/1') {
   })
   const asked: string[] = []
   const left = [...(play.hopesMs ?? [])]
-  const standing = () => (asked.length >= (play.linkAfter ?? Number.POSITIVE_INFINITY) ? link : undefined)
+  const standing = () =>
+    asked.length >= (play.linkAfter ?? Number.POSITIVE_INFINITY) ? ((play.link as Link) ?? link) : undefined
   paths.useLinks({
     table: { peer: () => ({ peerId, best: standing, links: new Set() }) as unknown as PeerLinks },
     want: (wanted) => void asked.push(wanted),
@@ -211,4 +214,11 @@ test('a neighbour in a subnet of this node is reached in the LAN, any other one 
   assert.deepEqual(inLan.paths.pathOf(peerId), { kind: 'lan', address: '/ip4/198.51.100.9/tcp/20006' })
   assert.equal((await inLan.paths.carrierTo('edge-b', never)).path, 'lan')
   assert.equal(createPaths().paths.pathOf(peerId).kind, 'direct')
+})
+
+test('a peer is relayed while its flows are, although it is connected directly', () => {
+  const link = { path: 'relayed via one:20004', isDirect: false, flows: 1 }
+  assert.deepEqual(createPaths({ linkAfter: 0, link }).paths.pathOf(peerId), { kind: 'relayed', via: 'one:20004' })
+  const idle = { ...link, flows: 0 }
+  assert.equal(createPaths({ linkAfter: 0, link: idle }).paths.pathOf(peerId).kind, 'direct')
 })

@@ -207,10 +207,12 @@ export class PeerPaths implements CarrierSource {
   /** How flows to the peer would travel now. */
   pathOf(peerId: string): PeerPath {
     const connection = this.bestConnectionTo(peerId)
-    if (connection !== undefined && isDirect(connection)) {
+    const link = this.#links?.table.peer(peerId)?.best()
+    // A peer that takes relayed paths alone may be connected directly, but not for flows.
+    const isRelayed = link !== undefined && !link.isDirect && link.flows > 0
+    if (connection !== undefined && isDirect(connection) && !isRelayed) {
       return { kind: this.names.ofDirect(connection), address: connection.address.replace(/\/p2p\/.*/, '') }
     }
-    const link = this.#links?.table.peer(peerId)?.best()
     if (link?.isDirect) return { kind: directNameOf(link), address: link.address }
     if (link !== undefined) return { kind: 'relayed', via: relayNameOf(link) }
     if (connection === undefined) return { kind: 'none' }
