@@ -3,7 +3,6 @@ import { type CircuitRelayService, circuitRelayTransport } from '@libp2p/circuit
 import { identify } from '@libp2p/identify'
 import type { Connection, Libp2p, PeerId, StreamMuxerFactory } from '@libp2p/interface'
 import { ping } from '@libp2p/ping'
-import { yamux } from '@libp2p/yamux'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import type { Identity } from '../identity/identity.ts'
@@ -15,6 +14,7 @@ import { createPeerGate, type PeerGateOptions } from './peer-gate.ts'
 import { type KeyChoice, privateNetwork } from './private-network.ts'
 import { type RelayMeter, relayServer } from './relay-server.ts'
 import { type SharedPort, sharedPortTransport, type WayOut } from './shared-port.ts'
+import { createYamux } from './yamux-muxer.ts'
 
 /** How a node of the peer-to-peer network is made. */
 export interface NodeOptions extends PeerGateOptions {
@@ -149,7 +149,7 @@ export function listQuickly(manager: ConnectionList): void {
 async function muxerOf(name: 'yamux' | 'mplex', maxStreams: number): Promise<() => StreamMuxerFactory> {
   // By itself it ends a connection on which six streams begin within a second; streams have limits of our own.
   if (name === 'mplex') return (await import('@libp2p/mplex')).mplex({ disconnectThreshold: maxStreams })
-  return yamux({
+  return createYamux({
     // It would ask every neighbour twice a minute.
     enableKeepAlive: false,
     maxInboundStreams: maxStreams,
