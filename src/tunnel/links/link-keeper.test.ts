@@ -37,6 +37,7 @@ function createKept(t: TestContext, kind: LinkKind = 'shared') {
     },
     probe() {
       state.probes += 1
+      link.probedSinceMs ??= startMs + seconds * 1000
     },
     close: (error: Error) => {
       state.closed = error.message
@@ -140,6 +141,25 @@ test('while somebody waits for an answer, it is asked after 1 s and given up aft
   pass(1)
   assert.equal(state.abandoned, 'nothing was heard for 4 s')
 })
+
+for (const [what, isWaiting, limit] of [
+  ['somebody waits for an answer', true, 3],
+  ['a flow is open', false, 7],
+] as const) {
+  test(`a link that nobody used for long is asked once ${what}, and has ${limit} s to answer`, (t) => {
+    const { state, link, pass, nowMs } = createKept(t)
+    pass(30)
+    Object.assign(state, { flows: 1, isWaiting })
+    pass(limit)
+    assert.deepEqual([state.probes > 0, state.abandoned], [true, ''])
+    link.lastHeardMs = nowMs()
+    link.probedSinceMs = undefined
+    pass(limit + (isWaiting ? 0 : 4))
+    assert.equal(state.abandoned, '')
+    pass(1)
+    assert.notEqual(state.abandoned, '')
+  })
+}
 
 test('a link with datagrams on it is kept, asked a second after one that nothing came after, and given up after 12', (t) => {
   const { state, link, pass, nowMs } = createKept(t, 'datagram')

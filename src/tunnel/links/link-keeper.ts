@@ -69,8 +69,12 @@ export class LinkKeeper implements Disposable {
   #probe(link: Link, nowMs: number, isWaiting: boolean): void {
     const silentMs = nowMs - Math.max(link.lastHeardMs, this.#awakeSinceMs)
     const limitMs = isWaiting ? waitingDeadMs : deadAfterMs
-    if (silentMs >= limitMs) link.abandon(new Error(`nothing was heard for ${limitMs / 1000} s`))
-    else if (silentMs >= (isWaiting || isUnanswered(link) ? waitingProbeMs : probeAfterMs)) link.probe()
+    const probeMs = isWaiting ? waitingProbeMs : probeAfterMs
+    // A link that was idle until now is silent for long already, but was not asked.
+    const askedMs = link.probedSinceMs === undefined ? 0 : nowMs - Math.max(link.probedSinceMs, this.#awakeSinceMs)
+    if (silentMs >= limitMs && askedMs >= limitMs - probeMs) {
+      link.abandon(new Error(`nothing was heard for ${limitMs / 1000} s`))
+    } else if (silentMs >= (isUnanswered(link) ? waitingProbeMs : probeMs)) link.probe()
   }
 }
 
