@@ -35,8 +35,8 @@ const calmMs = 62_000
 const drainMs = 75_000
 const drainPatienceMs = 60_000
 const openFilesTolerance = 6
-/** Connections of the library through a relay that two nodes keep: each of them may have made one. */
-const idleCircuits = 2
+/** Connections of the library through a relay that two nodes keep until it ends: both of them may have made some. */
+const idleCircuits = 4
 const mostBytes = { agent: 260e6, server: 220e6 } as const
 
 const dice = new Dice(seed)
@@ -247,6 +247,8 @@ async function watchProcesses(): Promise<void> {
       if (exit !== undefined && !said.has(pid)) {
         said.add(pid)
         wrong(`${name} has ended by itself: ${JSON.stringify(exit)}`)
+        timeline.mark({ what: `${name} has ended`, nodes: [name], restarted: [name] })
+        await revive(name)
       }
       const text = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '')
       const bytes = 1024 * Number(/^VmRSS:\s+(\d+)/m.exec(text)?.[1] ?? 0)
@@ -260,6 +262,13 @@ async function watchProcesses(): Promise<void> {
     }
     await delay(2_000, undefined, { signal: ended.signal }).catch(() => {})
   }
+}
+
+/** So that the run can go on. */
+async function revive(name: AgentNode | ServerNode): Promise<void> {
+  const isServer = (node: string): node is ServerNode => serverNodes.some((each) => each === node)
+  if (isServer(name)) await site.startServer(name)
+  else await site.startAgent(name)
 }
 
 /** Nobody is to blame for what happens while this process gets no time. */
