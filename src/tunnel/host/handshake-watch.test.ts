@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { MultiaddrConnection, PeerId } from '@libp2p/interface'
+import { type MultiaddrConnection, type PeerId, StreamResetError } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import { type Logger, silentLogger } from '../../observability/index.ts'
 import { createHandshakeWatch, LinkEndedError } from './handshake-watch.ts'
@@ -36,6 +36,13 @@ test('a node that dies in the middle of one handshake is not said to have anothe
 test('handshakes that we end ourselves are not held against a node', async () => {
   const { addresses, connect } = setUp()
   for (let attempt = 0; attempt < 5; attempt++) await connect('192.0.2.1', false, new LinkEndedError('gone'))
+  assert.deepEqual(addresses, [])
+})
+
+test('handshakes through a relay that the far end gives up say nothing of its key', async () => {
+  const { addresses, connect } = setUp()
+  const reset = new StreamResetError('The stream has been reset')
+  for (let attempt = 0; attempt < 5; attempt++) await connect('192.0.2.1', false, reset)
   assert.deepEqual(addresses, [])
 })
 

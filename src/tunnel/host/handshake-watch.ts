@@ -23,6 +23,14 @@ interface Remote {
 }
 
 /**
+ * The far end of a connection through a relay has lost patience, as with a node that stood still: to be joined by the relay, both
+ * ends must have its key.
+ */
+function wasGivenUp({ name }: Error): boolean {
+  return name === 'StreamResetError'
+}
+
+/**
  * Watches inbound connections between TCP and the end of the handshake. With a pre-shared key, handshakes that break
  * on our side one after the other almost always mean that the other side has another key: all it sends is noise to us.
  */
@@ -37,8 +45,8 @@ export function createHandshakeWatch(options: {
     denyInboundConnection(connection) {
       if (!options.hasPreSharedKey) return false
       connection.addEventListener('close', ({ error }) => {
-        const failedHere = error !== undefined && !(error instanceof LinkEndedError) && !encrypted.has(connection)
-        if (failedHere) noteFailure(connection.remoteAddr.toString(), error)
+        if (error === undefined || error instanceof LinkEndedError || wasGivenUp(error)) return
+        if (!encrypted.has(connection)) noteFailure(connection.remoteAddr.toString(), error)
       })
       return false
     },
