@@ -1,6 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { decodeAttributes, encodeAttribute } from './netlink.ts'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { decodeAttributes, encodeAttribute, openDiagnosticsSocket } from './netlink.ts'
+
+setFlagsFromString('--expose-gc')
+const collect: () => void = runInNewContext('gc')
 
 test('attributes are padded to four bytes and found again', () => {
   const bytes = Buffer.concat([
@@ -21,4 +26,21 @@ test('bytes that are no attributes end the decoding', () => {
   assert.equal(decodeAttributes(Buffer.from([0, 0, 0, 0, 1])).size, 0)
   assert.equal(decodeAttributes(Buffer.from([200, 0, 1, 0, 1, 2])).size, 0)
   assert.equal(decodeAttributes(Buffer.from([4])).size, 0)
+})
+
+test('an answer is kept by who has asked alone', async () => {
+  using requests = await openDiagnosticsSocket()
+  const ask = async () => new WeakRef(await requests.ask('ask', async () => ({ links: ['lo'] })))
+  const answer = await ask()
+  await new Promise(setImmediate)
+  collect()
+  assert.equal(answer.deref(), undefined)
+})
+
+test('a request that fails keeps nobody from asking again', async () => {
+  using requests = await openDiagnosticsSocket()
+  const failing = requests.ask('ask', () => Promise.reject(new Error('no')))
+  const next = requests.ask('ask', async () => 'yes')
+  await assert.rejects(failing, /no/)
+  assert.equal(await next, 'yes')
 })

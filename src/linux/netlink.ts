@@ -56,12 +56,14 @@ export async function openDiagnosticsSocket(): Promise<NetlinkRequests<NetlinkSo
   )
 }
 
+const ignore = (): void => {}
+
 class SequentialRequests<S> implements NetlinkRequests<S> {
   readonly #open: () => S
   readonly #netlinkOf: (socket: S) => NetlinkSocket
   #socket: S | undefined
   #last: Promise<unknown> = Promise.resolve()
-  #fail: (error: unknown) => void = () => {}
+  #fail: (error: unknown) => void = ignore
   #isDisposed = false
 
   constructor(open: () => S, netlinkOf: (socket: S) => NetlinkSocket) {
@@ -73,7 +75,8 @@ class SequentialRequests<S> implements NetlinkRequests<S> {
 
   ask<T>(action: string, request: (socket: S) => Promise<T>): Promise<T> {
     const answer = this.#last.then(() => this.#run(action, request))
-    this.#last = answer.catch(() => {})
+    // Not the answer: it would be kept until the next one.
+    this.#last = answer.then(ignore, ignore)
     return answer
   }
 
@@ -94,6 +97,8 @@ class SequentialRequests<S> implements NetlinkRequests<S> {
       if (code === undefined) this.#drop()
       throw describe(action, code, error)
     } finally {
+      // It would keep the answer too.
+      this.#fail = ignore
       await leaveCallback()
     }
   }
