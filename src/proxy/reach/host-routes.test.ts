@@ -15,8 +15,9 @@ function soon(_delayMs: number, callback: () => void): Disposable {
 /** A node edge-a1 with neighbours; time passes, and routes are looked at, only when told. */
 async function setUp({
   ours = [],
+  unwatchable,
   ...changes
-}: Partial<HostRoutesOptions> & { ours?: readonly NeighbourRoute[] } = {}) {
+}: Partial<HostRoutesOptions> & { ours?: readonly NeighbourRoute[]; unwatchable?: Error } = {}) {
   const catalog = createCatalog({ nodeName: 'edge-a1', schedule: soon })
   const writeNodes = (ranges: Readonly<Record<string, string>>) => {
     const entries = Object.entries(ranges)
@@ -34,6 +35,7 @@ async function setUp({
     nowMs: 0,
     refusal: undefined as Error | undefined,
     unreadable: undefined as Error | undefined,
+    unwatchable,
   }
   const set: string[][] = []
   const told: string[] = []
@@ -61,6 +63,7 @@ async function setUp({
         return { interfaces: [eth0], defaultRouteInterfaces: [], defaultGateways: [], routes }
       },
       async watch(listener) {
+        if (state.unwatchable !== undefined) throw state.unwatchable
         onChange = listener
         return { [Symbol.dispose]() {} }
       },
@@ -219,6 +222,17 @@ test('a network that cannot be read is told of once, and nothing is changed mean
   assert.equal(set.length, 2)
 })
 
+test('a network that cannot be watched at first is tried again', async () => {
+  const { hostRoutes, state, set, told, look } = await setUp({ unwatchable: new Error('no buffer space') })
+  await using _stopped = hostRoutes
+  await look()
+  assert.deepEqual([set, told.length], [[], 1])
+  assert.match(told[0] ?? '', /cannot route pods of neighbours; trying again: .*no buffer space/)
+  state.unwatchable = undefined
+  await look()
+  assert.deepEqual(set, [['10.244.2.0/24 via 192.168.1.12']])
+})
+
 test('routes of an earlier run stay for a minute until the tunnel meets these neighbours again', async () => {
   const gone = { network: '10.244.9.0/24', gateway: '192.168.1.19', interface: 'eth0' }
   const { hostRoutes, state, set, look } = await setUp({ ours: [edgeA2, gone] })
@@ -231,19 +245,23 @@ test('routes of an earlier run stay for a minute until the tunnel meets these ne
 })
 
 for (const changed of [{ hostRoutes: false }, { reachability: 'tunnel' }] as const) {
-  test(`with ${JSON.stringify(changed)} those of an earlier run are removed, once`, async () => {
+  test(`with ${JSON.stringify(changed)} those of an earlier run are removed, once that can be done`, async () => {
     const removed = Promise.withResolvers<readonly NeighbourRoute[]>()
+    const error = new Error('no buffer space')
+    let refusals = 1
     const config = { hostRoutes: true, reachability: 'auto', syntheticRange: '169.254.64.0/19', ...changed } as const
     const network: HostRoutesOptions['network'] = {
       async setNeighbourRoutes(routes) {
+        if (refusals-- > 0) return [{ route: edgeA2, error }]
         removed.resolve(routes)
         return []
       },
       view: () => assert.fail('nothing is looked at'),
       watch: () => assert.fail('nothing is watched'),
     }
-    const { hostRoutes } = await setUp({ config, network })
+    const { hostRoutes, told } = await setUp({ config, network, sleep: async () => {} })
     assert.deepEqual(await removed.promise, [])
+    assert.equal(told.length, 1)
     await hostRoutes[Symbol.asyncDispose]()
     assert.deepEqual(hostRoutes.status(), [])
   })

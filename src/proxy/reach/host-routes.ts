@@ -93,26 +93,45 @@ class RunningHostRoutes implements HostRoutes {
   }
 
   async #removeAll(signal: AbortSignal): Promise<void> {
-    const [failure] = await this.#options.network.setNeighbourRoutes([], signal)
-    if (failure !== undefined) throw failure.error
+    const remove = async () => {
+      const [failure] = await this.#options.network.setNeighbourRoutes([], signal)
+      if (failure !== undefined) throw failure.error
+    }
+    const text = 'cannot remove the routes to pods of neighbours; trying again'
+    while (!(await this.#succeeds(remove, text, signal))) await this.#pause(signal)
   }
 
   async #keep(lanAddresses: ReachPeers['lanAddresses'], signal: AbortSignal): Promise<void> {
-    const { network, logger, sleep: pause = sleep } = this.#options
-    using _watching = await network.watch(() => {
-      this.#changes += 1
-    })
+    const { network } = this.#options
+    using resources = new DisposableStack()
+    let isWatching = false
+    const look = async () => {
+      if (!isWatching) resources.use(await network.watch(() => void this.#changes++))
+      isWatching = true
+      await this.#look(lanAddresses(), signal)
+    }
     for (;;) {
-      try {
-        await this.#look(lanAddresses(), signal)
-        this.#problem = undefined
-      } catch (error) {
-        signal.throwIfAborted()
-        const problem = describeError(error)
-        if (problem !== this.#problem) logger.warn({ error }, 'cannot route pods of neighbours; trying again')
-        this.#problem = problem
-      }
-      await pause(lookEveryMs, signal)
+      await this.#succeeds(look, 'cannot route pods of neighbours; trying again', signal)
+      await this.#pause(signal)
+    }
+  }
+
+  #pause(signal: AbortSignal): Promise<void> {
+    return (this.#options.sleep ?? sleep)(lookEveryMs, signal)
+  }
+
+  /** A failure is told once, until it is another. */
+  async #succeeds(act: () => Promise<void>, text: string, signal: AbortSignal): Promise<boolean> {
+    try {
+      await act()
+      this.#problem = undefined
+      return true
+    } catch (error) {
+      signal.throwIfAborted()
+      const problem = describeError(error)
+      if (problem !== this.#problem) this.#options.logger.warn({ error }, text)
+      this.#problem = problem
+      return false
     }
   }
 
