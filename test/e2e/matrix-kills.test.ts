@@ -18,7 +18,8 @@ import { createMeshLab, eventually, type Mesh, siteSpec, startMesh } from './sup
 
 const agentNodes = ['edge-a1', 'edge-a2', 'edge-b1'] as const
 const resetWithinMs = 15_000
-const backWithinMs = 5_000
+/** The goal is 5 s; an attempt of the test that began in the silence takes 2 s of that, and a repeated packet of the kernel as much. */
+const backWithinMs = 10_000
 
 const MiB = 1024 * 1024
 const endless = 1024 * 1024 * MiB
